@@ -1,0 +1,54 @@
+# make demo      set up, train and evaluate a small XCiT Mask R-CNN, leave pictures
+# make demo-seg  the same with a UperNet
+# make test      set up, run the tests
+# make lint      set up, check style
+#
+# STACK=openmmlab (upstream, the default) or STACK=onedl (the maintained forks);
+# PYTHON=python3.12 chooses the interpreter. Each stack has an environment of its own.
+
+STACK ?= openmmlab
+PYTHON ?= python3
+PYTEST_ARGS ?=
+
+ENV := .venv/$(STACK)
+BIN := $(ENV)/bin
+READY := $(ENV)/.ready
+DATA := data/demo/.ready
+
+.PHONY: demo demo-seg test lint format env clean
+
+demo: $(DATA)
+	$(BIN)/python tools/demo.py detection --data-root data/demo/coco --work-dir work_dirs/demo
+
+demo-seg: $(DATA)
+	$(BIN)/python tools/demo.py segmentation --data-root data/demo/ade20k --work-dir work_dirs/demo-seg
+
+test: $(READY)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+env: $(READY)
+
+clean:
+	rm -rf .venv data/demo work_dirs/demo work_dirs/demo-seg
+
+# The graphical build of OpenCV, which mmcv asks for, needs libGL; the headless one does not, and
+# has all that is used here.
+$(READY): setup.cfg pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python >= 3.10 is needed, this is " + sys.version + "; try make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(ENV)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(STACK),test,dev]'
+	$(BIN)/python -m pip uninstall --quiet -y opencv-python opencv-python-headless
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless
+	touch $@
+
+$(DATA): $(READY)
+	$(BIN)/python tools/make_demo_data.py --out data/demo
+	touch $@
