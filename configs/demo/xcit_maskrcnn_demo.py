@@ -1,0 +1,69 @@
+# A small Mask R-CNN that learns the generated shapes in minutes on a CPU.
+_base_ = ["../xcit_maskrcnn_coco.py"]
+
+data_root = "data/demo/coco/"
+metainfo = dict(
+    classes=("circle", "square", "triangle", "star", "cross"),
+    palette=[(230, 70, 60), (60, 140, 230), (70, 190, 90), (240, 180, 40), (160, 80, 210)],
+)
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(type="Resize", scale=(192, 192), keep_ratio=True),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PackDetInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(192, 192), keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
+    dict(
+        type="PackDetInputs",
+        meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
+    ),
+]
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(data_root=data_root, metainfo=metainfo, pipeline=test_pipeline),
+)
+test_dataloader = val_dataloader
+val_evaluator = dict(ann_file=data_root + "annotations/instances_val2017.json")
+test_evaluator = val_evaluator
+
+model = dict(
+    backbone=dict(
+        arch=dict(embed_dims=96, depth=6, num_heads=4, eta=1.0),
+        patch_size=8,
+        drop_path_rate=0.0,
+    ),
+    neck=dict(in_channels=[96] * 4, out_channels=64),
+    rpn_head=dict(in_channels=64, feat_channels=64, anchor_generator=dict(scales=[4])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=64),
+        bbox_head=dict(in_channels=64, fc_out_channels=256, num_classes=5),
+        mask_roi_extractor=dict(out_channels=64),
+        mask_head=dict(in_channels=64, conv_out_channels=64, num_classes=5),
+    ),
+    train_cfg=dict(
+        rpn_proposal=dict(nms_pre=500, max_per_img=200),
+        rcnn=dict(sampler=dict(num=128)),
+    ),
+    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=200)),
+)
+
+train_cfg = dict(max_epochs=12, val_interval=4)
+optim_wrapper = dict(optimizer=dict(lr=1e-3), clip_grad=dict(max_norm=5.0))
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=100),
+    dict(
+        type="CosineAnnealingLR", by_epoch=True, T_max=12, eta_min=1e-5, convert_to_iter_based=True
+    ),
+]
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=4))

@@ -1,0 +1,7 @@
+# UperNet with XCiT-T12/16
+_base_ = "../xcit_upernet_ade20k.py"
+model = dict(
+    backbone=dict(arch="tiny_12", drop_path_rate=0.0),
+    decode_head=dict(in_channels=[192] * 4),
+    auxiliary_head=dict(in_channels=192),
+)

@@ -1,0 +1,236 @@
+"""Reading and drawing mmengine's scalar logs."""
+
+import importlib.util
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from xcit_dense.training_curves import (
+    Record,
+    TrainingLog,
+    draw_curves,
+    find_scalar_log,
+    last_evaluation,
+    metrics_table,
+    read_training_log,
+    smoothed,
+)
+
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+def training_line(iteration, loss, **more):
+    terms = {"loss": loss, "loss_bbox": loss / 4, "decode.loss_ce": loss / 2}
+    others = {"lr": 1e-4, "data_time": 0.1, "time": 0.5, "memory": 900, "decode.acc_seg": 50.0}
+    return {**others, **terms, "epoch": 1, "iter": iteration, "step": iteration, **more}
+
+
+def detection_line(epoch, mean_average_precision):
+    metrics = {"coco/bbox_mAP": mean_average_precision, "coco/bbox_mAP_l": -1.0}
+    return {**metrics, "data_time": 0.1, "time": 0.4, "step": epoch}
+
+
+def segmentation_line(iteration, mean_overlap):
+    metrics = {"aAcc": 80.0, "mIoU": mean_overlap, "mAcc": 60.0}
+    return {**metrics, "data_time": 0.1, "time": 0.4, "step": iteration}
+
+
+RUN = [
+    training_line(10, 4.0),
+    training_line(20, 3.0),
+    detection_line(1, 0.1),
+    training_line(30, 2.0),
+    training_line(40, 1.0),
+    detection_line(2, 0.3),
+]
+
+
+def write_log(work_dir, lines, timestamp="20240101_120000", ending=""):
+    path = work_dir / timestamp / "vis_data" / "scalars.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + ending)
+    return path
+
+
+def test_losses_and_evaluations_are_told_apart(tmp_path):
+    log = read_training_log(write_log(tmp_path, RUN))
+    assert [record.iteration for record in log.losses] == [10, 20, 30, 40]
+    assert log.losses[0].values == {"loss": 4.0, "loss_bbox": 1.0, "decode.loss_ce": 2.0}
+    assert log.evaluations[0].values == {"coco/bbox_mAP": 0.1, "coco/bbox_mAP_l": -1.0}
+
+
+@pytest.mark.parametrize("evaluation", [detection_line(1, 0.2), segmentation_line(20, 30.0)])
+def test_evaluations_are_placed_by_the_training_iteration_before_them(tmp_path, evaluation):
+    lines = [training_line(10, 4.0), training_line(20, 3.0), evaluation, training_line(30, 2.0)]
+    (record,) = read_training_log(write_log(tmp_path, lines)).evaluations
+    assert record.iteration == 20
+
+
+def test_evaluation_before_any_training_stands_at_zero(tmp_path):
+    (record,) = read_training_log(write_log(tmp_path, [detection_line(3, 0.2)])).evaluations
+    assert record.iteration == 0
+
+
+def test_step_serves_where_iter_is_missing(tmp_path):
+    log = read_training_log(write_log(tmp_path, [{"loss": 1.0, "step": 7}]))
+    assert log.losses == (Record(7, {"loss": 1.0}),)
+
+
+def test_values_that_are_not_numbers_are_left_out(tmp_path):
+    lines = [training_line(1, 1.0, loss_names="abc"), {"mIoU": 1.0, "note": "x", "step": 1}]
+    log = read_training_log(write_log(tmp_path, lines))
+    assert "loss_names" not in log.losses[0].values
+    assert last_evaluation(log) == {"mIoU": 1.0}
+
+
+@pytest.mark.parametrize("ending", ['{"loss": 1.0, "it', "12", '{"loss"\n'])
+def test_damaged_last_line_is_skipped_with_a_warning(tmp_path, ending):
+    path = write_log(tmp_path, RUN, ending=ending)
+    with pytest.warns(UserWarning, match=r"skipped the damaged last line \(7\)"):
+        log = read_training_log(path)
+    assert (len(log.losses), len(log.evaluations)) == (4, 2)
+
+
+def test_damage_elsewhere_is_an_error_that_names_the_line(tmp_path):
+    path = write_log(tmp_path, RUN[:2], ending="garbage\n" + json.dumps(RUN[2]) + "\n")
+    with pytest.raises(ValueError, match=r"line 3 is not a JSON object: 'garbage'"):
+        read_training_log(path)
+
+
+def test_character_cut_in_two_is_damage_not_a_crash(tmp_path):
+    path = write_log(tmp_path, RUN)
+    path.write_bytes(path.read_bytes() + b'{"name": "\xc3')
+    with pytest.warns(UserWarning, match="damaged last line"):
+        assert len(read_training_log(path).losses) == 4
+
+
+def test_newest_run_is_found(tmp_path):
+    write_log(tmp_path, RUN, "20240101_120000")
+    newest = write_log(tmp_path, RUN, "20240102_000000")
+    assert find_scalar_log(tmp_path) == newest
+
+
+def test_newer_run_without_training_does_not_hide_one_with(tmp_path):
+    trained = write_log(tmp_path, RUN, "20240101_120000")
+    write_log(tmp_path, [detection_line(0, 0.2)], "20240102_000000")
+    write_log(tmp_path, [], "20240103_000000")
+    assert find_scalar_log(tmp_path) == trained
+
+
+def test_evaluation_alone_is_found_where_nothing_trained(tmp_path):
+    only = write_log(tmp_path, [detection_line(0, 0.2)])
+    assert find_scalar_log(tmp_path) == only
+
+
+def test_missing_log_names_where_it_was_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"looked for .*nowhere.*vis_data.scalars\.json"):
+        find_scalar_log(tmp_path / "nowhere")
+
+
+def test_last_evaluation_and_its_table(tmp_path):
+    metrics = last_evaluation(read_training_log(write_log(tmp_path, RUN)))
+    assert metrics["coco/bbox_mAP"] == 0.3
+    first, second = metrics_table(metrics).splitlines()
+    assert first.split() == ["coco/bbox_mAP", "0.3000"]
+    assert len(first) == len(second)
+
+
+def test_no_evaluation_gives_an_empty_dict_and_says_so(tmp_path):
+    metrics = last_evaluation(read_training_log(write_log(tmp_path, RUN[:2])))
+    assert metrics == {}
+    assert metrics_table(metrics) == "no evaluation yet"
+
+
+def test_smoothing_keeps_constants_and_follows_steps():
+    assert smoothed([2.0] * 5, window=3) == pytest.approx([2.0] * 5)
+    assert smoothed([1.0, 5.0, 2.0], window=1) == [1.0, 5.0, 2.0]
+    first, second, third = smoothed([0.0, 1.0, 1.0], window=2)
+    assert first == 0 < second < third < 1
+
+
+def test_smoothing_leaves_gaps_where_values_are_not_finite():
+    means = smoothed([1.0, math.nan, math.inf, 1.0], window=4)
+    assert [math.isnan(mean) for mean in means] == [False, True, True, False]
+    assert means[3] == pytest.approx(1.0)
+
+
+def test_smoothing_refuses_an_empty_window():
+    with pytest.raises(ValueError, match="at least 1 value, not 0"):
+        smoothed([1.0], window=0)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [],
+        RUN[:2],
+        RUN,
+        RUN * 15,
+        [detection_line(0, 0.2)],
+        [training_line(1, math.nan), segmentation_line(1, math.nan)],
+        [training_line(1, math.inf, **{f"s{term}.loss_iou": 1.0 for term in range(30)})],
+    ],
+    ids=["empty", "no evaluation", "both", "smoothed", "no training", "nan", "many terms"],
+)
+def test_picture_is_written_whole(tmp_path, lines):
+    pytest.importorskip("matplotlib")
+    log = read_training_log(write_log(tmp_path, lines))
+    draw_curves(log, tmp_path / "pictures" / "curves.png", title="a run")
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["curves.png"]
+    assert (tmp_path / "pictures" / "curves.png").read_bytes().startswith(PNG_SIGNATURE)
+
+
+def test_failed_drawing_keeps_the_old_picture(tmp_path, monkeypatch):
+    figure = pytest.importorskip("matplotlib.figure")
+    (tmp_path / "curves.png").write_bytes(b"old")
+
+    def save_half(self, path, **options):
+        Path(path).write_bytes(b"half")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figure.Figure, "savefig", save_half)
+    with pytest.raises(KeyboardInterrupt):
+        draw_curves(TrainingLog((), ()), tmp_path / "curves.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+    assert (tmp_path / "curves.png").read_bytes() == b"old"
+
+
+@pytest.fixture(scope="module")
+def tool():
+    path = Path(__file__).parents[1] / "tools" / "plot_curves.py"
+    specification = importlib.util.spec_from_file_location("plot_curves", path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def test_tool_writes_beside_the_run_and_prints_the_table(tool, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    write_log(tmp_path, RUN)
+    assert tool.main([str(tmp_path)]) == 0
+    assert (tmp_path / "curves.png").read_bytes().startswith(PNG_SIGNATURE)
+    printed = capsys.readouterr().out
+    assert "coco/bbox_mAP        0.3000" in printed
+    assert f"written: {tmp_path / 'curves.png'}" in printed
+
+
+def test_tool_writes_where_it_is_told(tool, tmp_path):
+    pytest.importorskip("matplotlib")
+    write_log(tmp_path, RUN)
+    assert tool.main([str(tmp_path), "-o", str(tmp_path / "other.png")]) == 0
+    assert (tmp_path / "other.png").is_file()
+    assert not (tmp_path / "curves.png").exists()
+
+
+def test_tool_explains_a_missing_log(tool, tmp_path, capsys):
+    assert tool.main([str(tmp_path)]) == 1
+    assert "error: no scalar log found: looked for" in capsys.readouterr().err
+
+
+def test_tool_explains_an_unknown_format(tool, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    write_log(tmp_path, RUN)
+    assert tool.main([str(tmp_path), "-o", str(tmp_path / "curves.xyz")]) == 1
+    assert "xyz" in capsys.readouterr().err

@@ -1,0 +1,32 @@
+"""XCiT backbones for dense prediction: feature pyramids at a cost linear in the tokens.
+
+``import xcit_dense`` registers the backbone ``XCiT`` with OpenMMLab's registries and, where mmcv
+lacks its compiled ops, serves the common ones from torchvision. Without OpenMMLab installed the
+plain torch modules under ``xcit_dense.models`` still work.
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+
+from xcit_dense.models import convert_state_dict
+
+try:
+    __version__ = version("xcit_dense")
+except PackageNotFoundError:  # imported from a source tree that is not installed
+    __version__ = "0+source"
+
+__all__ = ["__version__", "convert_state_dict"]
+
+if find_spec("mmengine"):
+    from xcit_dense.openmmlab import XCiT  # noqa: F401
+
+    __all__.append("XCiT")
+else:
+
+    def __getattr__(name: str) -> object:
+        if name == "XCiT":
+            raise ImportError(
+                "xcit_dense.XCiT needs OpenMMLab: pip install 'xcit_dense[openmmlab]', or [onedl]; "
+                "without it, build xcit_dense.models.Trunk and Pyramid"
+            )
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,98 @@
+"""Pointing a config at a data set, and seeing early whether it is there."""
+
+import json
+import os
+import os.path as osp
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.config import Config
+
+MAX_BYTES_READ_TWICE = 10_000_000
+
+
+def set_data_root(cfg: Config, data_root: str) -> None:
+    """Put ``data_root`` in the place of every data root of a config, in place.
+
+    The ``data_root`` of every data set changes, and with it every path of an evaluator that
+    begins with the old one.
+    """
+    old_roots = {node["data_root"] for node in _mappings(cfg._cfg_dict) if node.get("data_root")}
+    longest_first = sorted((root.rstrip("/") for root in old_roots), key=len, reverse=True)
+
+    def moved(path: str) -> str:
+        for root in longest_first:
+            if path.rstrip("/") == root or path.startswith(root + "/"):
+                return osp.join(data_root, path[len(root) :].lstrip("/"))
+        return path
+
+    for node in _mappings(cfg._cfg_dict):
+        if node.get("data_root"):
+            node["data_root"] = data_root
+        if isinstance(node.get("ann_file"), str):
+            node["ann_file"] = moved(node["ann_file"])
+
+
+def check_data_exists(cfg: Config, splits: list[str]) -> None:
+    """See that every file and folder that the splits of a config name is there and not empty.
+
+    Args:
+        cfg: the config.
+        splits: of ``train``, ``val`` and ``test``.
+
+    Raises:
+        FileNotFoundError: something is missing; says what was looked for and the remedy.
+    """
+    for split in splits:
+        for dataset in _mappings(cfg.get(f"{split}_dataloader") or {}):
+            if "data_root" in dataset:
+                for path in _named_paths(dataset):
+                    _check_path(split, path)
+
+
+def _mappings(node: Any) -> Iterator[dict]:
+    """Every mapping in a config, the outermost first."""
+    if isinstance(node, dict):
+        yield node
+        node = list(node.values())
+    if isinstance(node, (list, tuple)):
+        for child in node:
+            yield from _mappings(child)
+
+
+def _named_paths(dataset: dict) -> Iterator[str]:
+    root = dataset["data_root"] or ""
+    if dataset.get("ann_file"):
+        yield osp.join(root, dataset["ann_file"])
+    for prefix in (dataset.get("data_prefix") or {}).values():
+        if prefix is not None:
+            yield osp.join(root, prefix)
+
+
+def _check_path(split: str, path: str) -> None:
+    remedy = "Point elsewhere with --data-root DIR, which sets every data root of the config"
+    if "://" in path:  # a remote store of mmengine's; the data set itself will tell
+        return
+    if not osp.exists(path):
+        raise FileNotFoundError(
+            f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
+        )
+    if osp.isdir(path) and not os.listdir(path):
+        raise FileNotFoundError(f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}")
+    if path.endswith(".json"):
+        _check_annotations(split, path)
+
+
+def _check_annotations(split: str, path: str) -> None:
+    """Refuse a COCO file without images. A large file has some; it is read once, by the data set."""
+    if osp.getsize(path) > MAX_BYTES_READ_TWICE:
+        return
+    with open(path, encoding="utf-8") as file:
+        try:
+            images = json.load(file).get("images")
+        except (ValueError, AttributeError) as error:
+            raise FileNotFoundError(
+                f"{split} data: {osp.abspath(path)} is no COCO annotation file ({error})"
+            ) from error
+    if not images:
+        raise FileNotFoundError(f"{split} data: {osp.abspath(path)} lists no images")

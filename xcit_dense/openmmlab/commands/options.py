@@ -1,0 +1,62 @@
+"""The options that training and testing share, as in mm's own tools."""
+
+import os
+import os.path as osp
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable
+
+from mmengine.config import Config, DictAction
+
+from xcit_dense.openmmlab.commands.data_roots import check_data_exists, set_data_root
+
+
+def add_shared_options(parser: ArgumentParser) -> None:
+    """Add the options that ``tools/train.py`` and ``tools/test.py`` have in common."""
+    parser.add_argument("--work-dir", help="where logs and checkpoints go (work_dirs/CONFIG_NAME)")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="where the data set is; replaces every data_root"
+    )
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=DictAction,
+        metavar="KEY=VALUE",
+        help="override values of the config: a.b=1, lists as a.b='[1,2]'",
+    )
+    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    # torch.distributed.launch passes it, torchrun does not
+    parser.add_argument("--local-rank", "--local_rank", type=int, default=0)
+
+
+def load_config(args: Namespace) -> Config:
+    """Read the config and apply the shared options.
+
+    Raises:
+        FileNotFoundError: the config is not there.
+    """
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    if not osp.isfile(args.config):
+        raise FileNotFoundError(f"config {args.config} does not exist")
+    cfg = Config.fromfile(args.config)
+    cfg.launcher = args.launcher
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    if args.data_root is not None:
+        set_data_root(cfg, args.data_root)
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get("work_dir") is None:
+        cfg.work_dir = osp.join("work_dirs", osp.splitext(osp.basename(args.config))[0])
+    return cfg
+
+
+def run(main: Callable[[list[str] | None], None]) -> None:
+    """Run a command line; a missing or empty file ends it with one line instead of a traceback."""
+    try:
+        main(None)
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error}")
+
+
+__all__ = ["add_shared_options", "check_data_exists", "load_config", "run"]

@@ -1,0 +1,102 @@
+"""Evaluating a checkpoint: the command line of ``tools/test.py``."""
+
+import os.path as osp
+from argparse import ArgumentParser
+
+from mmengine.config import Config, ConfigDict
+from mmengine.logging import print_log
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from xcit_dense.openmmlab.commands.options import (
+    add_shared_options,
+    check_data_exists,
+    load_config,
+)
+
+
+def make_parser() -> ArgumentParser:
+    """The command line, with mm's names."""
+    parser = ArgumentParser(description="Evaluate a checkpoint of a detector or a segmentor.")
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("checkpoint", help="path or URL of the checkpoint")
+    add_shared_options(parser)
+    parser.add_argument(
+        "--out",
+        help="keep the predictions: a .pkl file (detection), a folder of label maps (segmentation)",
+    )
+    parser.add_argument(
+        "--show-dir", metavar="DIR", help="draw ground truth and prediction side by side into DIR"
+    )
+    parser.add_argument("--tta", action="store_true", help="test-time augmentation")
+    return parser
+
+
+def is_detection(cfg: Config) -> bool:
+    """Tell a config of mmdet from one of mmseg, by its default scope."""
+    return cfg.get("default_scope", "mmdet") == "mmdet"
+
+
+def use_tta(cfg: Config) -> None:
+    """Wrap the model and the test pipeline for test-time augmentation.
+
+    Raises:
+        ValueError: the config has no ``tta_model`` and ``tta_pipeline``.
+    """
+    if "tta_model" not in cfg or "tta_pipeline" not in cfg:
+        raise ValueError("--tta: the config lacks tta_model and tta_pipeline")
+    dataset = cfg.test_dataloader.dataset
+    while "dataset" in dataset:
+        dataset = dataset.dataset
+    dataset.pipeline = cfg.tta_pipeline
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    if is_detection(cfg) and "segm" in cfg.test_evaluator.get("metric", []):
+        print_log("mmdet's test-time augmentation merges boxes, not masks: evaluating boxes only")
+        cfg.test_evaluator.metric = ["bbox"]
+
+
+def use_show_dir(cfg: Config, folder: str) -> None:
+    """Draw every tested image into ``folder``."""
+    hook = cfg.default_hooks.visualization
+    hook.draw = True
+    hook.test_out_dir = osp.abspath(folder)  # mm's hook joins it to the work dir
+    if not is_detection(cfg):
+        hook.type = "SegmentationPictureHook"
+
+
+def keep_predictions(cfg: Config, out: str) -> None:
+    """Write the predictions to ``out`` beside evaluating them.
+
+    Raises:
+        ValueError: detections are wanted in a file that is no pickle.
+    """
+    evaluators = cfg.test_evaluator
+    if not is_detection(cfg):
+        evaluators.output_dir = out
+        return
+    if not out.endswith((".pkl", ".pickle")):
+        raise ValueError(f"--out {out}: detections are dumped to a .pkl file")
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    cfg.test_evaluator = [*evaluators, {"type": "DumpDetResults", "out_file_path": out}]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Evaluate as the arguments say (``sys.argv`` if None)."""
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    cfg = load_config(args)
+    cfg.load_from = args.checkpoint
+    try:
+        if args.tta:
+            use_tta(cfg)
+        if args.show_dir is not None:
+            use_show_dir(cfg, args.show_dir)
+        if args.out is not None:
+            keep_predictions(cfg, args.out)
+    except ValueError as error:
+        parser.error(str(error))
+    if "://" not in args.checkpoint and not osp.isfile(args.checkpoint):
+        raise FileNotFoundError(f"checkpoint {args.checkpoint} does not exist")
+    check_data_exists(cfg, ["test"])
+    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner.test()
