@@ -39,7 +39,7 @@ test_evaluator = val_evaluator
 
 model = dict(
     backbone=dict(
-        arch=dict(embed_dims=96, depth=6, num_heads=4, eta=1.0),
+        arch=dict(_delete_=True, embed_dims=96, depth=6, num_heads=4, eta=1.0),
         patch_size=8,
         drop_path_rate=0.0,
     ),

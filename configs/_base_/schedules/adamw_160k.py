@@ -3,6 +3,7 @@ train_cfg = dict(type="IterBasedTrainLoop", max_iters=160_000, val_interval=16_0
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 
+# gradient clipping: --cfg-options optim_wrapper.clip_grad.max_norm=1.0
 optim_wrapper = dict(
     type="OptimWrapper",
     optimizer=dict(type="AdamW", lr=6e-5, betas=(0.9, 0.999), weight_decay=0.01),
@@ -11,7 +12,6 @@ optim_wrapper = dict(
         norm_decay_mult=0.0,
         custom_keys={"temperature": dict(decay_mult=0.0), "layer_scale": dict(decay_mult=0.0)},
     ),
-    clip_grad=None,  # to clip: dict(max_norm=1.0)
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=1e-6, by_epoch=False, begin=0, end=1500),

@@ -84,7 +84,7 @@ def _check_path(split: str, path: str) -> None:
 
 
 def _check_annotations(split: str, path: str) -> None:
-    """Refuse a COCO file without images. A large file has some; it is read once, by the data set."""
+    """Refuse a COCO file without images; a large file surely has some, and is slow to read."""
     if osp.getsize(path) > MAX_BYTES_READ_TWICE:
         return
     with open(path, encoding="utf-8") as file:
