@@ -18,10 +18,18 @@ DATA := data/demo/.ready
 .PHONY: demo demo-seg test lint format env clean
 
 demo: $(DATA)
-	$(BIN)/python tools/demo.py detection --data-root data/demo/coco --work-dir work_dirs/demo
+	$(BIN)/python tools/train.py configs/demo/xcit_maskrcnn_demo.py --work-dir work_dirs/demo
+	$(BIN)/python tools/test.py configs/demo/xcit_maskrcnn_demo.py "$$(cat work_dirs/demo/last_checkpoint)" \
+		--work-dir work_dirs/demo --show-dir work_dirs/demo/pictures
+	$(BIN)/python tools/plot_curves.py work_dirs/demo
+	@echo "pictures: work_dirs/demo/pictures (ground truth left, prediction right)"
 
 demo-seg: $(DATA)
-	$(BIN)/python tools/demo.py segmentation --data-root data/demo/ade20k --work-dir work_dirs/demo-seg
+	$(BIN)/python tools/train.py configs/demo/xcit_upernet_demo.py --work-dir work_dirs/demo-seg
+	$(BIN)/python tools/test.py configs/demo/xcit_upernet_demo.py "$$(cat work_dirs/demo-seg/last_checkpoint)" \
+		--work-dir work_dirs/demo-seg --show-dir work_dirs/demo-seg/pictures
+	$(BIN)/python tools/plot_curves.py work_dirs/demo-seg
+	@echo "pictures: work_dirs/demo-seg/pictures (ground truth left, prediction right)"
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

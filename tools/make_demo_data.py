@@ -1,6 +1,6 @@
 """Makes a small data set of coloured shapes, in COCO's format and in ADE20K's.
 
-Usage: python tools/make_demo_data.py --out data/demo --train 200 --val 40 --size 192 --seed 0
+Usage: python tools/make_demo_data.py --out data/demo --train 400 --val 60 --size 192 --seed 0
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namesp
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("--out", type=Path, default=Path("data/demo"), help="folder to write to")
-    parser.add_argument("--train", type=int, default=200, help="number of training images")
-    parser.add_argument("--val", type=int, default=40, help="number of validation images")
+    parser.add_argument("--train", type=int, default=400, help="number of training images")
+    parser.add_argument("--val", type=int, default=60, help="number of validation images")
     parser.add_argument("--size", type=int, default=192, help="longer side in pixels")
     parser.add_argument("--seed", type=int, default=0, help="seed of all chance")
     parser.add_argument(

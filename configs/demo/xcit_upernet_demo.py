@@ -16,8 +16,8 @@ metainfo = dict(
 train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", reduce_zero_label=True),
-    dict(type="RandomCrop", crop_size=(160, 160)),
-    dict(type="RandomFlip", prob=0.5),
+    dict(type="RandomCrop", crop_size=(144, 144), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.75, direction=["horizontal", "vertical", "diagonal"]),
     dict(type="PackSegInputs"),
 ]
 test_pipeline = [
@@ -29,7 +29,7 @@ dataset = dict(
     type="BaseSegDataset", data_root=data_root, metainfo=metainfo, reduce_zero_label=True
 )
 train_dataloader = dict(
-    batch_size=8,
+    batch_size=4,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(pipeline=train_pipeline, **dataset),
@@ -40,20 +40,29 @@ val_dataloader = dict(
 test_dataloader = val_dataloader
 
 model = dict(
-    data_preprocessor=dict(size=(160, 160)),
+    data_preprocessor=dict(size=(144, 144)),
     backbone=dict(
-        arch=dict(_delete_=True, embed_dims=96, depth=6, num_heads=4, eta=1.0),
+        arch=dict(_delete_=True, embed_dims=96, depth=6, num_heads=4, eta=0.1),
         patch_size=8,
         drop_path_rate=0.0,
     ),
-    decode_head=dict(in_channels=[96] * 4, channels=64, num_classes=6),
+    decode_head=dict(
+        in_channels=[96] * 4,
+        channels=64,
+        num_classes=6,
+        # most pixels are background; Lovasz weighs the classes alike
+        loss_decode=[
+            dict(type="CrossEntropyLoss", loss_weight=1.0),
+            dict(type="LovaszLoss", reduction="none", loss_weight=1.0),
+        ],
+    ),
     auxiliary_head=dict(in_channels=96, channels=64, num_classes=6),
 )
 
-train_cfg = dict(max_iters=700, val_interval=175)
-optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_cfg = dict(max_iters=1000, val_interval=250)
+optim_wrapper = dict(optimizer=dict(lr=2.5e-3), clip_grad=dict(max_norm=5.0))
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=700, T_max=650, eta_min=1e-5),
+    dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=1000, T_max=950, eta_min=1e-5),
 ]
-default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=350))
+default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=500))

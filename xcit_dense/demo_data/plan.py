@@ -36,8 +36,8 @@ class Plan:
         seed: non-negative seed of all chance.
     """
 
-    train: int = 200
-    val: int = 40
+    train: int = 400
+    val: int = 60
     size: int = 192
     seed: int = 0
 

@@ -8,7 +8,13 @@ import cv2
 import numpy as np
 
 from xcit_dense.demo_data.mask_outlines import has_hole, mask_to_polygons
-from xcit_dense.demo_data.shapes import CATEGORIES, coverage, outline, outline_area
+from xcit_dense.demo_data.shapes import (
+    CATEGORIES,
+    TYPICAL_COLOURS,
+    coverage,
+    outline,
+    outline_area,
+)
 from xcit_dense.demo_data.textures import (
     blend,
     muted,
@@ -18,16 +24,17 @@ from xcit_dense.demo_data.textures import (
     random_fill,
 )
 
-MOST_OBJECTS = 5
+MOST_OBJECTS = 4
 LEAST_VISIBLE = 0.4
 
-_SCALES = (0.15, 0.45)
+_SCALES = (0.3, 0.6)
 _CROWD_SCALES = (0.05, 0.08)
 _SMALLEST_RADIUS = 4.0
 _SMALLEST_CROWD_RADIUS = 1.5
 _SMALLEST_VISIBLE_AREA = 16
 _CONTRAST = 45.0
 _TEXTURE_CONTRAST = 25.0
+_STRAY = 45.0
 _ATTEMPTS = 20
 
 
@@ -84,7 +91,7 @@ def draw_scene(
         rng: source of chance; the same state gives the same scene.
         height: rows of the image, at least 16.
         width: columns of the image, at least 16.
-        num_objects: how many objects to try to place, or None for a random number of 1 to 5.
+        num_objects: how many objects to try to place, or None for a random number of 1 to 4.
             Fewer are placed where there is no room: each keeps 40 % of itself visible.
         with_crowd: whether to add a crowd, beneath the other objects.
 
@@ -176,8 +183,14 @@ def _paint(
     image = blend(random_background(rng, height, width), ground, ground_companion)
     used = [ground, ground_companion]
     for sketch in sketches:
-        # Chance alone chooses the colours, so that they do not tell the category.
-        colour = random_colour(rng, avoid=used, minimum_distance=_CONTRAST)
+        # A category has a typical colour, from which objects stray: the shape still decides.
+        colour = random_colour(
+            rng,
+            avoid=used,
+            minimum_distance=_CONTRAST,
+            near=np.float32(TYPICAL_COLOURS[sketch.category]),
+            maximum_distance=_STRAY,
+        )
         companion = random_colour(
             rng,
             avoid=used,

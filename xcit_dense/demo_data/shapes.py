@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 
 CATEGORIES = ("circle", "square", "triangle", "star", "cross")
+# RGB, one a category: red, blue, green, yellow, purple
+TYPICAL_COLOURS = ((225, 60, 60), (50, 110, 225), (60, 180, 75), (240, 200, 50), (150, 50, 190))
 
 _SUPERSAMPLING = 4
 

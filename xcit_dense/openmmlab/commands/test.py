@@ -49,9 +49,17 @@ def use_tta(cfg: Config) -> None:
     while "dataset" in dataset:
         dataset = dataset.dataset
     dataset.pipeline = cfg.tta_pipeline
+    if is_detection(cfg):
+        _leave_masks_out(cfg)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    if is_detection(cfg) and "segm" in cfg.test_evaluator.get("metric", []):
+
+
+def _leave_masks_out(cfg: Config) -> None:
+    """Predict and evaluate boxes only: mmdet's test-time augmentation cannot merge masks."""
+    if cfg.model.get("roi_head", {}).get("mask_head"):
         print_log("mmdet's test-time augmentation merges boxes, not masks: evaluating boxes only")
+        cfg.model.roi_head.mask_head = None
+        cfg.model.roi_head.mask_roi_extractor = None
         cfg.test_evaluator.metric = ["bbox"]
 
 

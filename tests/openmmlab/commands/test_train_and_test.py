@@ -1,0 +1,185 @@
+"""From a config to a trained, resumed, evaluated and drawn model, for both tasks."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from mmengine.config import Config
+
+from xcit_dense.demo_data import Plan, write_ade20k, write_coco
+from xcit_dense.openmmlab.commands import test as test_command
+from xcit_dense.openmmlab.commands import train as train_command
+from xcit_dense.openmmlab.commands.options import run
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+DETECTION = str(CONFIGS / "demo/xcit_maskrcnn_demo.py")
+SEGMENTATION = str(CONFIGS / "demo/xcit_upernet_demo.py")
+PLAN = Plan(train=6, val=3, size=64)
+TINY = ["model.backbone.arch.embed_dims=16", "model.backbone.arch.depth=4"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_coco(root / "coco", PLAN)
+    write_ade20k(root / "ade20k", PLAN)
+    return root
+
+
+def detection_options(data):
+    return [
+        DETECTION, "--data-root", str(data / "coco"), "--cfg-options", *TINY,
+        "model.neck.in_channels=[16,16,16,16]",
+        "train_cfg.max_epochs=2", "train_cfg.val_interval=1", "default_hooks.checkpoint.interval=1",
+        "default_hooks.logger.interval=1", "train_dataloader.batch_size=2",
+    ]  # fmt: skip
+
+
+def segmentation_options(data):
+    return [
+        SEGMENTATION, "--data-root", str(data / "ade20k"), "--cfg-options", *TINY,
+        "model.decode_head.in_channels=[16,16,16,16]", "model.auxiliary_head.in_channels=16",
+        "train_cfg.max_iters=4", "train_cfg.val_interval=2", "default_hooks.checkpoint.interval=2",
+        "default_hooks.logger.interval=1", "train_dataloader.batch_size=2",
+    ]  # fmt: skip
+
+
+def evaluating(options, checkpoint, tmp_path):
+    """The arguments of the test tool that belong to those of the train tool."""
+    return [options[0], str(checkpoint), *options[1:], f"--work-dir={tmp_path}/work"]
+
+
+def pictures(folder):
+    return [cv2.imread(str(path)) for path in sorted(Path(folder).iterdir())]
+
+
+class TestDetection:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def work_dir(cls, data, tmp_path_factory):
+        work_dir = tmp_path_factory.mktemp("detection")
+        train_command.main([*detection_options(data), "--work-dir", str(work_dir)])
+        return work_dir
+
+    def test_training_leaves_checkpoints(self, work_dir):
+        checkpoints = {path.name for path in work_dir.glob("*.pth")}
+        assert checkpoints == {"epoch_1.pth", "epoch_2.pth"}
+
+    def test_resume_goes_on_where_it_stopped(self, work_dir, data):
+        options = [*detection_options(data), "train_cfg.max_epochs=3"]
+        train_command.main([*options, "--work-dir", str(work_dir), "--resume"])
+        resumed = torch.load(work_dir / "epoch_3.pth", weights_only=False)
+        assert resumed["meta"]["epoch"] == 3
+        assert resumed["meta"]["iter"] == 9  # 6 images, one of them empty: 3 iterations an epoch
+
+    def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd):
+        options = detection_options(data)
+        checkpoint = work_dir / "epoch_2.pth"
+        outputs = [f"--out={tmp_path}/out.pkl", f"--show-dir={tmp_path}/pictures"]
+        test_command.main([*evaluating(options, checkpoint, tmp_path), *outputs])
+        printed = capfd.readouterr().out
+        assert printed.count("Average Precision") == 2 * 6  # COCO's 12 numbers, boxes and masks
+        assert printed.count("Average Recall") == 2 * 6
+        with open(tmp_path / "out.pkl", "rb") as file:
+            assert len(pickle.load(file)) == PLAN.val
+        drawn = pictures(tmp_path / "pictures")
+        assert len(drawn) == PLAN.val
+        assert all(picture.std() > 0 for picture in drawn)
+
+    def test_evaluation_with_augmentation(self, work_dir, data, tmp_path, capfd):
+        options = detection_options(data)
+        checkpoint = work_dir / "epoch_2.pth"
+        test_command.main([*evaluating(options, checkpoint, tmp_path), "--tta"])
+        assert "coco/bbox_mAP" in capfd.readouterr().out
+
+
+class TestSegmentation:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def work_dir(cls, data, tmp_path_factory):
+        work_dir = tmp_path_factory.mktemp("segmentation")
+        train_command.main([*segmentation_options(data), "--work-dir", str(work_dir)])
+        return work_dir
+
+    def test_training_leaves_checkpoints(self, work_dir):
+        assert {path.name for path in work_dir.glob("*.pth")} == {"iter_2.pth", "iter_4.pth"}
+
+    def test_resume_goes_on_where_it_stopped(self, work_dir, data):
+        options = [*segmentation_options(data), "train_cfg.max_iters=6"]
+        train_command.main([*options, "--work-dir", str(work_dir), "--resume", "auto"])
+        resumed = torch.load(work_dir / "iter_6.pth", weights_only=False)
+        assert resumed["meta"]["iter"] == 6
+
+    @pytest.mark.parametrize("tta", [[], ["--tta"]], ids=["plain", "tta"])
+    def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd, tta):
+        options = segmentation_options(data)
+        outputs = [f"--out={tmp_path}/labels", f"--show-dir={tmp_path}/pictures"]
+        checkpoint = work_dir / "iter_4.pth"
+        test_command.main([*evaluating(options, checkpoint, tmp_path), *outputs, *tta])
+        assert "mIoU" in capfd.readouterr().out
+        assert len(list((tmp_path / "labels").glob("*.png"))) == PLAN.val
+        drawn = pictures(tmp_path / "pictures")
+        originals = pictures(data / "ade20k/images/validation")
+        assert [p.shape[1] for p in drawn] == [2 * o.shape[1] for o in originals]
+        assert [p.shape[0] for p in drawn] == [o.shape[0] for o in originals]
+
+
+class TestOptions:
+    def config(self, **changes):
+        cfg = Config.fromfile(CONFIGS / "xcit_maskrcnn_coco.py")
+        cfg.merge_from_dict(changes)
+        return cfg
+
+    def test_learning_rate_scaling(self):
+        cfg = self.config()
+        train_command.scale_learning_rate(cfg)
+        assert cfg.auto_scale_lr == {"enable": True, "base_batch_size": 16}
+
+    def test_mixed_precision(self, monkeypatch):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+        cfg = self.config()
+        train_command.use_amp(cfg)
+        assert cfg.optim_wrapper.type == "AmpOptimWrapper"
+        assert cfg.optim_wrapper.loss_scale == "dynamic"
+
+    def test_mixed_precision_without_a_gpu_is_an_error(self, monkeypatch, capsys):
+        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+        with pytest.raises(SystemExit):
+            train_command.main([DETECTION, "--amp"])
+        assert "--amp: mixed precision of mmengine needs a GPU" in capsys.readouterr().err
+
+    def test_published_weights(self):
+        cfg = self.config()
+        train_command.use_pretrained(cfg, "published")
+        assert cfg.model.backbone.init_cfg.checkpoint == (
+            "https://dl.fbaipublicfiles.com/xcit/xcit_small_12_p16_384_dist.pth"
+        )
+
+    def test_published_weights_of_an_own_arch_are_an_error(self):
+        cfg = Config.fromfile(DETECTION)
+        with pytest.raises(ValueError, match="no weights are published"):
+            train_command.use_pretrained(cfg, "published")
+
+    def test_gradient_clipping_is_an_option_of_the_config(self):
+        cfg = self.config(**{"optim_wrapper.clip_grad.max_norm": 1.0})
+        assert cfg.optim_wrapper.clip_grad == {"max_norm": 1.0}
+
+    def test_missing_data_end_the_tool_with_one_line(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["train.py", DETECTION, "--data-root", "/no/where"])
+        expected = r"^error: train data: looked for /no/where/annotations.*--data-root DIR"
+        with pytest.raises(SystemExit, match=expected):
+            run(train_command.main)
+
+    def test_a_missing_checkpoint_ends_the_tool_with_one_line(self, monkeypatch, data):
+        argv = ["test.py", DETECTION, "no.pth", "--data-root", str(data / "coco")]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit, match=r"^error: checkpoint no\.pth does not exist$"):
+            run(test_command.main)
+
+    def test_a_missing_config_ends_the_tool_with_one_line(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["train.py", "no.py"])
+        with pytest.raises(SystemExit, match=r"^error: config no\.py does not exist$"):
+            run(train_command.main)
