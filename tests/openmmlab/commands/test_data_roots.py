@@ -5,7 +5,7 @@ import json
 import pytest
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.commands.data_roots import check_data_exists, set_data_root
+from xcit_dense.openmmlab.commands.data_roots import DataError, check_data_exists, set_data_root
 
 DETECTION = {
     "train_dataloader": {
@@ -69,13 +69,13 @@ def test_what_is_missing_is_named_with_the_remedy(coco, missing):
 )
 def test_an_empty_annotation_file_is_named(coco, content, message):
     (coco / "annotations/train.json").write_text(content)
-    with pytest.raises(FileNotFoundError, match=rf"train\.json {message}"):
+    with pytest.raises(DataError, match=rf"train\.json {message}"):
         check_data_exists(config_at(coco), ["train"])
 
 
 def test_an_empty_image_folder_is_named(coco):
     (coco / "train/1.jpg").unlink()
-    with pytest.raises(FileNotFoundError, match="is an empty folder"):
+    with pytest.raises(DataError, match="is an empty folder"):
         check_data_exists(config_at(coco), ["train"])
 
 

@@ -11,6 +11,10 @@ from mmengine.config import Config
 MAX_BYTES_READ_TWICE = 10_000_000
 
 
+class DataError(ValueError):
+    """Data that a config names are there, and cannot be used."""
+
+
 def set_data_root(cfg: Config, data_root: str) -> None:
     """Put ``data_root`` in the place of every data root of a config, in place.
 
@@ -42,6 +46,7 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
 
     Raises:
         FileNotFoundError: something is missing; says what was looked for and the remedy.
+        DataError: a folder is empty, or an annotation file is damaged or without images.
     """
     for split in splits:
         for dataset in _mappings(cfg.get(f"{split}_dataloader") or {}):
@@ -78,7 +83,7 @@ def _check_path(split: str, path: str) -> None:
             f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
         )
     if osp.isdir(path) and not os.listdir(path):
-        raise FileNotFoundError(f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}")
+        raise DataError(f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}")
     if path.endswith(".json"):
         _check_annotations(split, path)
 
@@ -91,8 +96,8 @@ def _check_annotations(split: str, path: str) -> None:
         try:
             images = json.load(file).get("images")
         except (ValueError, AttributeError) as error:
-            raise FileNotFoundError(
+            raise DataError(
                 f"{split} data: {osp.abspath(path)} is no COCO annotation file ({error})"
             ) from error
     if not images:
-        raise FileNotFoundError(f"{split} data: {osp.abspath(path)} lists no images")
+        raise DataError(f"{split} data: {osp.abspath(path)} lists no images")

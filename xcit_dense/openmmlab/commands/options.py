@@ -8,7 +8,11 @@ from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 
-from xcit_dense.openmmlab.commands.data_roots import check_data_exists, set_data_root
+from xcit_dense.openmmlab.commands.data_roots import (
+    DataError,
+    check_data_exists,
+    set_data_root,
+)
 
 
 def add_shared_options(parser: ArgumentParser) -> None:
@@ -52,10 +56,10 @@ def load_config(args: Namespace) -> Config:
 
 
 def run(main: Callable[[list[str] | None], None]) -> None:
-    """Run a command line; a missing or empty file ends it with one line instead of a traceback."""
+    """Run a command line; missing or unusable data end it with one line, not a traceback."""
     try:
         main(None)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, DataError) as error:
         sys.exit(f"error: {error}")
 
 
