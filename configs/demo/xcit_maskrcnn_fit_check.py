@@ -2,14 +2,16 @@
 # wrong boxes, labels or masks anywhere in the pipeline would keep it from that.
 _base_ = ["../xcit_maskrcnn_coco.py"]
 
-pipeline = [
+train_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(type="Resize", scale=(320, 320), keep_ratio=True),
+    dict(type="PackDetInputs"),
 ]
-train_pipeline = [*pipeline, dict(type="PackDetInputs")]
 test_pipeline = [
-    *pipeline,
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(320, 320), keep_ratio=True),
+    dict(type="LoadAnnotations", with_bbox=True, with_mask=True),
     dict(
         type="PackDetInputs",
         meta_keys=("img_id", "img_path", "ori_shape", "img_shape", "scale_factor"),
