@@ -61,7 +61,7 @@ def _check_out_indices(out_indices: tuple[int, ...], depth: int) -> None:
         raise ValueError(f"{given}: must increase from level to level")
 
 
-# Widths, depths and heads: XCiT paper, table 1. Layer scale: the paper's release, section A.
+# Widths, depths and heads: XCiT paper. Initial layer scale: the code of its release.
 ARCHS = {
     "nano_12": Arch(embed_dims=128, depth=12, num_heads=4, eta=1.0),
     "tiny_12": Arch(embed_dims=192, depth=12, num_heads=4, eta=1.0),

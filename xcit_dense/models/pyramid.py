@@ -13,7 +13,7 @@ class Pyramid(nn.Module):
     """Rescale four maps of stride ``patch_size`` to the strides 4, 8, 16 and 32.
 
     Upwards by transposed 2x2 convolutions, downwards by max pooling, as in the dense-prediction
-    release of the XCiT paper (section 4.4, after the pyramid of BEiT and ViT detectors).
+    release of the XCiT paper.
 
     Args:
         embed_dims: width C of every map.

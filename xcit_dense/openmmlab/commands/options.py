@@ -8,11 +8,7 @@ from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 
-from xcit_dense.openmmlab.commands.data_roots import (
-    DataError,
-    check_data_exists,
-    set_data_root,
-)
+from xcit_dense.openmmlab.commands.data_roots import DataError, set_data_root
 
 
 def add_shared_options(parser: ArgumentParser) -> None:
@@ -61,6 +57,3 @@ def run(main: Callable[[list[str] | None], None]) -> None:
         main(None)
     except (FileNotFoundError, DataError) as error:
         sys.exit(f"error: {error}")
-
-
-__all__ = ["add_shared_options", "check_data_exists", "load_config", "run"]

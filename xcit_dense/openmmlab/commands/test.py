@@ -8,11 +8,8 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from xcit_dense.openmmlab.commands.options import (
-    add_shared_options,
-    check_data_exists,
-    load_config,
-)
+from xcit_dense.openmmlab.commands.data_roots import check_data_exists
+from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
 
 
 def make_parser() -> ArgumentParser:

@@ -8,11 +8,8 @@ from mmengine.logging import print_log
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from xcit_dense.openmmlab.commands.options import (
-    add_shared_options,
-    check_data_exists,
-    load_config,
-)
+from xcit_dense.openmmlab.commands.data_roots import check_data_exists
+from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
 
 # ImageNet weights from which the paper's release starts, e.g. small_12 and 16.
 PUBLISHED_WEIGHTS = "https://dl.fbaipublicfiles.com/xcit/xcit_{arch}_p{patch_size}_384_dist.pth"
@@ -114,7 +111,9 @@ def main(argv: list[str] | None = None) -> None:
     check_data_exists(cfg, ["train", "val"])
 
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    if not (cfg.get("resume") or cfg.get("load_from") or cfg.model.backbone.get("init_cfg")):
+    if not (
+        cfg.get("resume") or cfg.get("load_from") or cfg.model.get("backbone", {}).get("init_cfg")
+    ):
         print_log(
             "The backbone starts from random weights. The published recipes start from ImageNet "
             "weights: add --pretrained.",
