@@ -111,9 +111,8 @@ def main(argv: list[str] | None = None) -> None:
     check_data_exists(cfg, ["train", "val"])
 
     runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
-    if not (
-        cfg.get("resume") or cfg.get("load_from") or cfg.model.get("backbone", {}).get("init_cfg")
-    ):
+    pretrained = cfg.model.get("backbone", {}).get("init_cfg")
+    if not (cfg.get("resume") or cfg.get("load_from") or pretrained):
         print_log(
             "The backbone starts from random weights. The published recipes start from ImageNet "
             "weights: add --pretrained.",
