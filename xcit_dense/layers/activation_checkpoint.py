@@ -19,12 +19,12 @@ def run_checkpointed(module: nn.Module, *inputs: Any) -> Tensor:
         module,
         *inputs,
         use_reentrant=False,
-        context_fn=lambda: (nullcontext(), _untracked_statistics(module)),
+        context_fn=lambda: (nullcontext(), untracked_statistics(module)),
     )
 
 
 @contextmanager
-def _untracked_statistics(module: nn.Module) -> Iterator[None]:
+def untracked_statistics(module: nn.Module) -> Iterator[None]:
     """Keep batch norms from counting a batch that they have already counted."""
     tracking = [m for m in module.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     before = [(norm.momentum, norm.num_batches_tracked.clone()) for norm in tracking]

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from xcit_dense.ops import cross_covariance_attention
+from xcit_dense.ops import FORMS, NO_NORM, NoNorm, TokenNorm, cross_covariance_attention
 
 
 class CrossCovarianceAttention(nn.Module):
@@ -16,6 +16,11 @@ class CrossCovarianceAttention(nn.Module):
         num_heads: heads the channels are divided into.
         attention_dropout: dropout probability on the attention matrix.
         projection_dropout: dropout probability on the output.
+        form: how attention is computed, ``auto``, ``gram`` or ``direct``; see
+            :func:`xcit_dense.ops.cross_covariance_attention`.
+
+    Raises:
+        ValueError: an unknown form.
     """
 
     def __init__(
@@ -24,20 +29,41 @@ class CrossCovarianceAttention(nn.Module):
         num_heads: int,
         attention_dropout: float = 0.0,
         projection_dropout: float = 0.0,
+        form: str = "auto",
     ) -> None:
         super().__init__()
+        if form not in FORMS:
+            raise ValueError(f"attention={form!r}: must be one of {', '.join(FORMS)}")
         self.num_heads = num_heads
         self.temperature = nn.Parameter(torch.ones(num_heads, 1, 1))
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims)
         self.projection = nn.Linear(embed_dims, embed_dims)
         self.attention_dropout = attention_dropout
         self.projection_dropout = nn.Dropout(projection_dropout)
+        self.form = form
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Map tokens (B, N, C) to (B, N, C)."""
-        heads = self.qkv(tokens).unflatten(-1, (3, self.num_heads, -1))  # (B, N, 3, heads, d)
-        query, key, value = heads.permute(2, 0, 3, 1, 4)
-        dropout_p = self.attention_dropout if self.training else 0.0
-        mixed = cross_covariance_attention(query, key, value, self.temperature, dropout_p)
-        mixed = mixed.transpose(1, 2).flatten(2)
-        return self.projection_dropout(self.projection(mixed))
+    def forward(
+        self, tokens: Tensor, norm: TokenNorm | NoNorm = NO_NORM, scale: Tensor | None = None
+    ) -> Tensor:
+        """Map tokens (B, N, C) to (B, N, C).
+
+        Args:
+            tokens: (B, N, C).
+            norm: LayerNorm of the tokens that comes first.
+            scale: (C,), factor of each channel of the result, if any.
+        """
+        weight, bias = self.projection.weight, self.projection.bias
+        if scale is not None:
+            weight, bias = scale[:, None] * weight, scale * bias
+        mixed = cross_covariance_attention(
+            tokens,
+            self.qkv.weight,
+            self.qkv.bias,
+            weight,
+            bias,
+            self.temperature,
+            norm=norm,
+            dropout_p=self.attention_dropout if self.training else 0.0,
+            form=self.form,
+        )
+        return self.projection_dropout(mixed)

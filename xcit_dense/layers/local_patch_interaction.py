@@ -1,15 +1,31 @@
 """Local patch interaction: the part of the block in which neighbouring tokens talk."""
 
 from collections.abc import Callable
+from functools import partial
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcit_dense.ops import map_to_tokens, tokens_to_map
+from xcit_dense.layers.activation_checkpoint import untracked_statistics
+from xcit_dense.ops import (
+    NO_NORM,
+    Convolution,
+    NoNorm,
+    TokenNorm,
+    after_cheap,
+    map_in_bands,
+    map_to_tokens,
+    tokens_to_map,
+)
+
+# Rows up and down that enter a token: one for each of the two 3x3 convolutions.
+_REACH = 2
 
 
 class LocalPatchInteraction(nn.Module):
     """LPI: depthwise 3x3 convolution, GELU, norm, depthwise 3x3 convolution.
 
+    For backward only the tokens are kept: all but the last convolution is computed again.
     Source: XCiT paper, section 3.3.
 
     Args:
@@ -22,12 +38,52 @@ class LocalPatchInteraction(nn.Module):
     ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
-        self.activation = nn.GELU()
         self.norm = norm_layer(embed_dims)
         self.conv2 = nn.Conv2d(embed_dims, embed_dims, 3, padding=1, groups=embed_dims)
 
-    def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """Map tokens (B, height * width, C) to (B, height * width, C)."""
+    def forward(
+        self,
+        tokens: Tensor,
+        height: int,
+        width: int,
+        norm: TokenNorm | NoNorm = NO_NORM,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """Map tokens (B, height * width, C) to (B, height * width, C).
+
+        Args:
+            tokens: (B, height * width, C).
+            height: rows of the grid.
+            width: columns of the grid.
+            norm: LayerNorm of the tokens that comes first.
+            scale: (C,), factor of each channel of the result, if any.
+        """
+        weight, bias = self.conv2.weight, self.conv2.bias
+        if scale is not None:
+            weight, bias = scale[:, None, None, None] * weight, scale * bias
+
+        def until_last_convolution(feature_map: Tensor) -> Tensor:
+            tokens = norm(map_to_tokens(feature_map))
+            feature_map = self.conv1(tokens_to_map(tokens, *feature_map.shape[-2:]))
+            return self.norm(F.gelu(feature_map))
+
+        def interact(feature_map: Tensor) -> Tensor:
+            return after_cheap(
+                until_last_convolution,
+                Convolution.of(self.conv2),
+                feature_map,
+                weight,
+                bias,
+                cheap_parameters=(
+                    *norm.parameters,
+                    *self.conv1.parameters(),
+                    *self.norm.parameters(),
+                ),
+                second_time=partial(untracked_statistics, self.norm),
+            )
+
         feature_map = tokens_to_map(tokens, height, width)
-        feature_map = self.norm(self.activation(self.conv1(feature_map)))
-        return map_to_tokens(self.conv2(feature_map))
+        if self.norm.training:  # its statistics are those of the whole map
+            return map_to_tokens(interact(feature_map))
+        row = width * tokens.shape[2]
+        return map_to_tokens(map_in_bands(interact, feature_map, row, above=_REACH, below=_REACH))

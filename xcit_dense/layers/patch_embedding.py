@@ -1,9 +1,16 @@
 """The convolutional stem that turns an image into patches."""
 
 from collections.abc import Callable
+from functools import partial
 from itertools import pairwise
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from xcit_dense.layers.activation_checkpoint import untracked_statistics
+from xcit_dense.layers.folded_norm import convolution_then_norm
+from xcit_dense.ops import Convolution, after_cheap, map_in_bands
 
 PATCH_SIZES = (8, 16)
 
@@ -12,6 +19,7 @@ class ConvolutionalPatchEmbedding(nn.Sequential):
     """A stack of 3x3 stride-2 convolutions with norms, GELU between them.
 
     Three convolutions for patch size 8, four for 16; the width doubles up to ``embed_dims``.
+    For backward only the outputs of the convolutions are kept.
     Source: XCiT paper, section 3.3 (after Graham et al., LeViT).
 
     Args:
@@ -39,6 +47,7 @@ class ConvolutionalPatchEmbedding(nn.Sequential):
         ]
         with_activations = [module for stage in stages for module in (stage, nn.GELU())]
         super().__init__(*with_activations[:-1])
+        self.patch_size = patch_size
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image (B, in_channels, H, W), H and W multiples of the patch size P.
@@ -46,4 +55,41 @@ class ConvolutionalPatchEmbedding(nn.Sequential):
         Returns:
             (B, embed_dims, H / P, W / P).
         """
-        return super().forward(image)
+        stages = [module for module in self if isinstance(module, nn.Sequential)]
+        if torch.is_grad_enabled() or any(norm.training for _, norm in stages):
+            return _embed_for_backward(image, stages)
+        # the first map is half as high and half as wide as the image
+        elements_per_row = image.shape[3] * stages[0][0].out_channels // 4
+        steps = [convolution_then_norm(convolution, norm) for convolution, norm in stages]
+        return map_in_bands(
+            partial(_embed, steps=steps),
+            image,
+            elements_per_row,
+            multiple=self.patch_size,
+            above=self.patch_size,
+        )
+
+
+def _embed(image: Tensor, steps: list[Callable[[Tensor], Tensor]]) -> Tensor:
+    first, *later = steps
+    feature_map = first(image)
+    for step in later:
+        feature_map = step(F.gelu(feature_map))
+    return feature_map
+
+
+def _embed_for_backward(image: Tensor, stages: list[nn.Sequential]) -> Tensor:
+    (convolution, norm), *later_stages = stages
+    feature_map = convolution(image)
+    for convolution, next_norm in later_stages:
+        feature_map = after_cheap(
+            lambda before, norm=norm: F.gelu(norm(before)),
+            Convolution.of(convolution),
+            feature_map,
+            convolution.weight,
+            convolution.bias,
+            cheap_parameters=norm.parameters(),
+            second_time=partial(untracked_statistics, norm),
+        )
+        norm = next_norm
+    return norm(feature_map)

@@ -1,13 +1,16 @@
 """Position encoding that exists for any grid size."""
 
+import torch
 from torch import Tensor, nn
 
-from xcit_dense.ops import fourier_position_grid
+from xcit_dense.ops import fourier_position_codes
 
 
 class FourierPositionEncoding(nn.Module):
     """Fourier features of the grid, projected to the token width by a 1x1 convolution.
 
+    The features of a place are those of its row and those of its column; so the projection is
+    computed for the rows and the columns alone. In eval mode that is done once for a size.
     Source: XCiT paper, section 3.3.
 
     Args:
@@ -19,9 +22,28 @@ class FourierPositionEncoding(nn.Module):
         super().__init__()
         self.num_frequencies = num_frequencies
         self.projection = nn.Conv2d(2 * num_frequencies, embed_dims, 1)
+        self._last: tuple[tuple, tuple[Tensor, Tensor]] | None = None
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return the encoding of a ``height`` x ``width`` grid, (1, C, height, width)."""
-        weight = self.projection.weight
-        grid = fourier_position_grid(height, width, self.num_frequencies, weight.device)
-        return self.projection(grid.to(weight.dtype)[None])
+        rows, columns = self._projected(height, width)
+        return (rows[:, None] + columns).permute(2, 0, 1)[None]
+
+    def _projected(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        """What the rows (height, C) and the columns (width, C) contribute."""
+        weight, bias = self.projection.weight, self.projection.bias
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return self._project(height, width)
+        state = (height, width, *((t.data_ptr(), t._version, t.dtype) for t in (weight, bias)))
+        if self._last is None or self._last[0] != state:
+            self._last = state, self._project(height, width)
+        return self._last[1]
+
+    def _project(self, height: int, width: int) -> tuple[Tensor, Tensor]:
+        weight, bias = self.projection.weight[:, :, 0, 0], self.projection.bias
+        of_rows, of_columns = weight.split(self.num_frequencies, dim=1)
+        rows, columns = (
+            fourier_position_codes(length, self.num_frequencies, weight.device).to(weight.dtype)
+            for length in (height, width)
+        )
+        return rows @ of_rows.T, columns @ of_columns.T + bias

@@ -1,10 +1,21 @@
 """The pyramid: from four maps of one stride to maps of strides 4, 8, 16 and 32."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
+import torch
 from torch import Tensor, nn
 
-from xcit_dense.ops import crop_map
+from xcit_dense.layers import folded_weights, is_foldable, untracked_statistics
+from xcit_dense.ops import (
+    after_cheap,
+    children_weights,
+    crop_map,
+    linear,
+    map_to_tokens,
+    tokens_to_map,
+    upsample,
+)
 
 STRIDES = (4, 8, 16, 32)
 
@@ -29,7 +40,7 @@ class Pyramid(nn.Module):
     ) -> None:
         super().__init__()
         self.levels = nn.ModuleList(
-            _upsample(embed_dims, patch_size // stride, norm_layer)
+            _Upsample(embed_dims, patch_size // stride, norm_layer)
             if stride < patch_size
             else _downsample(stride // patch_size)
             for stride in STRIDES
@@ -48,16 +59,55 @@ class Pyramid(nn.Module):
         )
 
 
-def _upsample(embed_dims: int, scale: int, norm_layer: Callable[[int], nn.Module]) -> nn.Sequential:
-    """Double the resolution once (``scale`` 2) or twice (4)."""
-    layers = [nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2)]
-    if scale == 4:
-        layers += [
-            norm_layer(embed_dims),
-            nn.GELU(),
-            nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2),
-        ]
-    return nn.Sequential(*layers)
+class _Upsample(nn.Sequential):
+    """Double the resolution once (``scale`` 2) or twice (4) by transposed 2x2 convolutions.
+
+    The kernels do not overlap: a token has four children, which know nothing of other tokens, so
+    all is linear layers on tokens. For backward only the input and the children before the norm
+    are kept.
+    """
+
+    def __init__(self, embed_dims: int, scale: int, norm_layer: Callable[[int], nn.Module]) -> None:
+        layers = [nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2)]
+        if scale == 4:
+            layers += [
+                norm_layer(embed_dims),
+                nn.GELU(),
+                nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2),
+            ]
+        super().__init__(*layers)
+
+    def forward(self, feature_map: Tensor) -> Tensor:
+        """Map (B, C, H, W) to (B, C, scale * H, scale * W)."""
+        first = self[0]
+        if len(self) == 1:
+            weights = children_weights(first.weight, first.bias)
+            return upsample(feature_map, lambda tokens: linear(tokens, *weights), generations=1)
+        _, norm, activation, second = self
+        if norm.training and not torch.is_grad_enabled():
+            return super().forward(feature_map)  # the norm wants to see the whole map
+        folds = is_foldable(norm) and not torch.is_grad_enabled()
+        first_weights = folded_weights(first, norm) if folds else (first.weight, first.bias)
+        first_weights = children_weights(*first_weights)
+        second_weights = children_weights(second.weight, second.bias)
+
+        def until_second(children: Tensor) -> Tensor:
+            tokens = children.view(len(children), -1, second.in_channels)
+            if not folds:
+                tokens = map_to_tokens(norm(tokens_to_map(tokens, 1, tokens.shape[1])))
+            return activation(tokens)
+
+        def grandchildren(tokens: Tensor) -> Tensor:
+            return after_cheap(
+                until_second,
+                linear,
+                linear(tokens, *first_weights),
+                *second_weights,
+                cheap_parameters=norm.parameters(),
+                second_time=partial(untracked_statistics, norm),
+            )
+
+        return upsample(feature_map, grandchildren, generations=2)
 
 
 def _downsample(scale: int) -> nn.Module:

@@ -31,6 +31,7 @@ class Trunk(nn.Module):
         norm_layer: makes the norm of a map from its number of channels.
         with_cp: trade time for memory in training: keep only the input of each block and compute
             the rest again in backward.
+        attention: how attention is computed, ``auto``, ``gram`` or ``direct``.
 
     Raises:
         ValueError: the patch size is not one of 8 and 16, or the stem cannot double its width up
@@ -45,6 +46,7 @@ class Trunk(nn.Module):
         drop_path_rate: float = 0.0,
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
         with_cp: bool = False,
+        attention: str = "auto",
     ) -> None:
         super().__init__()
         if patch_size not in PATCH_SIZES:
@@ -70,6 +72,7 @@ class Trunk(nn.Module):
                 eta=arch.eta,
                 drop_path_rate=drop_path_rate,
                 norm_layer=norm_layer,
+                attention=attention,
             )
             # a block that nothing taps would never receive a gradient
             for _ in range(arch.out_indices[-1] + 1)
@@ -90,7 +93,7 @@ class Trunk(nn.Module):
                 f"image of shape {tuple(image.shape)}: expected (B, {self.in_channels}, H, W); "
                 "for images of other channels build the backbone with in_channels=..."
             )
-        feature_map = self.patch_embedding(image)
+        feature_map = self.patch_embedding(image.contiguous(memory_format=torch.channels_last))
         height, width = feature_map.shape[-2:]
         tokens = map_to_tokens(feature_map + self.position_encoding(height, width))
 

@@ -36,6 +36,9 @@ class XCiT(BaseModule):
         with_cp: trade time for memory in training by computing each block again in backward.
         init_cfg: mmengine's initialization. ``dict(type='Pretrained', checkpoint=PATH_OR_URL)``
             takes published files as they are.
+        attention: how cross-covariance attention is computed: ``direct`` as the paper writes it,
+            ``gram`` from the covariance of the tokens, ``auto`` by what is faster for the size.
+            All give the same result.
 
     Attributes:
         out_channels: channels of each level.
@@ -56,6 +59,7 @@ class XCiT(BaseModule):
         frozen_stages: int = -1,
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
+        attention: str = "auto",
     ) -> None:
         super().__init__(init_cfg)
         if not -1 <= frozen_stages <= len(STRIDES):
@@ -70,7 +74,9 @@ class XCiT(BaseModule):
             return build_norm_layer(norm_cfg, num_features)[1]
 
         size = resolve_arch(arch, out_indices)
-        self.trunk = Trunk(size, patch_size, in_channels, drop_path_rate, norm_layer, with_cp)
+        self.trunk = Trunk(
+            size, patch_size, in_channels, drop_path_rate, norm_layer, with_cp, attention
+        )
         self.pyramid = Pyramid(size.embed_dims, patch_size, norm_layer)
         self.patch_size = patch_size
         self.out_channels = (size.embed_dims,) * len(STRIDES)

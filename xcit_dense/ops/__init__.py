@@ -1,14 +1,33 @@
 """Pure functions on tensors, without parameters (floor 0)."""
 
+from xcit_dense.ops.attention_form import FORMS, choose_form
+from xcit_dense.ops.chunks import map_in_bands, map_in_chunks
+from xcit_dense.ops.convolution import Convolution
 from xcit_dense.ops.cross_covariance import cross_covariance_attention
-from xcit_dense.ops.fourier import fourier_position_grid
+from xcit_dense.ops.fourier import fourier_position_codes
+from xcit_dense.ops.linear import linear
+from xcit_dense.ops.recompute import after_cheap
 from xcit_dense.ops.spatial import crop_map, map_to_tokens, pad_to_multiple, tokens_to_map
+from xcit_dense.ops.token_norm import NO_NORM, NoNorm, TokenNorm
+from xcit_dense.ops.upsampling import children_weights, upsample
 
 __all__ = [
+    "FORMS",
+    "NO_NORM",
+    "Convolution",
+    "NoNorm",
+    "TokenNorm",
+    "after_cheap",
+    "children_weights",
+    "choose_form",
     "crop_map",
     "cross_covariance_attention",
-    "fourier_position_grid",
+    "fourier_position_codes",
+    "linear",
+    "map_in_bands",
+    "map_in_chunks",
     "map_to_tokens",
     "pad_to_multiple",
     "tokens_to_map",
+    "upsample",
 ]

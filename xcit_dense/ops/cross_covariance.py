@@ -1,34 +1,175 @@
 """Cross-covariance attention (XCA): attention between channels instead of tokens."""
 
+from typing import Literal
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xcit_dense.ops.attention_form import choose_form
+from xcit_dense.ops.chunks import map_in_chunks
+from xcit_dense.ops.linear import linear, linear_of_each_image
+from xcit_dense.ops.recompute import after_cheap
+from xcit_dense.ops.token_moments import token_moments
+from xcit_dense.ops.token_norm import NO_NORM, TokenNorm
+
+# A query or key channel of a smaller norm than this over the tokens is taken to have this one, as
+# torch.nn.functional.normalize does.
+_SMALLEST_NORM = 1e-12
+
 
 def cross_covariance_attention(
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
+    tokens: Tensor,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    projection_weight: Tensor,
+    projection_bias: Tensor,
     temperature: Tensor,
+    norm: TokenNorm | None = None,
     dropout_p: float = 0.0,
+    form: Literal["auto", "gram", "direct"] = "auto",
 ) -> Tensor:
     """Let the channels of each head attend to each other, in time linear in N.
 
     XCA(Q, K, V) = V softmax(K^T Q * temperature), with every channel of Q and K scaled to unit
     l2 norm over the tokens (XCiT paper, section 3.2). A head of width d has a d x d attention
-    matrix, whatever the number of tokens.
+    matrix, whatever the number of tokens. Before it the tokens are normed and projected to
+    queries, keys and values, after it projected again.
+
+    Both forms compute this. ``direct`` does as the formula says. ``gram`` never makes a query, key
+    or value: Q and K enter the attention only by their products over all tokens, which follow
+    from the mean and the covariance of the tokens; and the two projections with the attention
+    between them are one C x C matrix.
 
     Args:
-        query: (B, heads, N, d).
-        key: (B, heads, N, d).
-        value: (B, heads, N, d).
-        temperature: learned scale of each head, (heads, 1, 1) or broadcastable to it.
+        tokens: (B, N, C).
+        qkv_weight: (3 * C, C), queries first, then keys, then values; heads are consecutive.
+        qkv_bias: (3 * C,).
+        projection_weight: (C, C).
+        projection_bias: (C,).
+        temperature: learned scale of each head, (heads, 1, 1).
+        norm: LayerNorm of the tokens that comes first, if any.
         dropout_p: probability with which an entry of the attention matrix is zeroed.
+        form: how it is computed; ``auto`` takes the one that :func:`choose_form` expects to be
+            the faster.
 
     Returns:
-        (B, heads, N, d).
+        (B, N, C).
+
+    Raises:
+        ValueError: an unknown form.
     """
-    query = F.normalize(query, dim=-2)
-    key = F.normalize(key, dim=-2)
-    attention = (query.transpose(-2, -1) @ key) * temperature  # (B, heads, d, d)
-    attention = F.dropout(attention.softmax(dim=-1), dropout_p)
-    return value @ attention.transpose(-2, -1)
+    if form == "auto":
+        form = choose_form(tokens.shape[1], tokens.shape[2], torch.is_grad_enabled())
+    if form not in _FORMS:
+        raise ValueError(f"attention={form!r}: must be one of 'auto', 'gram', 'direct'")
+    arguments = (qkv_weight, qkv_bias, projection_weight, projection_bias, temperature, dropout_p)
+    return _FORMS[form](tokens, norm or NO_NORM, *arguments)
+
+
+def _direct(
+    tokens: Tensor,
+    norm: TokenNorm,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    projection_weight: Tensor,
+    projection_bias: Tensor,
+    temperature: Tensor,
+    dropout_p: float,
+) -> Tensor:
+    qkv = after_cheap(norm, linear, tokens, qkv_weight, qkv_bias, cheap_parameters=norm.parameters)
+    heads = qkv.unflatten(-1, (3, len(temperature), -1))  # (B, N, 3, heads, d)
+    query, key, value = heads.permute(2, 0, 3, 1, 4)
+    query, key = F.normalize(query, dim=-2), F.normalize(key, dim=-2)
+    cosines = query.transpose(-2, -1) @ key
+    attention = _attention_matrix(cosines, temperature, dropout_p)
+    mixed = value @ attention.transpose(-2, -1)
+    return linear(mixed.transpose(1, 2).flatten(2), projection_weight, projection_bias)
+
+
+def _gram(
+    tokens: Tensor,
+    norm: TokenNorm,
+    qkv_weight: Tensor,
+    qkv_bias: Tensor,
+    projection_weight: Tensor,
+    projection_bias: Tensor,
+    temperature: Tensor,
+    dropout_p: float,
+) -> Tensor:
+    mean, covariance = token_moments(tokens, norm)
+    with torch.autocast(tokens.device.type, enabled=False):
+        qk_weight, v_weight = qkv_weight.to(mean.dtype).tensor_split([2 * tokens.shape[2]])
+        qk_bias, v_bias = qkv_bias.to(mean.dtype).tensor_split([2 * tokens.shape[2]])
+        smallest_square = _SMALLEST_NORM**2 / tokens.shape[1]
+        cosines = _cosines(mean, covariance, qk_weight, qk_bias, len(temperature), smallest_square)
+        attention = _attention_matrix(cosines, temperature.to(mean.dtype), dropout_p)
+        # projection . blockdiag(attention) . value projection, one matrix for each image
+        projection = projection_weight.to(mean.dtype).unflatten(1, (len(temperature), -1))
+        after_attention = (projection.transpose(0, 1) @ attention).transpose(1, 2).flatten(2)
+        weight = linear(after_attention, v_weight.T)
+        bias = after_attention @ v_bias + projection_bias
+    if torch.is_grad_enabled() or tokens.is_cuda or torch.compiler.is_compiling():
+        return after_cheap(
+            norm, linear_of_each_image, tokens, weight, bias, cheap_parameters=norm.parameters
+        )
+    out = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+    for image, matrix, row, target in zip(tokens, weight, bias, out, strict=True):
+        matrix, row = matrix.to(tokens.dtype), row.to(tokens.dtype)
+        map_in_chunks(
+            lambda rows, matrix=matrix, row=row: linear(norm(rows), matrix, row),
+            image,
+            len(row),
+            out=target,
+        )
+    return out
+
+
+_FORMS = {"direct": _direct, "gram": _gram}
+
+
+def _cosines(
+    mean: Tensor,
+    covariance: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    num_heads: int,
+    smallest_square: float,
+) -> Tensor:
+    """Cosines between the queries' and the keys' channels, from the moments of the tokens.
+
+    With q = Wq x + bq and k = Wk x + bk, the mean of q k^T over the tokens is
+    Wq Cov Wk^T + E[q] E[k]^T, and the mean squares of the channels are the diagonals of the same
+    form.
+
+    Args:
+        mean: (B, C).
+        covariance: (B, C, C).
+        weight: of queries and keys, (2 * C, C).
+        bias: (2 * C,).
+        num_heads: heads the channels are divided into.
+        smallest_square: mean square that a channel is taken to have at least.
+
+    Returns:
+        (B, heads, d, d), queries' channels by keys' channels.
+    """
+    spread = linear(covariance, weight)  # Cov W^T, (B, C, 2 * C)
+    queries_spread, keys_weight = spread.chunk(2, dim=2)[0], weight.chunk(2)[1]
+    products = queries_spread.unflatten(2, (num_heads, -1)).permute(0, 2, 3, 1) @ (
+        keys_weight.unflatten(0, (num_heads, -1)).mT
+    )
+    # Between nearly equal tokens all cosines are nearly 1, and gradients are small differences of
+    # large numbers: what is left is small enough to be calculated in float64.
+    exact = torch.float32 if mean.device.type == "mps" else torch.float64
+    means = F.linear(mean.to(exact), weight.to(exact), bias.to(exact))  # of q and k, (B, 2 * C)
+    squares = (spread * weight.T).sum(1, dtype=exact) + means.square()
+    inverse_norms = squares.clamp_min(smallest_square).rsqrt().unflatten(1, (2, num_heads, -1))
+    means = means.unflatten(1, (2, num_heads, -1))
+    products = products.to(exact) + means[:, 0, :, :, None] * means[:, 1, :, None, :]
+    cosines = products * inverse_norms[:, 0, :, :, None] * inverse_norms[:, 1, :, None, :]
+    return cosines.to(mean.dtype)
+
+
+def _attention_matrix(cosines: Tensor, temperature: Tensor, dropout_p: float) -> Tensor:
+    attention = (cosines * temperature).softmax(dim=-1)
+    return F.dropout(attention, dropout_p)

@@ -1,4 +1,4 @@
-"""Fourier features of a token grid, the basis of XCiT's position encoding."""
+"""Fourier features of places along an axis, the basis of XCiT's position encoding."""
 
 import math
 
@@ -8,36 +8,25 @@ from torch import Tensor
 MAX_WAVELENGTH = 10_000.0
 
 
-def fourier_position_grid(
-    height: int,
-    width: int,
-    num_frequencies: int = 32,
-    device: torch.device | str | None = None,
+def fourier_position_codes(
+    length: int, num_frequencies: int = 32, device: torch.device | str | None = None
 ) -> Tensor:
-    """Describe each place of a grid by sines and cosines of its row and its column.
+    """Describe each place of an axis by sines and cosines.
 
-    Rows and columns are counted from 1 and scaled so that the last one is at 2 pi: the code is
-    relative to the image's size and exists for any size (XCiT paper, section 3.3; the frequencies
-    are those of "Attention is all you need", section 3.5).
+    Places are counted from 1 and scaled so that the last one is at 2 pi: the code is relative to
+    the image's size and exists for any size (XCiT paper, section 3.3; the frequencies are those
+    of "Attention is all you need", section 3.5).
 
     Args:
-        height: rows of the grid.
-        width: columns of the grid.
-        num_frequencies: features for each axis, an even number: half sines, half cosines.
-        device: where the grid is made.
+        length: places on the axis.
+        num_frequencies: features, an even number: half sines, half cosines.
+        device: where the codes are made.
 
     Returns:
-        (2 * num_frequencies, height, width) in float32: the features of the row, then those of
-        the column, sines and cosines interleaved.
+        (length, num_frequencies) in float32, sines and cosines interleaved.
     """
     pairs = torch.arange(num_frequencies // 2, device=device, dtype=torch.float32)
     wavelengths = MAX_WAVELENGTH ** (2 * pairs / num_frequencies)
-
-    def axis_features(length: int) -> Tensor:
-        places = torch.arange(1, length + 1, device=device, dtype=torch.float32)
-        angles = places / (length + 1e-6) * (2 * math.pi) / wavelengths[:, None]
-        return torch.stack([angles.sin(), angles.cos()], dim=1).flatten(0, 1)
-
-    rows = axis_features(height)[:, :, None].expand(-1, -1, width)
-    columns = axis_features(width)[:, None, :].expand(-1, height, -1)
-    return torch.cat([rows, columns])
+    places = torch.arange(1, length + 1, device=device, dtype=torch.float32)
+    angles = (places / (length + 1e-6) * (2 * math.pi))[:, None] / wavelengths
+    return torch.stack([angles.sin(), angles.cos()], dim=-1).flatten(1)
