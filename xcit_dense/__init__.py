@@ -8,14 +8,14 @@ plain torch modules under ``xcit_dense.models`` still work.
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from xcit_dense.models import convert_state_dict
+from xcit_dense.models import convert_state_dict, optimize_for_inference
 
 try:
     __version__ = version("xcit_dense")
 except PackageNotFoundError:  # imported from a source tree that is not installed
     __version__ = "0+source"
 
-__all__ = ["__version__", "convert_state_dict"]
+__all__ = ["__version__", "convert_state_dict", "optimize_for_inference"]
 
 if find_spec("mmengine"):
     from xcit_dense.openmmlab import XCiT  # noqa: F401

@@ -69,7 +69,7 @@ class Block(nn.Module):
         tokens: Tensor,
         branch: nn.Module,
         norm: nn.LayerNorm,
-        layer_scale: Tensor,
+        layer_scale: Tensor | None,
         *size: int,
     ) -> Tensor:
         """tokens + layer_scale * branch(norm(tokens)), without keeping what that needs not."""
@@ -79,4 +79,6 @@ class Block(nn.Module):
             update = branch(tokens, *size, norm=token_norm, scale=layer_scale)
             return tokens + self.drop_path(update)
         update = self.drop_path(branch(tokens, *size, norm=token_norm)).to(tokens.dtype)
+        if layer_scale is None:  # it is in the weights already
+            return torch.add(tokens, update, out=update)
         return torch.addcmul(tokens, update, layer_scale, out=update)

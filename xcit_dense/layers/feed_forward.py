@@ -31,9 +31,7 @@ class FeedForward(nn.Module):
             norm: LayerNorm of the tokens that comes first.
             scale: (C,), factor of each channel of the result, if any.
         """
-        weight, bias = self.fc2.weight, self.fc2.bias
-        if scale is not None:
-            weight, bias = scale[:, None] * weight, scale * bias
+        last = (self.fc2.weight, self.fc2.bias, scale)
 
         def feed(tokens: Tensor) -> Tensor:
             hidden = after_cheap(
@@ -44,6 +42,6 @@ class FeedForward(nn.Module):
                 self.fc1.bias,
                 cheap_parameters=norm.parameters,
             )
-            return after_cheap(F.gelu, linear, hidden, weight, bias)
+            return after_cheap(F.gelu, linear, hidden, *last)
 
         return map_in_chunks(feed, tokens, self.fc1.out_features)

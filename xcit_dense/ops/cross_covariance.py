@@ -78,13 +78,18 @@ def _direct(
     dropout_p: float,
 ) -> Tensor:
     qkv = after_cheap(norm, linear, tokens, qkv_weight, qkv_bias, cheap_parameters=norm.parameters)
-    heads = qkv.unflatten(-1, (3, len(temperature), -1))  # (B, N, 3, heads, d)
-    query, key, value = heads.permute(2, 0, 3, 1, 4)
-    query, key = F.normalize(query, dim=-2), F.normalize(key, dim=-2)
-    cosines = query.transpose(-2, -1) @ key
-    attention = _attention_matrix(cosines, temperature, dropout_p)
-    mixed = value @ attention.transpose(-2, -1)
-    return linear(mixed.transpose(1, 2).flatten(2), projection_weight, projection_bias)
+    drop = _dropout_factors(tokens, len(temperature), dropout_p)
+
+    def attend(qkv: Tensor) -> Tensor:
+        heads = qkv.unflatten(-1, (3, len(temperature), -1))  # (B, N, 3, heads, d)
+        query, key, value = heads.permute(2, 0, 3, 1, 4)
+        query, key = F.normalize(query, dim=-2), F.normalize(key, dim=-2)
+        cosines = query.transpose(-2, -1) @ key
+        attention = _attention_matrix(cosines, temperature, drop)
+        return (value @ attention.transpose(-2, -1)).transpose(1, 2).flatten(2)
+
+    projection = projection_weight, projection_bias
+    return after_cheap(attend, linear, qkv, *projection, cheap_parameters=[temperature])
 
 
 def _gram(
@@ -103,7 +108,8 @@ def _gram(
         qk_bias, v_bias = qkv_bias.to(mean.dtype).tensor_split([2 * tokens.shape[2]])
         smallest_square = _SMALLEST_NORM**2 / tokens.shape[1]
         cosines = _cosines(mean, covariance, qk_weight, qk_bias, len(temperature), smallest_square)
-        attention = _attention_matrix(cosines, temperature.to(mean.dtype), dropout_p)
+        drop = _dropout_factors(tokens, len(temperature), dropout_p)
+        attention = _attention_matrix(cosines, temperature.to(mean.dtype), drop)
         # projection . blockdiag(attention) . value projection, one matrix for each image
         projection = projection_weight.to(mean.dtype).unflatten(1, (len(temperature), -1))
         after_attention = (projection.transpose(0, 1) @ attention).transpose(1, 2).flatten(2)
@@ -161,7 +167,7 @@ def _cosines(
     # Between nearly equal tokens all cosines are nearly 1, and gradients are small differences of
     # large numbers: what is left is small enough to be calculated in float64.
     exact = torch.float32 if mean.device.type == "mps" else torch.float64
-    means = F.linear(mean.to(exact), weight.to(exact), bias.to(exact))  # of q and k, (B, 2 * C)
+    means = (mean.to(exact)[:, None] * weight).sum(-1) + bias  # of q and k, (B, 2 * C)
     squares = (spread * weight.T).sum(1, dtype=exact) + means.square()
     inverse_norms = squares.clamp_min(smallest_square).rsqrt().unflatten(1, (2, num_heads, -1))
     means = means.unflatten(1, (2, num_heads, -1))
@@ -170,6 +176,15 @@ def _cosines(
     return cosines.to(mean.dtype)
 
 
-def _attention_matrix(cosines: Tensor, temperature: Tensor, dropout_p: float) -> Tensor:
+def _dropout_factors(tokens: Tensor, num_heads: int, dropout_p: float) -> Tensor | None:
+    """By what the attention matrices are multiplied, (B, heads, d, d), if there is dropout."""
+    if not dropout_p:
+        return None
+    batch, _, channels = tokens.shape
+    width = channels // num_heads
+    return F.dropout(tokens.new_ones(batch, num_heads, width, width), dropout_p)
+
+
+def _attention_matrix(cosines: Tensor, temperature: Tensor, drop: Tensor | None) -> Tensor:
     attention = (cosines * temperature).softmax(dim=-1)
-    return F.dropout(attention, dropout_p)
+    return attention if drop is None else attention * drop

@@ -16,37 +16,64 @@ class Linear:
     is MKL's, which on other than Intel's CPUs reaches half of that rate.
     """
 
-    def __call__(self, tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Map tokens (..., C_in) by weight (C_out, C_in) and bias (C_out,) to (..., C_out)."""
+    def __call__(
+        self,
+        tokens: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> Tensor:
+        """Map tokens (..., C_in) by weight (C_out, C_in) and bias (C_out,) to (..., C_out).
+
+        A ``scale`` (C_out,) is a factor of each channel of the result.
+        """
+        weight, bias = _scaled(weight, bias, scale)
         if not _goes_through_onednn(tokens):
             return F.linear(tokens, weight, bias)
         pixels = F.conv2d(_as_pixels(tokens), weight[:, :, None, None], bias)
         return _from_pixels(pixels, tokens.shape[:-1])
 
     def backward(
-        self, grads: tuple[Tensor], tokens: Tensor, weight: Tensor, bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """The gradients of tokens, weight and bias, each in its own type.
+        self,
+        grads: tuple[Tensor],
+        tokens: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> tuple[Tensor | None, ...]:
+        """The gradients of tokens, weight, bias and scale, each in its own type.
 
-        Args:
-            grads: the gradient of the result, (..., C_out); the products are in its type.
-            tokens: (..., C_in).
-            weight: (C_out, C_in).
-            bias: (C_out,) or None.
+        The matrix products are computed in the type of ``grads``, the gradient of the result.
         """
         grad = grads[0].contiguous()
-        inputs, matrix = tokens.to(grad.dtype), weight.to(grad.dtype)
+        inputs, matrix = tokens.to(grad.dtype), _scaled(weight, None, scale)[0].to(grad.dtype)
         if _goes_through_onednn(inputs):
             found = _convolution_backward(grad, inputs, matrix)
         else:
             rows = grad.flatten(0, -2)
             found = grad @ matrix, rows.T @ inputs.flatten(0, -2), rows.sum(0)
         grad_tokens, grad_weight, grad_bias = found
+        grad_scale = None
+        if scale is not None:
+            grad_scale = (grad_weight * weight).sum(1)
+            grad_weight = scale[:, None] * grad_weight
+            if bias is not None:
+                grad_scale, grad_bias = grad_scale + grad_bias * bias, scale * grad_bias
+            grad_scale = grad_scale.to(scale.dtype)
         return (
             grad_tokens.to(tokens.dtype),
             grad_weight.to(weight.dtype),
             None if bias is None else grad_bias.to(bias.dtype),
+            grad_scale,
         )
+
+
+def _scaled(
+    weight: Tensor, bias: Tensor | None, scale: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    if scale is None:
+        return weight, bias
+    return scale[:, None] * weight, None if bias is None else scale * bias
 
 
 class LinearOfEachImage:

@@ -74,6 +74,7 @@ class _AfterCheap(torch.autograd.Function):
         found = iter(torch.autograd.grad(prepared, inputs, grad_prepared) if inputs else ())
         grad_source = next(found) if source.requires_grad else None
         grad_parameters = [next(found) if p.requires_grad else None for p in ctx.cheap_parameters]
+        grad_weights = grad_weights[: len(weights)]
         return None, None, None, None, grad_source, *grad_weights, *grad_parameters
 
 

@@ -1,0 +1,96 @@
+"""Optimizing for inference changes nothing but the time."""
+
+import pytest
+import torch
+from torch import nn
+
+from xcit_dense import optimize_for_inference
+from xcit_dense.models import Pyramid, Trunk, resolve_arch
+
+ARCH = dict(embed_dims=32, depth=4, num_heads=4, eta=0.5)
+
+
+class Backbone(nn.Module):
+    def __init__(self, patch_size=16, norm_layer=nn.BatchNorm2d):
+        super().__init__()
+        self.trunk = Trunk(resolve_arch(ARCH), patch_size, norm_layer=norm_layer)
+        self.pyramid = Pyramid(32, patch_size, norm_layer)
+
+    def forward(self, image):
+        return self.pyramid(self.trunk(image), image.shape[-2:])
+
+
+def with_random_statistics(model):
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.running_mean, std=0.5)
+            nn.init.uniform_(module.running_var, 0.3, 3)
+            nn.init.uniform_(module.weight, -1, 1)
+            nn.init.normal_(module.bias)
+    return model.eval()
+
+
+@pytest.mark.parametrize("patch_size", [8, 16])
+@pytest.mark.parametrize("norm_layer", [nn.BatchNorm2d, lambda width: nn.GroupNorm(2, width)])
+@torch.no_grad()
+def test_outputs_stay_the_same(patch_size, norm_layer):
+    model = nn.Sequential(with_random_statistics(Backbone(patch_size, norm_layer)))
+    image = torch.randn(2, 3, 64, 96)
+    expected = model(image)
+    assert optimize_for_inference(model) is model
+    for found, want in zip(model(image), expected, strict=True):
+        assert (found - want).abs().max() <= 2e-6 * want.abs().max()
+
+
+@torch.no_grad()
+def test_norms_and_scales_are_gone_and_twice_is_as_once():
+    model = with_random_statistics(Backbone())
+    before = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    optimize_for_inference(model)
+    after = sum(isinstance(module, nn.BatchNorm2d) for module in model.modules())
+    assert before - after == 5  # four of the stem, one of the pyramid
+    assert not any("layer_scale" in name for name, _ in model.named_parameters())
+    image = torch.randn(1, 3, 64, 64)
+    expected = model(image)
+    for found, want in zip(optimize_for_inference(model)(image), expected, strict=True):
+        assert torch.equal(found, want)
+
+
+def test_a_model_without_xcit_is_an_error():
+    with pytest.raises(ValueError, match="Linear has no XCiT inside"):
+        optimize_for_inference(nn.Linear(2, 2))
+
+
+@torch.no_grad()
+def test_eval_mode_computes_what_the_plain_modules_would():
+    """Folding, bands and caches against norm after convolution on the whole map."""
+    model = with_random_statistics(Backbone())
+    image = torch.randn(2, 3, 320, 480)
+    fast = model(image)
+    with torch.enable_grad():  # the way that keeps all of this off
+        plain = model(image)
+    for found, want in zip(fast, plain, strict=True):
+        assert (found - want).abs().max() <= 2e-6 * want.abs().max()
+
+
+def test_training_after_eval_sees_new_weights():
+    model = with_random_statistics(Backbone())
+    image = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        before = model(image)
+    model.train()
+    torch.optim.SGD(model.parameters(), lr=0.1).zero_grad()
+    sum(level.square().mean() for level in model(image)).backward()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter -= 0.1 * parameter.grad
+    model.eval()
+    with torch.no_grad():
+        after = model(image)
+    fresh = Backbone().eval()
+    fresh.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        expected = fresh(image)
+    for level in range(4):
+        assert not torch.allclose(after[level], before[level])
+        torch.testing.assert_close(after[level], expected[level])
