@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from xcit_dense.layers.cross_covariance_attention import CrossCovarianceAttention
 from xcit_dense.layers.feed_forward import FeedForward
 from xcit_dense.layers.local_patch_interaction import LocalPatchInteraction
+from xcit_dense.layers.residual import Residual
 from xcit_dense.ops import TokenNorm
 
 LAYER_NORM_EPS = 1e-6
@@ -54,31 +55,51 @@ class Block(nn.Module):
 
         self.drop_path = DropPath(drop_path_rate)
 
-    def forward(self, tokens: Tensor, height: int, width: int) -> Tensor:
-        """Map tokens (B, height * width, C) to (B, height * width, C)."""
-        size = height, width
-        add = self._add_branch
-        tokens = add(tokens, self.attention, self.attention_norm, self.attention_layer_scale)
-        tokens = add(
-            tokens, self.interaction, self.interaction_norm, self.interaction_layer_scale, *size
-        )
-        return add(tokens, self.ffn, self.ffn_norm, self.ffn_layer_scale)
-
-    def _add_branch(
+    def forward(
         self,
         tokens: Tensor,
-        branch: nn.Module,
-        norm: nn.LayerNorm,
-        layer_scale: Tensor | None,
-        *size: int,
+        height: int,
+        width: int,
+        scratch: list[Tensor] | None = None,
+        overwrite: bool = False,
     ) -> Tensor:
-        """tokens + layer_scale * branch(norm(tokens)), without keeping what that needs not."""
-        token_norm = TokenNorm(norm.weight, norm.bias, norm.eps)
-        if torch.is_grad_enabled():
-            # in the branch's last weight: a product by itself would keep the branch's output
-            update = branch(tokens, *size, norm=token_norm, scale=layer_scale)
-            return tokens + self.drop_path(update)
-        update = self.drop_path(branch(tokens, *size, norm=token_norm)).to(tokens.dtype)
-        if layer_scale is None:  # it is in the weights already
-            return torch.add(tokens, update, out=update)
-        return torch.addcmul(tokens, update, layer_scale, out=update)
+        """Map tokens (B, height * width, C) to (B, height * width, C).
+
+        Args:
+            tokens: (B, height * width, C).
+            height: rows of the grid.
+            width: columns of the grid.
+            scratch: tensors like ``tokens`` that are in nobody's use: taken from before new
+                memory is, and given back to. Without gradients only.
+            overwrite: ``tokens`` may be overwritten. Without gradients only.
+        """
+        attended = self.attention(
+            tokens,
+            norm=_token_norm(self.attention_norm),
+            residual=Residual(self.attention_layer_scale, self.drop_path),
+            out=tokens if overwrite else _take(scratch),
+        )
+        tokens = self.interaction(
+            attended,
+            height,
+            width,
+            norm=_token_norm(self.interaction_norm),
+            residual=Residual(self.interaction_layer_scale, self.drop_path),
+            out=_take(scratch),
+        )
+        if scratch is not None:
+            scratch.append(attended)
+        return self.ffn(
+            tokens,
+            norm=_token_norm(self.ffn_norm),
+            residual=Residual(self.ffn_layer_scale, self.drop_path),
+            out=None if torch.is_grad_enabled() else tokens,
+        )
+
+
+def _token_norm(norm: nn.LayerNorm) -> TokenNorm:
+    return TokenNorm(norm.weight, norm.bias, norm.eps)
+
+
+def _take(scratch: list[Tensor] | None) -> Tensor | None:
+    return scratch.pop() if scratch else None

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from xcit_dense.layers.residual import NO_RESIDUAL, NoResidual, Residual
 from xcit_dense.ops import FORMS, NO_NORM, NoNorm, TokenNorm, cross_covariance_attention
 
 
@@ -43,19 +44,24 @@ class CrossCovarianceAttention(nn.Module):
         self.form = form
 
     def forward(
-        self, tokens: Tensor, norm: TokenNorm | NoNorm = NO_NORM, scale: Tensor | None = None
+        self,
+        tokens: Tensor,
+        norm: TokenNorm | NoNorm = NO_NORM,
+        residual: Residual | NoResidual = NO_RESIDUAL,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Map tokens (B, N, C) to (B, N, C).
 
         Args:
             tokens: (B, N, C).
             norm: LayerNorm of the tokens that comes first.
-            scale: (C,), factor of each channel of the result, if any.
+            residual: the way around.
+            out: where the result may be put, ``tokens`` itself for one; without gradients only.
         """
         weight, bias = self.projection.weight, self.projection.bias
-        if scale is not None:
-            weight, bias = scale[:, None] * weight, scale * bias
-        mixed = cross_covariance_attention(
+        if residual.scale is not None:
+            weight, bias = residual.scale[:, None] * weight, residual.scale * bias
+        return cross_covariance_attention(
             tokens,
             self.qkv.weight,
             self.qkv.bias,
@@ -65,5 +71,7 @@ class CrossCovarianceAttention(nn.Module):
             norm=norm,
             dropout_p=self.attention_dropout if self.training else 0.0,
             form=self.form,
+            finish=lambda tokens, mixed: residual(tokens, self.projection_dropout(mixed)),
+            whole=self.training,
+            out=out,
         )
-        return self.projection_dropout(mixed)

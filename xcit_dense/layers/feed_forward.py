@@ -1,9 +1,20 @@
 """The feed-forward network of the block."""
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcit_dense.ops import NO_NORM, NoNorm, TokenNorm, after_cheap, linear, map_in_chunks
+from xcit_dense.layers.residual import NO_RESIDUAL, NoResidual, Residual
+from xcit_dense.ops import (
+    NO_NORM,
+    NoNorm,
+    TokenNorm,
+    after_cheap,
+    first_chunk,
+    linear,
+    map_in_chunks,
+    prepared_linear,
+)
 
 
 class FeedForward(nn.Module):
@@ -22,26 +33,31 @@ class FeedForward(nn.Module):
         self.fc2 = nn.Linear(hidden_dims, embed_dims)
 
     def forward(
-        self, tokens: Tensor, norm: TokenNorm | NoNorm = NO_NORM, scale: Tensor | None = None
+        self,
+        tokens: Tensor,
+        norm: TokenNorm | NoNorm = NO_NORM,
+        residual: Residual | NoResidual = NO_RESIDUAL,
+        out: Tensor | None = None,
     ) -> Tensor:
-        """Map tokens (..., C) to (..., C).
+        """Map tokens (B, N, C) to (B, N, C).
 
         Args:
-            tokens: (..., C).
+            tokens: (B, N, C).
             norm: LayerNorm of the tokens that comes first.
-            scale: (C,), factor of each channel of the result, if any.
+            residual: the way around.
+            out: where the result may be put, ``tokens`` itself for one; without gradients only.
         """
-        last = (self.fc2.weight, self.fc2.bias, scale)
+        width = self.fc1.out_features
+        first, second = (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            hidden = after_cheap(norm, linear, tokens, *first, cheap_parameters=norm.parameters)
+            return residual(tokens, after_cheap(F.gelu, linear, hidden, *second, residual.scale))
+
+        piece = first_chunk(tokens, width)
+        to_hidden = prepared_linear(*first, piece, activation="gelu")
+        from_hidden = prepared_linear(*second, piece)
 
         def feed(tokens: Tensor) -> Tensor:
-            hidden = after_cheap(
-                norm,
-                linear,
-                tokens,
-                self.fc1.weight,
-                self.fc1.bias,
-                cheap_parameters=norm.parameters,
-            )
-            return after_cheap(F.gelu, linear, hidden, *last)
+            return residual(tokens, from_hidden(to_hidden(norm(tokens))))
 
-        return map_in_chunks(feed, tokens, self.fc1.out_features)
+        return map_in_chunks(feed, tokens, width, out=out, whole=self.training)

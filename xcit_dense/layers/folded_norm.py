@@ -19,7 +19,7 @@ def convolution_then_norm(
     A batch norm with fixed statistics is a factor and a summand for each channel. Without
     gradients both go into the weights of the convolution, and the pass over the map is saved.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_foldable(norm):
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_local(norm):
         return lambda image: norm(convolution(image))
     weight, bias = folded_weights(convolution, norm)
     return lambda image: Convolution.of(convolution)(image, weight, bias)
@@ -30,8 +30,17 @@ def is_foldable(norm: nn.Module) -> bool:
     return isinstance(norm, _BatchNorm) and not norm.training and norm.track_running_stats
 
 
-def folded_weights(convolution: ConvolutionModule, norm: _BatchNorm) -> tuple[Tensor, Tensor]:
+def is_local(norm: nn.Module) -> bool:
+    """Whether a norm treats every place by itself, so that a map may come in pieces."""
+    return isinstance(norm, nn.Identity) or is_foldable(norm)
+
+
+def folded_weights(
+    convolution: ConvolutionModule, norm: _BatchNorm | nn.Identity
+) -> tuple[Tensor, Tensor | None]:
     """Weight and bias of the convolution that computes ``norm(convolution(image))``."""
+    if isinstance(norm, nn.Identity):
+        return convolution.weight, convolution.bias
     factor = torch.rsqrt(norm.running_var + norm.eps)
     if norm.affine:
         factor = factor * norm.weight

@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xcit_dense.layers.activation_checkpoint import untracked_statistics
+from xcit_dense.layers.folded_norm import is_local
+from xcit_dense.layers.residual import NO_RESIDUAL, NoResidual, Residual
 from xcit_dense.ops import (
     NO_NORM,
     Convolution,
@@ -47,7 +49,8 @@ class LocalPatchInteraction(nn.Module):
         height: int,
         width: int,
         norm: TokenNorm | NoNorm = NO_NORM,
-        scale: Tensor | None = None,
+        residual: Residual | NoResidual = NO_RESIDUAL,
+        out: Tensor | None = None,
     ) -> Tensor:
         """Map tokens (B, height * width, C) to (B, height * width, C).
 
@@ -56,22 +59,22 @@ class LocalPatchInteraction(nn.Module):
             height: rows of the grid.
             width: columns of the grid.
             norm: LayerNorm of the tokens that comes first.
-            scale: (C,), factor of each channel of the result, if any.
+            residual: the way around.
+            out: where the result may be put, but not ``tokens``; without gradients only.
         """
         weight, bias = self.conv2.weight, self.conv2.bias
-        if scale is not None:
-            weight, bias = scale[:, None, None, None] * weight, scale * bias
+        if residual.scale is not None:
+            weight, bias = residual.scale[:, None, None, None] * weight, residual.scale * bias
 
-        def until_last_convolution(feature_map: Tensor) -> Tensor:
-            tokens = norm(map_to_tokens(feature_map))
-            feature_map = self.conv1(tokens_to_map(tokens, *feature_map.shape[-2:]))
+        def until_last_convolution(tokens: Tensor) -> Tensor:
+            feature_map = self.conv1(tokens_to_map(norm(tokens), tokens.shape[1] // width, width))
             return self.norm(F.gelu(feature_map))
 
-        def interact(feature_map: Tensor) -> Tensor:
-            return after_cheap(
+        def interact(tokens: Tensor) -> Tensor:
+            feature_map = after_cheap(
                 until_last_convolution,
                 Convolution.of(self.conv2),
-                feature_map,
+                tokens,
                 weight,
                 bias,
                 cheap_parameters=(
@@ -81,9 +84,7 @@ class LocalPatchInteraction(nn.Module):
                 ),
                 second_time=partial(untracked_statistics, self.norm),
             )
+            return residual(tokens, map_to_tokens(feature_map))
 
-        feature_map = tokens_to_map(tokens, height, width)
-        if self.norm.training:  # its statistics are those of the whole map
-            return map_to_tokens(interact(feature_map))
-        row = width * tokens.shape[2]
-        return map_to_tokens(map_in_bands(interact, feature_map, row, above=_REACH, below=_REACH))
+        whole = self.training or not is_local(self.norm)
+        return map_in_bands(interact, tokens, width, _REACH, out=out, whole=whole)

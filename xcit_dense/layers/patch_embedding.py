@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xcit_dense.layers.activation_checkpoint import untracked_statistics
-from xcit_dense.layers.folded_norm import convolution_then_norm
-from xcit_dense.ops import Convolution, after_cheap, map_in_bands
+from xcit_dense.layers.folded_norm import convolution_then_norm, is_local
+from xcit_dense.ops import Convolution, after_cheap, downscale_in_bands
 
 PATCH_SIZES = (8, 16)
 
@@ -56,18 +56,13 @@ class ConvolutionalPatchEmbedding(nn.Sequential):
             (B, embed_dims, H / P, W / P).
         """
         stages = [module for module in self if isinstance(module, nn.Sequential)]
-        if torch.is_grad_enabled() or any(norm.training for _, norm in stages):
+        if torch.is_grad_enabled() or not all(is_local(norm) for _, norm in stages):
             return _embed_for_backward(image, stages)
+        steps = [convolution_then_norm(convolution, norm) for convolution, norm in stages]
         # the first map is half as high and half as wide as the image
         elements_per_row = image.shape[3] * stages[0][0].out_channels // 4
-        steps = [convolution_then_norm(convolution, norm) for convolution, norm in stages]
-        return map_in_bands(
-            partial(_embed, steps=steps),
-            image,
-            elements_per_row,
-            multiple=self.patch_size,
-            above=self.patch_size,
-        )
+        embed = partial(_embed, steps=steps)
+        return downscale_in_bands(embed, image, self.patch_size, elements_per_row)
 
 
 def _embed(image: Tensor, steps: list[Callable[[Tensor], Tensor]]) -> Tensor:

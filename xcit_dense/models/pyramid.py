@@ -6,13 +6,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from xcit_dense.layers import folded_weights, is_foldable, untracked_statistics
+from xcit_dense.layers import folded_weights, is_local, untracked_statistics
 from xcit_dense.ops import (
     after_cheap,
     children_weights,
     crop_map,
     linear,
     map_to_tokens,
+    prepared_linear,
     tokens_to_map,
     upsample,
 )
@@ -79,35 +80,45 @@ class _Upsample(nn.Sequential):
 
     def forward(self, feature_map: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C, scale * H, scale * W)."""
-        first = self[0]
         if len(self) == 1:
-            weights = children_weights(first.weight, first.bias)
-            return upsample(feature_map, lambda tokens: linear(tokens, *weights), generations=1)
-        _, norm, activation, second = self
-        if norm.training and not torch.is_grad_enabled():
-            return super().forward(feature_map)  # the norm wants to see the whole map
-        folds = is_foldable(norm) and not torch.is_grad_enabled()
-        first_weights = folded_weights(first, norm) if folds else (first.weight, first.bias)
-        first_weights = children_weights(*first_weights)
-        second_weights = children_weights(second.weight, second.bias)
+            weights = children_weights(self[0].weight, self[0].bias)
+            grow = prepared_linear(*weights, feature_map)
+            return upsample(feature_map, grow, generations=1)
+        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_local(self[1]):
+            return upsample(feature_map, self._grandchildren, generations=2, whole=True)
+        first, norm, _, second = self
+        to_children = prepared_linear(
+            *children_weights(*folded_weights(first, norm)), feature_map, activation="gelu"
+        )
+        to_grandchildren = prepared_linear(
+            *children_weights(second.weight, second.bias), feature_map
+        )
 
-        def until_second(children: Tensor) -> Tensor:
-            tokens = children.view(len(children), -1, second.in_channels)
-            if not folds:
-                tokens = map_to_tokens(norm(tokens_to_map(tokens, 1, tokens.shape[1])))
-            return activation(tokens)
+        def grow(tokens: Tensor) -> Tensor:
+            children = to_children(tokens).view(1, -1, second.in_channels)
+            return to_grandchildren(children)
 
-        def grandchildren(tokens: Tensor) -> Tensor:
-            return after_cheap(
-                until_second,
-                linear,
-                linear(tokens, *first_weights),
-                *second_weights,
-                cheap_parameters=norm.parameters(),
-                second_time=partial(untracked_statistics, norm),
-            )
+        return upsample(feature_map, grow, generations=2)
 
-        return upsample(feature_map, grandchildren, generations=2)
+    def _grandchildren(self, tokens: Tensor) -> Tensor:
+        """Map tokens (B, N, C) to (B, 4 * N, 4 * C): each child, and with it its children."""
+        first, norm, activation, second = self
+        children = linear(tokens, *children_weights(first.weight, first.bias))
+        children = children.view(len(tokens), -1, second.in_channels)
+
+        def norm_and_activate(children: Tensor) -> Tensor:
+            # the norm does not mind the order of the places
+            feature_map = norm(tokens_to_map(children, 1, children.shape[1]))
+            return activation(map_to_tokens(feature_map))
+
+        return after_cheap(
+            norm_and_activate,
+            linear,
+            children,
+            *children_weights(second.weight, second.bias),
+            cheap_parameters=norm.parameters(),
+            second_time=partial(untracked_statistics, norm),
+        )
 
 
 def _downsample(scale: int) -> nn.Module:

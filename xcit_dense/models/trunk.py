@@ -95,14 +95,15 @@ class Trunk(nn.Module):
             )
         feature_map = self.patch_embedding(image.contiguous(memory_format=torch.channels_last))
         height, width = feature_map.shape[-2:]
-        tokens = map_to_tokens(feature_map + self.position_encoding(height, width))
+        tokens = map_to_tokens(feature_map + self.position_encoding(height, width)).contiguous()
 
-        taps = []
+        taps, scratch = [], None if torch.is_grad_enabled() else []
         for index, block in enumerate(self.blocks):
             if self.with_cp and torch.is_grad_enabled():
                 tokens = run_checkpointed(block, tokens, height, width)
             else:
-                tokens = block(tokens, height, width)
+                overwrite = scratch is not None and index - 1 not in self.out_indices
+                tokens = block(tokens, height, width, scratch, overwrite)
             if index in self.out_indices:
                 taps.append(tokens_to_map(tokens, height, width))
         return taps

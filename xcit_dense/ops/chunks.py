@@ -16,8 +16,17 @@ def rows_per_chunk(width: int, device: torch.device) -> int:
     return max(1, (_CPU_ELEMENTS if device.type == "cpu" else _GPU_ELEMENTS) // width)
 
 
+def first_chunk(tokens: Tensor, widest: int) -> Tensor:
+    """The first of the pieces that :func:`map_in_chunks` makes."""
+    return tokens.reshape(-1, tokens.shape[-1])[: rows_per_chunk(widest, tokens.device)]
+
+
 def map_in_chunks(
-    function: Callable[[Tensor], Tensor], tokens: Tensor, width: int, out: Tensor | None = None
+    function: Callable[[Tensor], Tensor],
+    tokens: Tensor,
+    widest: int,
+    out: Tensor | None = None,
+    whole: bool = False,
 ) -> Tensor:
     """Apply a function of single tokens to all of them, piece by piece where that saves memory.
 
@@ -25,19 +34,20 @@ def map_in_chunks(
 
     Args:
         function: maps (..., C) to (..., C), each token by itself.
-        tokens: (..., C).
-        width: channels of the widest tensor inside ``function``.
-        out: where the result is put, if given; without gradients only.
+        tokens: (B, N, C).
+        widest: channels of the widest tensor inside ``function``.
+        out: where the result may be put, ``tokens`` itself for one; without gradients only.
+        whole: take all tokens as one piece anyway.
 
     Returns:
-        (..., C), in the type of ``tokens`` if there are pieces.
+        (B, N, C), in the type of ``tokens`` if there are pieces.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling():
         return function(tokens)
     if out is None:
         out = torch.empty_like(tokens, memory_format=torch.contiguous_format)
     sources, targets = tokens.reshape(-1, tokens.shape[-1]), out.view(-1, out.shape[-1])
-    size = rows_per_chunk(width, tokens.device)
+    size = rows_per_chunk(widest, tokens.device)
     for source, target in zip(sources.split(size), targets.split(size), strict=True):
         target.copy_(function(source))
     return out
@@ -45,53 +55,73 @@ def map_in_chunks(
 
 def map_in_bands(
     function: Callable[[Tensor], Tensor],
-    feature_map: Tensor,
-    elements_per_row: int,
-    *,
-    multiple: int = 1,
-    above: int = 0,
-    below: int = 0,
+    tokens: Tensor,
+    width: int,
+    reach: int,
+    out: Tensor | None = None,
+    whole: bool = False,
 ) -> Tensor:
-    """Apply a function of neighbourhoods to a map, a band of rows at a time if the map is large.
+    """Apply a function of neighbourhoods to a grid of tokens, a band of rows at a time.
 
     With gradients, or in a compiled graph, all rows are one band.
 
     Args:
-        function: maps (B, C_in, h, W_in) to (B, C_out, h * s, W_out), for any h that ``multiple``
-            divides, with the same s; pads with zeros where it looks over the border.
-        feature_map: (B, C_in, H, W_in).
-        elements_per_row: of the widest tensor inside ``function``, for each row of the map.
-        multiple: divides H, and so the rows of every band.
-        above: how many rows further up than its own a row of the result depends on; a number that
-            ``multiple`` divides.
-        below: how many rows further down.
+        function: maps (B, h * width, C) to (B, h * width, C); where it looks over the border of
+            what it is given it sees zeros.
+        tokens: (B, H * width, C).
+        width: columns of the grid.
+        reach: rows that ``function`` looks up and down.
+        out: where the result may be put, but not ``tokens``; without gradients only.
+        whole: take all rows as one band anyway.
 
     Returns:
-        (B, C_out, H * s, W_out).
+        (B, H * width, C), in the type of ``tokens`` if there are bands.
     """
-    batch, _, height, _ = feature_map.shape
-    rows = rows_per_chunk(elements_per_row, feature_map.device)
-    whole = torch.is_grad_enabled() or torch.compiler.is_compiling()
-    if whole or batch * height <= rows:
-        return function(feature_map)
-    rows = max(rows, 4 * (above + below), multiple) // multiple * multiple
+    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(tokens)
+    batch, count, channels = tokens.shape
+    size = max(8 * reach, rows_per_chunk(width * channels, tokens.device)) * width
+    if batch * count <= size:
+        return function(tokens)
+    if out is None:
+        out = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+    for image, target in zip(tokens.split(1), out.split(1), strict=True):
+        for start in range(0, count, size):
+            stop = min(start + size, count)
+            first, last = max(start - reach * width, 0), min(stop + reach * width, count)
+            band = function(image[:, first:last])
+            target[:, start:stop] = band[:, start - first : stop - first]
+    return out
+
+
+def downscale_in_bands(
+    function: Callable[[Tensor], Tensor], image: Tensor, scale: int, elements_per_row: int
+) -> Tensor:
+    """Apply a stack of 3x3 stride-2 convolutions to an image, a band of rows at a time.
+
+    Args:
+        function: maps (1, C_in, h, W) to (1, C_out, h / scale, W / scale), for every h that
+            ``scale`` divides. A row of the result may depend on rows of the image up to ``scale``
+            above its own, and none below.
+        image: (B, C_in, H, W), H a multiple of ``scale``.
+        scale: of the resolution.
+        elements_per_row: of the widest tensor inside ``function``, for each row of the image.
+
+    Returns:
+        (B, C_out, H / scale, W / scale), in channels-last.
+    """
+    batch, _, height, _ = image.shape
+    size = max(8 * scale, rows_per_chunk(elements_per_row, image.device) // scale * scale)
+    if torch.compiler.is_compiling() or batch * height <= size:
+        return function(image)
     out = None
     for index in range(batch):
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            first, last = max(top - above, 0), min(bottom + below, height)
-            band = function(feature_map[index : index + 1, :, first:last])
-            numerator, denominator = band.shape[2], last - first
+        for start in range(0, height, size):
+            stop, first = min(start + size, height), max(start - scale, 0)
+            band = function(image[index : index + 1, :, first:stop])
             if out is None:
-                shape = batch, band.shape[1], height * numerator // denominator, band.shape[3]
-                out = torch.empty(
-                    shape,
-                    dtype=band.dtype,
-                    device=band.device,
-                    memory_format=torch.channels_last,
-                )
-            start, stop, skip = (
-                row * numerator // denominator for row in (top, bottom, top - first)
-            )
-            out[index, :, start:stop] = band[0, :, skip : skip + stop - start]
+                shape = batch, band.shape[1], height // scale, band.shape[3]
+                out = band.new_empty(shape).contiguous(memory_format=torch.channels_last)
+            inner = band[0, :, (start - first) // scale :]
+            out[index, :, start // scale : stop // scale] = inner
     return out

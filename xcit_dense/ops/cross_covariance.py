@@ -1,17 +1,19 @@
 """Cross-covariance attention (XCA): attention between channels instead of tokens."""
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xcit_dense.ops.attention_form import choose_form
-from xcit_dense.ops.chunks import map_in_chunks
+from xcit_dense.ops.attention_form import FORMS, choose_form
+from xcit_dense.ops.chunks import first_chunk, map_in_chunks
 from xcit_dense.ops.linear import linear, linear_of_each_image
+from xcit_dense.ops.prepared_linear import prepared_linear
 from xcit_dense.ops.recompute import after_cheap
 from xcit_dense.ops.token_moments import token_moments
-from xcit_dense.ops.token_norm import NO_NORM, TokenNorm
+from xcit_dense.ops.token_norm import NO_NORM, NoNorm, TokenNorm
 
 # A query or key channel of a smaller norm than this over the tokens is taken to have this one, as
 # torch.nn.functional.normalize does.
@@ -25,9 +27,12 @@ def cross_covariance_attention(
     projection_weight: Tensor,
     projection_bias: Tensor,
     temperature: Tensor,
-    norm: TokenNorm | None = None,
+    norm: TokenNorm | NoNorm = NO_NORM,
     dropout_p: float = 0.0,
     form: Literal["auto", "gram", "direct"] = "auto",
+    finish: Callable[[Tensor, Tensor], Tensor] = lambda tokens, mixed: mixed,
+    out: Tensor | None = None,
+    whole: bool = False,
 ) -> Tensor:
     """Let the channels of each head attend to each other, in time linear in N.
 
@@ -52,6 +57,10 @@ def cross_covariance_attention(
         dropout_p: probability with which an entry of the attention matrix is zeroed.
         form: how it is computed; ``auto`` takes the one that :func:`choose_form` expects to be
             the faster.
+        finish: makes of tokens (..., C), before the norm, and what attention has made of them,
+            each token by itself, the result (..., C): a place for the residual.
+        out: where the result may be put, ``tokens`` itself for one; without gradients only.
+        whole: never work through the tokens in pieces.
 
     Returns:
         (B, N, C).
@@ -61,15 +70,34 @@ def cross_covariance_attention(
     """
     if form == "auto":
         form = choose_form(tokens.shape[1], tokens.shape[2], torch.is_grad_enabled())
-    if form not in _FORMS:
-        raise ValueError(f"attention={form!r}: must be one of 'auto', 'gram', 'direct'")
-    arguments = (qkv_weight, qkv_bias, projection_weight, projection_bias, temperature, dropout_p)
-    return _FORMS[form](tokens, norm or NO_NORM, *arguments)
+    if form not in FORMS:
+        raise ValueError(f"attention={form!r}: must be one of {', '.join(FORMS)}")
+    projections = qkv_weight, qkv_bias, projection_weight, projection_bias
+    if form == "direct":
+        return finish(tokens, _direct(tokens, norm, *projections, temperature, dropout_p))
+    weight, bias = _gram_mixing(tokens, norm, *projections, temperature, dropout_p)
+    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling() or tokens.is_cuda:
+        mixed = after_cheap(
+            norm, linear_of_each_image, tokens, weight, bias, cheap_parameters=norm.parameters
+        )
+        return finish(tokens, mixed)
+    if out is None:
+        out = torch.empty_like(tokens, memory_format=torch.contiguous_format)
+    for index, image in enumerate(tokens.split(1)):
+        of_image = weight[index].to(tokens.dtype), bias[index].to(tokens.dtype)
+        mix = prepared_linear(*of_image, first_chunk(image, tokens.shape[2]))
+        map_in_chunks(
+            lambda tokens, mix=mix: finish(tokens, mix(norm(tokens))),
+            image,
+            tokens.shape[2],
+            out=out[index : index + 1],
+        )
+    return out
 
 
 def _direct(
     tokens: Tensor,
-    norm: TokenNorm,
+    norm: TokenNorm | NoNorm,
     qkv_weight: Tensor,
     qkv_bias: Tensor,
     projection_weight: Tensor,
@@ -77,6 +105,7 @@ def _direct(
     temperature: Tensor,
     dropout_p: float,
 ) -> Tensor:
+    """The formula as it is written, (B, N, C) -> (B, N, C)."""
     qkv = after_cheap(norm, linear, tokens, qkv_weight, qkv_bias, cheap_parameters=norm.parameters)
     drop = _dropout_factors(tokens, len(temperature), dropout_p)
 
@@ -92,46 +121,36 @@ def _direct(
     return after_cheap(attend, linear, qkv, *projection, cheap_parameters=[temperature])
 
 
-def _gram(
+def _gram_mixing(
     tokens: Tensor,
-    norm: TokenNorm,
+    norm: TokenNorm | NoNorm,
     qkv_weight: Tensor,
     qkv_bias: Tensor,
     projection_weight: Tensor,
     projection_bias: Tensor,
     temperature: Tensor,
     dropout_p: float,
-) -> Tensor:
+) -> tuple[Tensor, Tensor]:
+    """The linear layer that attention is for the normed tokens of each image.
+
+    Returns:
+        Weights (B, C, C), projection . blockdiag(attention) . value projection, and biases (B, C).
+    """
+    channels, num_heads = tokens.shape[2], len(temperature)
     mean, covariance = token_moments(tokens, norm)
+    exact = mean.dtype
     with torch.autocast(tokens.device.type, enabled=False):
-        qk_weight, v_weight = qkv_weight.to(mean.dtype).tensor_split([2 * tokens.shape[2]])
-        qk_bias, v_bias = qkv_bias.to(mean.dtype).tensor_split([2 * tokens.shape[2]])
+        qk_weight, v_weight = qkv_weight.to(exact).tensor_split([2 * channels])
+        qk_bias, v_bias = qkv_bias.to(exact).tensor_split([2 * channels])
         smallest_square = _SMALLEST_NORM**2 / tokens.shape[1]
-        cosines = _cosines(mean, covariance, qk_weight, qk_bias, len(temperature), smallest_square)
-        drop = _dropout_factors(tokens, len(temperature), dropout_p)
-        attention = _attention_matrix(cosines, temperature.to(mean.dtype), drop)
-        # projection . blockdiag(attention) . value projection, one matrix for each image
-        projection = projection_weight.to(mean.dtype).unflatten(1, (len(temperature), -1))
-        after_attention = (projection.transpose(0, 1) @ attention).transpose(1, 2).flatten(2)
+        cosines = _cosines(mean, covariance, qk_weight, qk_bias, num_heads, smallest_square)
+        drop = _dropout_factors(tokens, num_heads, dropout_p)
+        attention = _attention_matrix(cosines, temperature.to(exact), drop)
+        projection = projection_weight.to(exact).unflatten(1, (num_heads, -1)).transpose(0, 1)
+        after_attention = (projection @ attention).transpose(1, 2).flatten(2)  # (B, C, C)
         weight = linear(after_attention, v_weight.T)
         bias = after_attention @ v_bias + projection_bias
-    if torch.is_grad_enabled() or tokens.is_cuda or torch.compiler.is_compiling():
-        return after_cheap(
-            norm, linear_of_each_image, tokens, weight, bias, cheap_parameters=norm.parameters
-        )
-    out = torch.empty_like(tokens, memory_format=torch.contiguous_format)
-    for image, matrix, row, target in zip(tokens, weight, bias, out, strict=True):
-        matrix, row = matrix.to(tokens.dtype), row.to(tokens.dtype)
-        map_in_chunks(
-            lambda rows, matrix=matrix, row=row: linear(norm(rows), matrix, row),
-            image,
-            len(row),
-            out=target,
-        )
-    return out
-
-
-_FORMS = {"direct": _direct, "gram": _gram}
+    return weight, bias
 
 
 def _cosines(
@@ -159,16 +178,17 @@ def _cosines(
     Returns:
         (B, heads, d, d), queries' channels by keys' channels.
     """
-    spread = linear(covariance, weight)  # Cov W^T, (B, C, 2 * C)
-    queries_spread, keys_weight = spread.chunk(2, dim=2)[0], weight.chunk(2)[1]
-    products = queries_spread.unflatten(2, (num_heads, -1)).permute(0, 2, 3, 1) @ (
-        keys_weight.unflatten(0, (num_heads, -1)).mT
-    )
+    batch, channels = mean.shape
+    # each image's covariance as a layer for the rows of the weight: W Cov, (B, 2 * C, C)
+    spread = linear_of_each_image(weight.expand(batch, -1, -1), covariance)
+    query_spread = spread[:, :channels].unflatten(1, (num_heads, -1))
+    key_weight = weight[channels:].unflatten(0, (num_heads, -1))
+    products = query_spread @ key_weight.mT  # (B, heads, d, d)
     # Between nearly equal tokens all cosines are nearly 1, and gradients are small differences of
     # large numbers: what is left is small enough to be calculated in float64.
     exact = torch.float32 if mean.device.type == "mps" else torch.float64
-    means = (mean.to(exact)[:, None] * weight).sum(-1) + bias  # of q and k, (B, 2 * C)
-    squares = (spread * weight.T).sum(1, dtype=exact) + means.square()
+    means = (mean.to(exact)[:, None] * weight).sum(-1) + bias  # of queries and keys, (B, 2 * C)
+    squares = (spread * weight).sum(-1, dtype=exact) + means.square()
     inverse_norms = squares.clamp_min(smallest_square).rsqrt().unflatten(1, (2, num_heads, -1))
     means = means.unflatten(1, (2, num_heads, -1))
     products = products.to(exact) + means[:, 0, :, :, None] * means[:, 1, :, None, :]

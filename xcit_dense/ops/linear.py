@@ -28,7 +28,7 @@ class Linear:
         A ``scale`` (C_out,) is a factor of each channel of the result.
         """
         weight, bias = _scaled(weight, bias, scale)
-        if not _goes_through_onednn(tokens):
+        if not goes_through_onednn(tokens):
             return F.linear(tokens, weight, bias)
         pixels = F.conv2d(_as_pixels(tokens), weight[:, :, None, None], bias)
         return _from_pixels(pixels, tokens.shape[:-1])
@@ -47,7 +47,7 @@ class Linear:
         """
         grad = grads[0].contiguous()
         inputs, matrix = tokens.to(grad.dtype), _scaled(weight, None, scale)[0].to(grad.dtype)
-        if _goes_through_onednn(inputs):
+        if goes_through_onednn(inputs):
             found = _convolution_backward(grad, inputs, matrix)
         else:
             rows = grad.flatten(0, -2)
@@ -79,14 +79,18 @@ def _scaled(
 class LinearOfEachImage:
     """A linear layer with a weight for each image of the batch."""
 
-    def __call__(self, tokens: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def __call__(self, tokens: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Map tokens (B, N, C_in) by weights (B, C_out, C_in), biases (B, C_out) to (B, N, C_out).
 
         Computed in the type of the tokens.
         """
-        weight, bias = weight.to(tokens.dtype), bias.to(tokens.dtype)
-        if _goes_through_onednn(tokens):
-            return _stack([linear(*image) for image in zip(tokens, weight, bias, strict=True)])
+        weight = weight.to(tokens.dtype)
+        bias = None if bias is None else bias.to(tokens.dtype)
+        if goes_through_onednn(tokens):
+            biases = [None] * len(tokens) if bias is None else bias
+            return _stack([linear(*image) for image in zip(tokens, weight, biases, strict=True)])
+        if bias is None:
+            return tokens @ weight.mT
         return torch.baddbmm(bias[:, None], tokens, weight.mT)
 
     def backward(
@@ -95,7 +99,7 @@ class LinearOfEachImage:
         """The gradients of tokens, weights and biases; the latter two summed in float32."""
         grad = grads[0].contiguous()
         inputs, matrices = tokens.to(grad.dtype), weight.to(grad.dtype)
-        if _goes_through_onednn(grad):
+        if goes_through_onednn(grad):
             pairs = zip(grad, matrices.mT, strict=True)
             grad_tokens = _stack([linear(image, matrix) for image, matrix in pairs])
         else:
@@ -125,7 +129,7 @@ def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
     exact = torch.promote_types(left.dtype, torch.float32)
     with torch.autocast(left.device.type, enabled=False):
         left, right = left.to(exact), right.to(exact)
-        if _goes_through_onednn(left):
+        if goes_through_onednn(left):
             return _stack([_weight_gradient(*image) for image in zip(left, right, strict=True)])
         return left.mT @ right
 
@@ -133,7 +137,8 @@ def sum_of_outer_products(left: Tensor, right: Tensor) -> Tensor:
 _HAS_OUT_DTYPE = tuple(int(part) for part in torch.__version__.split(".")[:2]) >= (2, 8)
 
 
-def _goes_through_onednn(tokens: Tensor) -> bool:
+def goes_through_onednn(tokens: Tensor) -> bool:
+    """Whether a product with tokens (..., C) is left to oneDNN."""
     return (
         tokens.device.type == "cpu"
         and tokens.dtype == torch.float32

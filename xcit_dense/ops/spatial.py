@@ -5,13 +5,13 @@ from torch import Tensor
 
 
 def tokens_to_map(tokens: Tensor, height: int, width: int) -> Tensor:
-    """View tokens (B, H * W, C), in row-major order, as a map (B, C, H, W)."""
-    return tokens.transpose(1, 2).unflatten(2, (height, width))
+    """View tokens (B, H * W, C), in row-major order, as a map (B, C, H, W), in channels-last."""
+    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
 
 
 def map_to_tokens(feature_map: Tensor) -> Tensor:
     """View a map (B, C, H, W) as tokens (B, H * W, C), in row-major order."""
-    return feature_map.flatten(2).transpose(1, 2)
+    return feature_map.permute(0, 2, 3, 1).flatten(1, 2)
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:

@@ -22,7 +22,12 @@ def children_weights(weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
     return weight.permute(2, 3, 1, 0).flatten(0, 2), bias.repeat(4)
 
 
-def upsample(feature_map: Tensor, children: Callable[[Tensor], Tensor], generations: int) -> Tensor:
+def upsample(
+    feature_map: Tensor,
+    children: Callable[[Tensor], Tensor],
+    generations: int,
+    whole: bool = False,
+) -> Tensor:
     """Put the children of every token in its place, and theirs in theirs.
 
     Args:
@@ -30,6 +35,7 @@ def upsample(feature_map: Tensor, children: Callable[[Tensor], Tensor], generati
         children: maps tokens (B, N, C) to (B, N, 4 ** generations * C), each token by itself: its
             children in row-major order, each followed by its own.
         generations: how often the resolution doubles.
+        whole: give all tokens to ``children`` at once, also where pieces would save memory.
 
     Returns:
         (B, C, H * 2 ** generations, W * 2 ** generations), in channels-last.
@@ -41,7 +47,7 @@ def upsample(feature_map: Tensor, children: Callable[[Tensor], Tensor], generati
     rows, columns = range(3, 3 + 2 * generations, 2), range(4, 4 + 2 * generations, 2)
     order = (0, 1, *rows, 2, *columns, 3 + 2 * generations)
 
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling():
         arranged = children(map_to_tokens(feature_map)).view(family).permute(order)
     else:
         arranged = None
