@@ -59,15 +59,16 @@ class ConvolutionalPatchEmbedding(nn.Sequential):
         if torch.is_grad_enabled() or not all(is_local(norm) for _, norm in stages):
             return _embed_for_backward(image, stages)
         steps = [convolution_then_norm(convolution, norm) for convolution, norm in stages]
-        # the first map is half as high and half as wide as the image
-        elements_per_row = image.shape[3] * stages[0][0].out_channels // 4
+        # The first map is half as high and half as wide as the image. It may leave the innermost
+        # cache: bands that are low compute much of their upper border twice.
+        elements_per_row = image.shape[3] * stages[0][0].out_channels // 4 // 4
         embed = partial(_embed, steps=steps)
         return downscale_in_bands(embed, image, self.patch_size, elements_per_row)
 
 
 def _embed(image: Tensor, steps: list[Callable[[Tensor], Tensor]]) -> Tensor:
     first, *later = steps
-    feature_map = first(image)
+    feature_map = first(image.contiguous(memory_format=torch.channels_last))
     for step in later:
         feature_map = step(F.gelu(feature_map))
     return feature_map
@@ -75,7 +76,7 @@ def _embed(image: Tensor, steps: list[Callable[[Tensor], Tensor]]) -> Tensor:
 
 def _embed_for_backward(image: Tensor, stages: list[nn.Sequential]) -> Tensor:
     (convolution, norm), *later_stages = stages
-    feature_map = convolution(image)
+    feature_map = convolution(image.contiguous(memory_format=torch.channels_last))
     for convolution, next_norm in later_stages:
         feature_map = after_cheap(
             lambda before, norm=norm: F.gelu(norm(before)),

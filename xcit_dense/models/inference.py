@@ -12,10 +12,11 @@ from xcit_dense.models.trunk import Trunk
 def optimize_for_inference(model: nn.Module) -> nn.Module:
     """Simplify every XCiT in a model, in place, without changing what it computes.
 
-    Batch norms go into the convolutions before them and layer scales into the last weights of
-    their branches, once and for all instead of in every forward pass. The gain is largest for
-    small images. The model is put in eval mode; the XCiT in it can not be trained any more, and
-    its state dict no longer fits other models.
+    Batch norms go into the convolutions before them, layer scales into the last weights of their
+    branches, and on a CPU the weights of the feed-forward networks are also kept in the order that
+    oneDNN wants (8 C^2 numbers a block): once and for all instead of in every forward pass. The
+    gain is largest for small images. The model is put in eval mode; the XCiT in it can not be
+    trained any more, its weights must not be changed, and its state dict fits no other model.
 
     Args:
         model: an ``XCiT``, or anything that has one inside, such as a detector.
@@ -39,6 +40,7 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
                         _fold_norm(stage)
             elif isinstance(module, Block):
                 _fold_layer_scales(module)
+                module.ffn.prepare()
         if isinstance(part, Pyramid):
             for level in part.levels:
                 if isinstance(level, nn.Sequential) and len(level) > 1:

@@ -93,7 +93,7 @@ class Trunk(nn.Module):
                 f"image of shape {tuple(image.shape)}: expected (B, {self.in_channels}, H, W); "
                 "for images of other channels build the backbone with in_channels=..."
             )
-        feature_map = self.patch_embedding(image.contiguous(memory_format=torch.channels_last))
+        feature_map = self.patch_embedding(image)
         height, width = feature_map.shape[-2:]
         tokens = map_to_tokens(feature_map + self.position_encoding(height, width)).contiguous()
 
@@ -102,11 +102,18 @@ class Trunk(nn.Module):
             if self.with_cp and torch.is_grad_enabled():
                 tokens = run_checkpointed(block, tokens, height, width)
             else:
-                overwrite = scratch is not None and index - 1 not in self.out_indices
-                tokens = block(tokens, height, width, scratch, overwrite)
+                tokens = block(tokens, height, width, scratch, self._may_overwrite_input(index))
             if index in self.out_indices:
                 taps.append(tokens_to_map(tokens, height, width))
         return taps
+
+    def _may_overwrite_input(self, index: int) -> bool:
+        """Whether nobody needs the input of a block any more: no gradient, tap or hook."""
+        if torch.is_grad_enabled() or index - 1 in self.out_indices:
+            return False
+        if self.blocks[index]._forward_pre_hooks or self.blocks[index]._forward_hooks:
+            return False
+        return index == 0 or not self.blocks[index - 1]._forward_hooks
 
 
 def _init_weights(module: nn.Module) -> None:

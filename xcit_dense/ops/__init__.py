@@ -5,7 +5,7 @@ from xcit_dense.ops.chunks import downscale_in_bands, first_chunk, map_in_bands,
 from xcit_dense.ops.convolution import Convolution
 from xcit_dense.ops.cross_covariance import cross_covariance_attention
 from xcit_dense.ops.fourier import fourier_position_codes
-from xcit_dense.ops.linear import linear
+from xcit_dense.ops.linear import goes_through_onednn, linear
 from xcit_dense.ops.prepared_linear import prepared_linear
 from xcit_dense.ops.recompute import after_cheap
 from xcit_dense.ops.spatial import crop_map, map_to_tokens, pad_to_multiple, tokens_to_map
@@ -26,6 +26,7 @@ __all__ = [
     "downscale_in_bands",
     "first_chunk",
     "fourier_position_codes",
+    "goes_through_onednn",
     "linear",
     "map_in_bands",
     "map_in_chunks",

@@ -69,7 +69,9 @@ def cross_covariance_attention(
         ValueError: an unknown form.
     """
     if form == "auto":
-        form = choose_form(tokens.shape[1], tokens.shape[2], torch.is_grad_enabled())
+        form = choose_form(
+            tokens.shape[1], tokens.shape[2], len(temperature), torch.is_grad_enabled()
+        )
     if form not in FORMS:
         raise ValueError(f"attention={form!r}: must be one of {', '.join(FORMS)}")
     projections = qkv_weight, qkv_bias, projection_weight, projection_bias

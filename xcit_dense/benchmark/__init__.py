@@ -1,0 +1,38 @@
+"""Time and memory of XCiT against the published arithmetic and other backbones.
+
+Every contender lives in a process of its own, and the processes are asked in turn, so that all of
+them see the same machine and one that runs out of memory does not end the run.
+
+>>> from xcit_dense.benchmark import parse_contenders
+>>> [contender.label for contender in parse_contenders(["xcit_auto:bf16", "timm_xcit"])]
+['xcit_auto:bf16', 'timm_xcit']
+"""
+
+from xcit_dense.benchmark.alternate import run_benchmark
+from xcit_dense.benchmark.contenders import CONTENDERS, Contender, parse_contenders
+from xcit_dense.benchmark.names import DTYPES, INFERENCE, MODES, TRAINING
+from xcit_dense.benchmark.plan import Plan, Size, parse_sizes
+from xcit_dense.benchmark.plot import draw
+from xcit_dense.benchmark.report import report
+from xcit_dense.benchmark.results import Measurement, Results, whole_file
+from xcit_dense.benchmark.worker import WorkerError
+
+__all__ = [
+    "CONTENDERS",
+    "DTYPES",
+    "INFERENCE",
+    "MODES",
+    "TRAINING",
+    "Contender",
+    "Measurement",
+    "Plan",
+    "Results",
+    "Size",
+    "WorkerError",
+    "draw",
+    "parse_contenders",
+    "parse_sizes",
+    "report",
+    "run_benchmark",
+    "whole_file",
+]

@@ -1,0 +1,70 @@
+"""The published XCiT, in timm's port, with a pyramid: what this package's XCiT is compared with."""
+
+from collections.abc import Callable, Sequence
+
+import timm
+from torch import Tensor, nn
+
+from xcit_dense.models import Pyramid, resolve_arch
+from xcit_dense.ops import pad_to_multiple
+
+
+class TimmXCiT(nn.Module):
+    """Stem, position encoding and blocks of timm, and a pyramid on their taps.
+
+    Args:
+        arch: name of the architecture.
+        patch_size: 8 or 16.
+        pyramid: makes the pyramid from the width and the patch size.
+    """
+
+    def __init__(
+        self, arch: str, patch_size: int, pyramid: Callable[[int, int], nn.Module] = Pyramid
+    ) -> None:
+        super().__init__()
+        size = resolve_arch(arch)
+        self.patch_size = patch_size
+        self.out_indices = size.out_indices
+        self.trunk = timm.create_model(f"xcit_{arch}_p{patch_size}_224", num_classes=0)
+        # Class attention has no part in dense prediction, so it must not count either.
+        del self.trunk.cls_attn_blocks, self.trunk.norm, self.trunk.cls_token
+        self.pyramid = pyramid(size.embed_dims, patch_size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map an image (B, 3, H, W) to a pyramid of strides 4, 8, 16 and 32."""
+        padded = pad_to_multiple(image, self.patch_size)
+        tokens, (height, width) = self.trunk.patch_embed(padded)
+        position = self.trunk.pos_embed(1, height, width)
+        tokens = tokens + position.flatten(2).transpose(1, 2)
+        taps = []
+        for index, block in enumerate(self.trunk.blocks):
+            tokens = block(tokens, height, width)
+            if index in self.out_indices:
+                taps.append(tokens.transpose(1, 2).reshape(-1, tokens.shape[-1], height, width))
+        return self.pyramid(taps, image.shape[-2:])
+
+
+class PlainPyramid(nn.Module):
+    """The pyramid of the paper's release for dense tasks, written the plain way.
+
+    Args:
+        embed_dims: width C of every map.
+        patch_size: stride of the maps that come in, 8 or 16.
+    """
+
+    def __init__(self, embed_dims: int, patch_size: int) -> None:
+        super().__init__()
+
+        def doubled() -> nn.Module:
+            return nn.ConvTranspose2d(embed_dims, embed_dims, 2, stride=2)
+
+        if patch_size == 16:
+            twice = nn.Sequential(doubled(), nn.BatchNorm2d(embed_dims), nn.GELU(), doubled())
+            levels = [twice, nn.Sequential(doubled()), nn.Identity(), nn.MaxPool2d(2)]
+        else:
+            levels = [nn.Sequential(doubled()), nn.Identity(), nn.MaxPool2d(2), nn.MaxPool2d(4)]
+        self.levels = nn.ModuleList(levels)
+
+    def forward(self, maps: Sequence[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, ...]:
+        """Rescale the maps; what was padded to whole patches stays."""
+        return tuple(level(tap) for level, tap in zip(self.levels, maps, strict=True))
