@@ -1,11 +1,14 @@
 """Optimizing for inference changes nothing but the time."""
 
+import shutil
+
 import pytest
 import torch
 from torch import nn
 
 from xcit_dense import optimize_for_inference
 from xcit_dense.models import Pyramid, Trunk, resolve_arch
+from xcit_dense.ops import pad_to_multiple
 
 ARCH = dict(embed_dims=32, depth=4, num_heads=4, eta=0.5)
 
@@ -96,3 +99,46 @@ def test_training_after_eval_sees_new_weights():
     for level in range(4):
         assert not torch.allclose(after[level], before[level])
         torch.testing.assert_close(after[level], expected[level])
+
+
+@torch.no_grad()
+def test_hooks_keep_what_they_have_seen():
+    model = with_random_statistics(Backbone())
+    image = torch.randn(1, 3, 64, 64)
+    seen, copies = [], []
+    for block in model.trunk.blocks:
+        block.register_forward_hook(lambda block, inputs, out: seen.append(out))
+        block.register_forward_hook(lambda block, inputs, out: copies.append(out.clone()))
+    model(image)
+    assert len(seen) == 4
+    assert all(torch.equal(out, copy) for out, copy in zip(seen, copies, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@torch.no_grad()
+def test_autocast_and_half_stay_near_to_single_precision(dtype):
+    model = with_random_statistics(Backbone())
+    image = torch.randn(1, 3, 320, 480)
+    expected = model(image)
+    with torch.autocast("cpu", dtype):
+        under_autocast = model(image)
+    in_half = model.to(dtype)(image.to(dtype))
+    for found in (under_autocast, in_half):
+        for level, want in zip(found, expected, strict=True):
+            assert (level.float() - want).abs().max() <= 30 * torch.finfo(
+                dtype
+            ).eps * want.abs().max()
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@torch.no_grad()
+def test_compiles_whole_with_dynamic_sizes():
+    model = with_random_statistics(Backbone())
+    compiled = torch.compile(model, fullgraph=True, dynamic=True)
+    graphs = []
+    for size in [(160, 192), (192, 160), (224, 288), (250, 150)]:
+        image = pad_to_multiple(torch.randn(1, 3, *size), 32)
+        for found, want in zip(compiled(image), model(image), strict=True):
+            assert (found - want).abs().max() <= 2e-6 * want.abs().max()
+        graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+    assert graphs[-1] == graphs[1]  # the first is compiled for one size, the next for all

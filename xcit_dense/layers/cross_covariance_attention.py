@@ -58,17 +58,15 @@ class CrossCovarianceAttention(nn.Module):
             residual: the way around.
             out: where the result may be put, ``tokens`` itself for one; without gradients only.
         """
-        weight, bias = self.projection.weight, self.projection.bias
-        if residual.scale is not None:
-            weight, bias = residual.scale[:, None] * weight, residual.scale * bias
         return cross_covariance_attention(
             tokens,
             self.qkv.weight,
             self.qkv.bias,
-            weight,
-            bias,
+            self.projection.weight,
+            self.projection.bias,
             self.temperature,
             norm=norm,
+            projection_scale=residual.scale,
             dropout_p=self.attention_dropout if self.training else 0.0,
             form=self.form,
             finish=lambda tokens, mixed: residual(tokens, self.projection_dropout(mixed)),

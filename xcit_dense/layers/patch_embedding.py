@@ -61,7 +61,7 @@ class ConvolutionalPatchEmbedding(nn.Sequential):
         steps = [convolution_then_norm(convolution, norm) for convolution, norm in stages]
         # The first map is half as high and half as wide as the image. It may leave the innermost
         # cache: bands that are low compute much of their upper border twice.
-        elements_per_row = image.shape[3] * stages[0][0].out_channels // 4 // 4
+        elements_per_row = image.shape[3] * stages[0][0].out_channels // 4 // 2
         embed = partial(_embed, steps=steps)
         return downscale_in_bands(embed, image, self.patch_size, elements_per_row)
 
@@ -70,7 +70,7 @@ def _embed(image: Tensor, steps: list[Callable[[Tensor], Tensor]]) -> Tensor:
     first, *later = steps
     feature_map = first(image.contiguous(memory_format=torch.channels_last))
     for step in later:
-        feature_map = step(F.gelu(feature_map))
+        feature_map = step(torch.ops.aten.gelu_(feature_map))
     return feature_map
 
 

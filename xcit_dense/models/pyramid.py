@@ -1,6 +1,6 @@
 """The pyramid: from four maps of one stride to maps of strides 4, 8, 16 and 32."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
@@ -47,16 +47,21 @@ class Pyramid(nn.Module):
             for stride in STRIDES
         )
 
-    def forward(self, maps: Sequence[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, ...]:
+    def forward(self, maps: Iterable[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, ...]:
         """Rescale the maps (B, C, h, w) of an image of height H and width W, in pixels.
+
+        The maps are taken one by one, and each is let go before the next is asked for.
 
         Returns:
             (B, C, ceil(H / stride), ceil(W / stride)) for each of the four strides.
         """
         height, width = image_size
+        next_map = iter(maps).__next__
         return tuple(
-            crop_map(level(feature_map), -(-height // stride), -(-width // stride))
-            for level, feature_map, stride in zip(self.levels, maps, STRIDES, strict=True)
+            [
+                crop_map(level(next_map()), -(-height // stride), -(-width // stride))
+                for level, stride in zip(self.levels, STRIDES, strict=True)
+            ]
         )
 
 

@@ -1,6 +1,6 @@
 """The trunk: stem, position encoding and blocks, all at one resolution."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from timm.layers import trunc_normal_
@@ -88,6 +88,13 @@ class Trunk(nn.Module):
         Raises:
             ValueError: the image has another shape or number of channels.
         """
+        return list(self.taps(image))
+
+    def taps(self, image: Tensor) -> Iterator[Tensor]:
+        """What :meth:`forward` returns, one map after the other.
+
+        Whoever is done with a map before asking for the next need not keep it.
+        """
         if image.ndim != 4 or image.shape[1] != self.in_channels:
             raise ValueError(
                 f"image of shape {tuple(image.shape)}: expected (B, {self.in_channels}, H, W); "
@@ -95,17 +102,18 @@ class Trunk(nn.Module):
             )
         feature_map = self.patch_embedding(image)
         height, width = feature_map.shape[-2:]
-        tokens = map_to_tokens(feature_map + self.position_encoding(height, width)).contiguous()
+        feature_map = feature_map + self.position_encoding(height, width)
+        tokens = map_to_tokens(feature_map).contiguous()
+        del feature_map
 
-        taps, scratch = [], None if torch.is_grad_enabled() else []
+        scratch = None if torch.is_grad_enabled() else []
         for index, block in enumerate(self.blocks):
             if self.with_cp and torch.is_grad_enabled():
                 tokens = run_checkpointed(block, tokens, height, width)
             else:
                 tokens = block(tokens, height, width, scratch, self._may_overwrite_input(index))
             if index in self.out_indices:
-                taps.append(tokens_to_map(tokens, height, width))
-        return taps
+                yield tokens_to_map(tokens, height, width)
 
     def _may_overwrite_input(self, index: int) -> bool:
         """Whether nobody needs the input of a block any more: no gradient, tap or hook."""

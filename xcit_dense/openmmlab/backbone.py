@@ -96,8 +96,8 @@ class XCiT(BaseModule):
             ValueError: the image has another shape or number of channels.
         """
         image_size = image.shape[-2:]
-        taps = self.trunk(pad_to_multiple(image, self.patch_size))
-        return self.pyramid(taps, image_size)
+        image = pad_to_multiple(image, self.patch_size)
+        return self.pyramid(self.trunk.taps(image), image_size)
 
     def train(self, mode: bool = True) -> "XCiT":
         """Set training mode, apart from what is frozen."""

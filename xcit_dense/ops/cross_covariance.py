@@ -28,6 +28,7 @@ def cross_covariance_attention(
     projection_bias: Tensor,
     temperature: Tensor,
     norm: TokenNorm | NoNorm = NO_NORM,
+    projection_scale: Tensor | None = None,
     dropout_p: float = 0.0,
     form: Literal["auto", "gram", "direct"] = "auto",
     finish: Callable[[Tensor, Tensor], Tensor] = lambda tokens, mixed: mixed,
@@ -54,6 +55,7 @@ def cross_covariance_attention(
         projection_bias: (C,).
         temperature: learned scale of each head, (heads, 1, 1).
         norm: LayerNorm of the tokens that comes first, if any.
+        projection_scale: (C,), factor of each channel of the result, if any.
         dropout_p: probability with which an entry of the attention matrix is zeroed.
         form: how it is computed; ``auto`` takes the one that :func:`choose_form` expects to be
             the faster.
@@ -74,7 +76,7 @@ def cross_covariance_attention(
         )
     if form not in FORMS:
         raise ValueError(f"attention={form!r}: must be one of {', '.join(FORMS)}")
-    projections = qkv_weight, qkv_bias, projection_weight, projection_bias
+    projections = qkv_weight, qkv_bias, projection_weight, projection_bias, projection_scale
     if form == "direct":
         return finish(tokens, _direct(tokens, norm, *projections, temperature, dropout_p))
     weight, bias = _gram_mixing(tokens, norm, *projections, temperature, dropout_p)
@@ -104,6 +106,7 @@ def _direct(
     qkv_bias: Tensor,
     projection_weight: Tensor,
     projection_bias: Tensor,
+    projection_scale: Tensor | None,
     temperature: Tensor,
     dropout_p: float,
 ) -> Tensor:
@@ -119,7 +122,7 @@ def _direct(
         attention = _attention_matrix(cosines, temperature, drop)
         return (value @ attention.transpose(-2, -1)).transpose(1, 2).flatten(2)
 
-    projection = projection_weight, projection_bias
+    projection = projection_weight, projection_bias, projection_scale
     return after_cheap(attend, linear, qkv, *projection, cheap_parameters=[temperature])
 
 
@@ -130,6 +133,7 @@ def _gram_mixing(
     qkv_bias: Tensor,
     projection_weight: Tensor,
     projection_bias: Tensor,
+    projection_scale: Tensor | None,
     temperature: Tensor,
     dropout_p: float,
 ) -> tuple[Tensor, Tensor]:
@@ -148,10 +152,26 @@ def _gram_mixing(
         cosines = _cosines(mean, covariance, qk_weight, qk_bias, num_heads, smallest_square)
         drop = _dropout_factors(tokens, num_heads, dropout_p)
         attention = _attention_matrix(cosines, temperature.to(exact), drop)
-        projection = projection_weight.to(exact).unflatten(1, (num_heads, -1)).transpose(0, 1)
-        after_attention = (projection @ attention).transpose(1, 2).flatten(2)  # (B, C, C)
-        weight = linear(after_attention, v_weight.T)
-        bias = after_attention @ v_bias + projection_bias
+
+        def after_attention(attention: Tensor) -> Tensor:
+            projection = projection_weight
+            if projection_scale is not None:
+                projection = projection_scale[:, None] * projection
+            projection = projection.to(exact).unflatten(1, (num_heads, -1)).transpose(0, 1)
+            return (projection @ attention).transpose(1, 2).flatten(2)  # (B, C, C)
+
+        read = (
+            [projection_weight]
+            if projection_scale is None
+            else [projection_weight, projection_scale]
+        )
+        weight = after_cheap(after_attention, linear, attention, v_weight.T, cheap_parameters=read)
+        bias = after_cheap(after_attention, linear, attention, v_bias[None], cheap_parameters=read)[
+            ..., 0
+        ]
+        if projection_scale is not None:
+            projection_bias = projection_scale * projection_bias
+        bias = bias + projection_bias
     return weight, bias
 
 
