@@ -83,6 +83,28 @@ def test_position_encoding_has_any_size():
     assert encoding(13, 40).shape == (1, 48, 13, 40)
 
 
+@torch.no_grad()
+def test_position_encoding_is_kept_for_a_size_until_its_weights_change():
+    encoding = FourierPositionEncoding(48).eval()
+    first = encoding(13, 40)
+    kept = encoding._last[1]
+    torch.testing.assert_close(encoding(13, 40), first)
+    assert encoding._last[1] is kept
+    assert encoding(40, 13).shape == (1, 48, 40, 13)
+    encoding.projection.weight.mul_(2)
+    encoding.projection.bias.mul_(2)
+    torch.testing.assert_close(encoding(13, 40), 2 * first)
+    encoding.load_state_dict(FourierPositionEncoding(48).state_dict())
+    assert not torch.allclose(encoding(13, 40), 2 * first)
+
+
+def test_position_encoding_in_training_keeps_nothing():
+    encoding = FourierPositionEncoding(48)
+    encoding(13, 40).sum().backward()
+    assert encoding._last is None
+    assert encoding.projection.weight.grad.any()
+
+
 def test_layer_scale_of_zero_makes_the_block_the_identity():
     block = Block(16, 2, eta=0.0)
     tokens = torch.randn(2, 30, 16)

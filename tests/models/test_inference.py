@@ -1,6 +1,7 @@
 """Optimizing for inference changes nothing but the time."""
 
 import shutil
+import warnings
 
 import pytest
 import torch
@@ -141,4 +142,17 @@ def test_compiles_whole_with_dynamic_sizes():
         for found, want in zip(compiled(image), model(image), strict=True):
             assert (found - want).abs().max() <= 2e-6 * want.abs().max()
         graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
-    assert graphs[-1] == graphs[1]  # the first is compiled for one size, the next for all
+    assert graphs[-1] <= 2  # not one for each size
+
+
+@torch.no_grad()
+def test_a_tracer_sees_plain_operators():
+    model = with_random_statistics(Backbone())
+    image = torch.randn(1, 3, 320, 480)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # tracing warns that sizes become constants
+        traced = torch.jit.trace(model, image, check_trace=False)
+    assert "mkldnn" not in str(traced.inlined_graph)
+    other = torch.randn(1, 3, 320, 480)
+    for found, want in zip(traced(other), model(other), strict=True):
+        assert (found - want).abs().max() <= 2e-6 * want.abs().max()

@@ -92,6 +92,11 @@ def test_checkpointing_keeps_less_for_backward():
     assert bytes_kept(True) < 0.5 * bytes_kept(False)
 
 
+def test_an_unknown_attention_is_an_error():
+    with pytest.raises(ValueError, match="attention='fast': must be one of auto, gram, direct"):
+        build(attention="fast")
+
+
 @pytest.mark.parametrize("in_channels", [1, 4, 13])
 def test_any_number_of_image_channels(in_channels):
     model = build(in_channels=in_channels)

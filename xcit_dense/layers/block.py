@@ -20,6 +20,9 @@ class Block(nn.Module):
 
     Source: XCiT paper, section 3.3 and figure 1; layer scale after CaiT (arXiv 2103.17239).
 
+    The norms and the linear layers inside are weights for :mod:`xcit_dense.ops` and never called
+    as modules: hooks belong on the block or its three branches.
+
     Args:
         embed_dims: width C of a token.
         num_heads: heads of the attention.

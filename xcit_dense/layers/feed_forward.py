@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -14,6 +13,7 @@ from xcit_dense.ops import (
     after_cheap,
     first_chunk,
     goes_through_onednn,
+    is_recorded,
     linear,
     map_in_chunks,
     prepared_linear,
@@ -53,7 +53,7 @@ class FeedForward(nn.Module):
         """
         width = self.fc1.out_features
         first, second = (self.fc1.weight, self.fc1.bias), (self.fc2.weight, self.fc2.bias)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if is_recorded():
             hidden = after_cheap(norm, linear, tokens, *first, cheap_parameters=norm.parameters)
             return residual(tokens, after_cheap(F.gelu, linear, hidden, *second, residual.scale))
 

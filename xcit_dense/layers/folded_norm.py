@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xcit_dense.ops import Convolution
+from xcit_dense.ops import Convolution, is_recorded
 
 ConvolutionModule = nn.Conv2d | nn.ConvTranspose2d
 
@@ -19,7 +19,7 @@ def convolution_then_norm(
     A batch norm with fixed statistics is a factor and a summand for each channel. Without
     gradients both go into the weights of the convolution, and the pass over the map is saved.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_local(norm):
+    if is_recorded() or not is_local(norm):
         return lambda image: norm(convolution(image))
     weight, bias = folded_weights(convolution, norm)
     return lambda image: Convolution.of(convolution)(image, weight, bias)

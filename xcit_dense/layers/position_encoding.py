@@ -1,9 +1,8 @@
 """Position encoding that exists for any grid size."""
 
-import torch
 from torch import Tensor, nn
 
-from xcit_dense.ops import fourier_position_codes
+from xcit_dense.ops import fourier_position_codes, is_recorded
 
 
 class FourierPositionEncoding(nn.Module):
@@ -32,7 +31,7 @@ class FourierPositionEncoding(nn.Module):
     def _projected(self, height: int, width: int) -> tuple[Tensor, Tensor]:
         """What the rows (height, C) and the columns (width, C) contribute."""
         weight, bias = self.projection.weight, self.projection.bias
-        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if self.training or is_recorded():
             return self._project(height, width)
         state = (height, width, *((t.data_ptr(), t._version, t.dtype) for t in (weight, bias)))
         if self._last is None or self._last[0] != state:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import torch
 from torch import Tensor, nn
 
 from xcit_dense.layers import folded_weights, is_local, untracked_statistics
@@ -11,6 +10,7 @@ from xcit_dense.ops import (
     after_cheap,
     children_weights,
     crop_map,
+    is_recorded,
     linear,
     map_to_tokens,
     prepared_linear,
@@ -89,7 +89,7 @@ class _Upsample(nn.Sequential):
             weights = children_weights(self[0].weight, self[0].bias)
             grow = prepared_linear(*weights, feature_map)
             return upsample(feature_map, grow, generations=1)
-        if torch.is_grad_enabled() or torch.compiler.is_compiling() or not is_local(self[1]):
+        if is_recorded() or not is_local(self[1]):
             return upsample(feature_map, self._grandchildren, generations=2, whole=True)
         first, norm, _, second = self
         to_children = prepared_linear(

@@ -8,6 +8,7 @@ from xcit_dense.ops.fourier import fourier_position_codes
 from xcit_dense.ops.linear import goes_through_onednn, linear
 from xcit_dense.ops.prepared_linear import prepared_linear
 from xcit_dense.ops.recompute import after_cheap
+from xcit_dense.ops.recording import is_recorded, is_traced
 from xcit_dense.ops.spatial import crop_map, map_to_tokens, pad_to_multiple, tokens_to_map
 from xcit_dense.ops.token_norm import NO_NORM, NoNorm, TokenNorm
 from xcit_dense.ops.upsampling import children_weights, upsample
@@ -27,6 +28,8 @@ __all__ = [
     "first_chunk",
     "fourier_position_codes",
     "goes_through_onednn",
+    "is_recorded",
+    "is_traced",
     "linear",
     "map_in_bands",
     "map_in_chunks",

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from xcit_dense.ops.recording import is_recorded, is_traced
+
 # Elements of the widest tensor of a piece. On a CPU 6 MB in float32: it stays in the cache, and
 # the allocator hands the same memory out again. On a GPU enough to fill it.
 _CPU_ELEMENTS = 1_600_000
@@ -42,7 +44,7 @@ def map_in_chunks(
     Returns:
         (B, N, C), in the type of ``tokens`` if there are pieces.
     """
-    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if whole or is_recorded():
         return function(tokens)
     if out is None:
         out = torch.empty_like(tokens, memory_format=torch.contiguous_format)
@@ -77,7 +79,7 @@ def map_in_bands(
     Returns:
         (B, H * width, C), in the type of ``tokens`` if there are bands.
     """
-    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if whole or is_recorded():
         return function(tokens)
     batch, count, channels = tokens.shape
     size = max(8 * reach, rows_per_chunk(width * channels, tokens.device)) * width
@@ -112,7 +114,7 @@ def downscale_in_bands(
     """
     batch, _, height, _ = image.shape
     size = max(8 * scale, rows_per_chunk(elements_per_row, image.device) // scale * scale)
-    if torch.compiler.is_compiling() or batch * height <= size:
+    if is_traced() or batch * height <= size:
         return function(image)
     out = None
     for index in range(batch):

@@ -12,6 +12,7 @@ from xcit_dense.ops.chunks import first_chunk, map_in_chunks
 from xcit_dense.ops.linear import linear, linear_of_each_image
 from xcit_dense.ops.prepared_linear import prepared_linear
 from xcit_dense.ops.recompute import after_cheap
+from xcit_dense.ops.recording import is_recorded
 from xcit_dense.ops.token_moments import token_moments
 from xcit_dense.ops.token_norm import NO_NORM, NoNorm, TokenNorm
 
@@ -80,7 +81,7 @@ def cross_covariance_attention(
     if form == "direct":
         return finish(tokens, _direct(tokens, norm, *projections, temperature, dropout_p))
     weight, bias = _gram_mixing(tokens, norm, *projections, temperature, dropout_p)
-    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling() or tokens.is_cuda:
+    if whole or is_recorded() or tokens.is_cuda:
         mixed = after_cheap(
             norm, linear_of_each_image, tokens, weight, bias, cheap_parameters=norm.parameters
         )

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xcit_dense.ops.recording import is_traced
+
 # Below this, torch computes a convolution without oneDNN.
 _SMALLEST_FOR_ONEDNN = 20_480
 
@@ -142,7 +144,7 @@ def goes_through_onednn(tokens: Tensor) -> bool:
     return (
         tokens.device.type == "cpu"
         and tokens.dtype == torch.float32
-        and not torch.compiler.is_compiling()
+        and not is_traced()
         and tokens.numel() > _SMALLEST_FOR_ONEDNN
         and not torch.is_autocast_enabled("cpu")
         and torch.backends.mkldnn.enabled

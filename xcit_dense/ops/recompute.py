@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from xcit_dense.ops.recording import is_traced
+
 
 class Layer(Protocol):
     """A function of an input and weights whose gradients follow from the input and the weights."""
@@ -43,7 +45,7 @@ def after_cheap(
             a gradient.
         second_time: makes a context in which ``cheap`` runs in backward.
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if not torch.is_grad_enabled() or is_traced():
         return layer(cheap(source), *weights)  # a compiler decides by itself what to keep
     return _AfterCheap.apply(
         cheap, second_time, layer, len(weights), source, *weights, *cheap_parameters

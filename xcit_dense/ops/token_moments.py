@@ -6,6 +6,7 @@ from torch import Tensor
 from xcit_dense.ops.chunks import rows_per_chunk
 from xcit_dense.ops.linear import linear_of_each_image, sum_of_outer_products
 from xcit_dense.ops.recompute import after_cheap
+from xcit_dense.ops.recording import is_recorded
 from xcit_dense.ops.token_norm import NoNorm, TokenNorm
 
 # Tokens whose mean is taken off before anything is summed.
@@ -27,7 +28,7 @@ def token_moments(tokens: Tensor, norm: TokenNorm | NoNorm) -> tuple[Tensor, Ten
         The mean (B, C) and the covariance (B, C, C), the mean of (x - mean) (x - mean)^T; in
         float32, or float64 for float64.
     """
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if is_recorded():
         return after_cheap(norm, _MOMENTS, tokens, cheap_parameters=norm.parameters)
     size = rows_per_chunk(tokens.shape[-1], tokens.device)
     shift = _sample_mean(norm(_sample(tokens)))

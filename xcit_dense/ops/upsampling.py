@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 
 from xcit_dense.ops.chunks import rows_per_chunk
+from xcit_dense.ops.recording import is_recorded
 from xcit_dense.ops.spatial import map_to_tokens
 
 
@@ -47,7 +47,7 @@ def upsample(
     rows, columns = range(3, 3 + 2 * generations, 2), range(4, 4 + 2 * generations, 2)
     order = (0, 1, *rows, 2, *columns, 3 + 2 * generations)
 
-    if whole or torch.is_grad_enabled() or torch.compiler.is_compiling():
+    if whole or is_recorded():
         arranged = children(map_to_tokens(feature_map)).view(family).permute(order)
     else:
         arranged = None
