@@ -21,7 +21,8 @@ class Block(nn.Module):
     Source: XCiT paper, section 3.3 and figure 1; layer scale after CaiT (arXiv 2103.17239).
 
     The norms and the linear layers inside are weights for :mod:`xcit_dense.ops` and never called
-    as modules: hooks belong on the block or its three branches.
+    as modules: hooks belong on the block or its three branches. Without gradients the output of
+    a branch is overwritten later, so a hook on a branch copies what it keeps.
 
     Args:
         embed_dims: width C of a token.

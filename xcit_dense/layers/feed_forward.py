@@ -70,7 +70,9 @@ class FeedForward(nn.Module):
 
     def prepare(self) -> None:
         """Prepare the weights as they are now for every input to come, in eval mode on a CPU."""
-        self._prepared = self._prepare(self.fc1.weight.new_empty(1024, self.fc1.in_features))
+        piece = self.fc1.weight.new_empty(1024, self.fc1.in_features)
+        if goes_through_onednn(piece):  # elsewhere there is nothing to gain
+            self._prepared = self._prepare(piece)
 
     def _prepare(self, piece: Tensor) -> tuple[Callable[[Tensor], Tensor], ...]:
         return (

@@ -5,7 +5,7 @@ FORMS = ("auto", "gram", "direct")
 # Seconds, fitted to measurements by tools/compare_attention_forms.py on two cores of an AMD EPYC
 # (Zen 5) in float32. The forms were equally fast at about 1400, 950 and 1300 tokens of 128, 384
 # and 768 channels, with gradients at 600, 700 and 1100. The model says 1750, 975 and 1340, with
-# gradients 1410, 760 and 1010; in between it loses a quarter of the attention's time at most.
+# gradients 1410, 760 and 1010; in between it loses less than a third of the attention's time.
 _PER_PRODUCT = 5e-12  # of matrix products, for each multiplication
 _PER_QUERY_KEY_VALUE = 4.5e-9  # of splitting and normalizing q, k and v, for each element of one
 _PER_MATRIX_ENTRY = 8e-9  # of what else happens to C x C matrices, for each element of one
