@@ -1,4 +1,4 @@
-"""nms, soft_nms and bbox_overlaps against loops over plain numbers."""
+"""nms, nms_match, soft_nms and bbox_overlaps against loops over plain numbers."""
 
 import math
 
@@ -11,7 +11,7 @@ import xcit_dense.openmmlab.mmcv_ops as mmcv_ops
 mmcv_ops.install()
 pytest.importorskip("mmcv")
 
-from mmcv.ops import batched_nms, bbox_overlaps, nms, soft_nms  # noqa: E402
+from mmcv.ops import batched_nms, bbox_overlaps, nms, nms_match, soft_nms  # noqa: E402
 
 DTYPES = [torch.float32, torch.float64]
 LOW_DTYPES = [torch.float16, torch.bfloat16]
@@ -40,6 +40,18 @@ def greedy_nms(boxes, scores, threshold, offset=0):
         if all(overlap(boxes[i], boxes[k], offset) <= threshold for k in kept):
             kept.append(i)
     return kept
+
+
+def greedy_groups(dets, threshold):
+    """Indices of each box kept and of those it suppresses, best first; an equal overlap counts."""
+    left = sorted(range(len(dets)), key=lambda i: -dets[i][4])
+    groups = []
+    while left:
+        best = left.pop(0)
+        group = [i for i in left if overlap(dets[best], dets[i]) >= threshold]
+        left = [i for i in left if i not in group]
+        groups.append([best, *group])
+    return groups
 
 
 def literal_soft_nms(boxes, scores, threshold, sigma, min_score, method, offset):
@@ -180,3 +192,31 @@ def test_bbox_overlaps_equals_the_double_loop(dtype, mode, offset, device):
     row_by_row = bbox_overlaps(first, second, mode=mode, offset=offset, aligned=True)
     torch.testing.assert_close(together.cpu(), expected[:, :5])
     torch.testing.assert_close(row_by_row.cpu(), expected.diagonal())
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("threshold", [0.2, 0.5])
+def test_nms_match_equals_the_greedy_loop(dtype, threshold, device):
+    boxes, scores = random_boxes(40, dtype)
+    dets = torch.cat((boxes, scores[:, None]), dim=1)
+    expected = greedy_groups(dets.tolist(), threshold)
+    assert 1 < len(expected) < 40
+    groups = nms_match(dets.to(device), threshold)
+    assert all(group.device.type == device and group.dtype == torch.long for group in groups)
+    assert [group.tolist() for group in groups] == expected
+    arrays = nms_match(dets.numpy(), threshold)
+    assert [group.tolist() for group in arrays] == expected
+
+
+def test_nms_match_takes_the_overlap_at_the_threshold_which_nms_does_not():
+    dets = torch.tensor([[0.0, 0, 2, 1, 0.9], [0, 0, 1, 1, 0.8]])  # overlap 1 / 2
+    assert [group.tolist() for group in nms_match(dets, 0.5)] == [[0, 1]]
+    assert nms(dets[:, :4], dets[:, 4], 0.5)[1].tolist() == [0, 1]
+
+
+def test_nms_match_of_nothing_of_ties_and_of_boxes_without_area():
+    assert nms_match(torch.zeros(0, 5), 0.5) == []
+    same = torch.tensor([[0.0, 0, 2, 2, 0.5]]).repeat(3, 1)
+    assert [group.tolist() for group in nms_match(same, 0.5)] == [[0, 1, 2]]
+    points = torch.tensor([[1.0, 1, 1, 1, 0.5], [1, 1, 1, 1, 0.9]])
+    assert [group.tolist() for group in nms_match(points, 0.5)] == [[1], [0]]

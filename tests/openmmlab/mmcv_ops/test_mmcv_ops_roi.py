@@ -44,7 +44,7 @@ def sample(image, y, x):
     return value
 
 
-def plain_roi_align(features, rois, scale, sampling_ratio, aligned):
+def plain_roi_align(features, rois, scale, sampling_ratio, aligned, pool_mode="avg"):
     pooled = []
     for index, *corners in rois.tolist():
         shift = 0.5 if aligned else 0.0
@@ -55,13 +55,17 @@ def plain_roi_align(features, rois, scale, sampling_ratio, aligned):
         count_x = sampling_ratio or math.ceil(step_x)
         for bin_y in range(SIZE[0]):
             for bin_x in range(SIZE[1]):
-                total = features.new_zeros(features.shape[1])
+                samples = [features.new_zeros(0, features.shape[1])]
                 for i in range(count_y):
                     for j in range(count_x):
                         y = y1 + (bin_y + (i + 0.5) / count_y) * step_y
                         x = x1 + (bin_x + (j + 0.5) / count_x) * step_x
-                        total = total + sample(features[int(index)], y, x)
-                pooled.append(total / max(count_y * count_x, 1))
+                        samples.append(sample(features[int(index)], y, x)[None])
+                samples = torch.cat(samples)
+                if len(samples) == 0:
+                    pooled.append(features.new_zeros(features.shape[1]))
+                else:
+                    pooled.append(samples.mean(0) if pool_mode == "avg" else samples.max(0).values)
     return torch.stack(pooled).view(len(rois), *SIZE, -1).permute(0, 3, 1, 2)
 
 
@@ -86,6 +90,10 @@ def plain_roi_pool(features, rois, scale):
     return torch.stack(pooled).view(len(rois), *SIZE, -1).permute(0, 3, 1, 2)
 
 
+def roi_align_max(features, rois, size, scale=1.0):
+    return roi_align(features, rois, size, scale, 0, "max", True)
+
+
 def pooled_and_gradient(function, features):
     """Output of `function`, and the gradient of a weighted sum of it."""
     features = features.detach().requires_grad_()
@@ -106,11 +114,12 @@ def assert_equal_with_gradient(served, plain, features, device):
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("aligned", [True, False])
 @pytest.mark.parametrize("sampling_ratio", [0, 2])
-def test_roi_align_equals_the_plain_loops(dtype, aligned, sampling_ratio, device):
+@pytest.mark.parametrize("pool_mode", ["avg", "max"])
+def test_roi_align_equals_the_plain_loops(dtype, aligned, sampling_ratio, pool_mode, device):
     rois = torch.tensor(ROIS, dtype=dtype)
     assert_equal_with_gradient(
-        lambda x: roi_align(x, rois.to(device), SIZE, 0.5, sampling_ratio, "avg", aligned),
-        lambda x: plain_roi_align(x, rois, 0.5, sampling_ratio, aligned),
+        lambda x: roi_align(x, rois.to(device), SIZE, 0.5, sampling_ratio, pool_mode, aligned),
+        lambda x: plain_roi_align(x, rois, 0.5, sampling_ratio, aligned, pool_mode),
         random_features(dtype),
         device,
     )
@@ -128,14 +137,17 @@ def test_roi_pool_equals_the_plain_loops(dtype, scale, device):
     )
 
 
-@pytest.mark.parametrize("function", [roi_align, roi_pool])
+FUNCTIONS = [roi_align, roi_align_max, roi_pool]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_gradients_pass_gradcheck(function):
     features = random_features(shape=(1, 2, 4, 4)).requires_grad_()
     rois = torch.tensor([[0, 0.2, 0.7, 3.1, 2.9], [0, 1.0, 1.0, 6.0, 5.0]], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: function(x, rois, SIZE, 0.8), features)
 
 
-@pytest.mark.parametrize("function", [roi_align, roi_pool])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_rois_may_have_another_dtype(function, device):
     features = random_features(torch.float64).to(device)
     rois = torch.tensor(ROIS, device=device)
@@ -145,7 +157,7 @@ def test_rois_may_have_another_dtype(function, device):
         torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("function", [roi_align, roi_pool])
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("dtype", LOW_DTYPES)
 def test_low_precision_equals_float32_rounded(function, dtype, device):
     features = random_features(dtype).to(device)
@@ -159,7 +171,7 @@ def test_low_precision_equals_float32_rounded(function, dtype, device):
     torch.testing.assert_close(gradient, expected_gradient.to(dtype), rtol=2e-2, atol=2e-2)
 
 
-@pytest.mark.parametrize("function", [roi_align, roi_pool])
+@pytest.mark.parametrize("function", FUNCTIONS)
 def test_channels_last_changes_nothing(function, device):
     features = random_features(torch.float32).to(device)
     rois = torch.tensor(ROIS, device=device)
@@ -172,7 +184,7 @@ def test_channels_last_changes_nothing(function, device):
     torch.testing.assert_close(actual, expected)
 
 
-@pytest.mark.parametrize("function", [roi_align, roi_pool])
+@pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("batch", [0, 2])
 def test_no_rois(function, batch, device):
     features = torch.rand(batch, 3, 5, 6, device=device, requires_grad=True)
@@ -181,8 +193,3 @@ def test_no_rois(function, batch, device):
     output.sum().backward()
     assert features.grad.shape == features.shape
     assert not features.grad.any()
-
-
-def test_roi_align_with_max_pooling_says_what_is_missing():
-    with pytest.raises(NotImplementedError, match="pool_mode='max'"):
-        roi_align(random_features(), torch.tensor(ROIS), SIZE, 1.0, 0, "max", True)

@@ -32,6 +32,31 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     return torch.ops.torchvision.nms(boxes, scores, iou_threshold)
 
 
+def nms_match(dets: Tensor, iou_threshold: float) -> list[list[int]]:
+    """Greedy non-maximum suppression that says which boxes each kept one stands for.
+
+    Unlike `nms`, it drops a box whose overlap equals the threshold, as mmcv's kernel does. Boxes
+    of equal scores are taken in the order of the input.
+
+    Args:
+        dets: (N, 5) rows (x1, y1, x2, y2, score).
+        iou_threshold: a box joins the group of a better one from this overlap on.
+
+    Returns:
+        The groups, best first: indices of the box kept and of those it suppressed, best first.
+    """
+    (dets,) = to_kernel_precision(dets)
+    boxes = dets[:, :4]
+    indices_left = dets[:, 4].argsort(descending=True, stable=True)
+    groups: list[list[int]] = []
+    while len(indices_left):
+        best, others = indices_left[0], indices_left[1:]
+        joins = _overlap(boxes[best], boxes[others], offset=0) >= iou_threshold
+        groups.append([int(best), *others[joins].tolist()])
+        indices_left = others[~joins]
+    return groups
+
+
 def softnms(
     boxes: Tensor,
     scores: Tensor,

@@ -4,13 +4,11 @@ from collections.abc import Callable
 from importlib import import_module
 
 _OPS_BY_FILE = {
-    "boxes": ("nms", "softnms", "bbox_overlaps"),
-    "roi": (
-        "roi_align_forward",
-        "roi_align_backward",
-        "roi_pool_forward",
-        "roi_pool_backward",
-    ),
+    "boxes": ("nms", "nms_match", "softnms", "bbox_overlaps"),
+    "roi_align": ("roi_align_forward", "roi_align_backward"),
+    "roi_pool": ("roi_pool_forward", "roi_pool_backward"),
+    "deform_roi_pool": ("deform_roi_pool_forward", "deform_roi_pool_backward"),
+    "border_align": ("border_align_forward", "border_align_backward"),
     "deformable": (
         "deform_conv_forward",
         "deform_conv_backward_input",
@@ -24,6 +22,15 @@ _OPS_BY_FILE = {
         "softmax_focal_loss_forward",
         "softmax_focal_loss_backward",
     ),
+    "ms_deform_attn": ("ms_deform_attn_forward", "ms_deform_attn_backward"),
+    "carafe": (
+        "carafe_forward",
+        "carafe_backward",
+        "carafe_naive_forward",
+        "carafe_naive_backward",
+    ),
+    "masked_conv": ("masked_im2col_forward", "masked_col2im_forward"),
+    "psa_mask": ("psamask_forward", "psamask_backward"),
     "build_info": ("get_compiler_version", "get_compiling_cuda_version"),
 }
 

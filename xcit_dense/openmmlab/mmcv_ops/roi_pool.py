@@ -1,4 +1,4 @@
-"""Pooling over regions of interest: RoIAlign and RoIPool.
+"""RoIPool (Girshick 2015, section 2.1), max pooling over regions of interest.
 
 RoIs are rows (batch index, x1, y1, x2, y2) in pixels of the image; `spatial_scale` takes pixels to
 cells of the feature map. RoIs may have another dtype than the features.
@@ -9,86 +9,6 @@ import torchvision  # noqa: F401  (registers the kernels torch.ops.torchvision.*
 from torch import Tensor
 
 from xcit_dense.openmmlab.mmcv_ops.precision import to_kernel_precision
-
-_MAX_POOLING = 0  # mmcv's code for pool_mode='max'; 1 is 'avg'
-
-
-def roi_align_forward(
-    input: Tensor,
-    rois: Tensor,
-    output: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
-) -> None:
-    """RoIAlign with average pooling.
-
-    Args:
-        input: (B, C, H, W).
-        rois: (R, 5).
-        output: (R, C, aligned_height, aligned_width), overwritten.
-        argmax_y: unused, belongs to max pooling.
-        argmax_x: unused, belongs to max pooling.
-        aligned_height: rows of the output.
-        aligned_width: columns of the output.
-        spatial_scale: cells a pixel.
-        sampling_ratio: samples a bin and direction; 0 takes one a cell.
-        pool_mode: 1 (average).
-        aligned: shift by half a cell, and allow RoIs smaller than a cell.
-
-    Raises:
-        NotImplementedError: for pool_mode 0 (max).
-    """
-    _require_average_pooling(pool_mode)
-    features, rois = to_kernel_precision(input, rois)
-    pooled = torch.ops.torchvision.roi_align(
-        features, rois, spatial_scale, aligned_height, aligned_width, sampling_ratio, aligned
-    )
-    output.copy_(pooled)
-
-
-def roi_align_backward(
-    grad_output: Tensor,
-    rois: Tensor,
-    argmax_y: Tensor,
-    argmax_x: Tensor,
-    grad_input: Tensor,
-    aligned_height: int,
-    aligned_width: int,
-    spatial_scale: float,
-    sampling_ratio: int,
-    pool_mode: int,
-    aligned: bool,
-) -> None:
-    """Gradient of `roi_align_forward` with respect to its input.
-
-    Args:
-        grad_output: (R, C, aligned_height, aligned_width).
-        grad_input: (B, C, H, W), overwritten.
-        rois, argmax_y, argmax_x, aligned_height, aligned_width, spatial_scale, sampling_ratio,
-            pool_mode, aligned: as in the forward.
-
-    Raises:
-        NotImplementedError: for pool_mode 0 (max).
-    """
-    _require_average_pooling(pool_mode)
-    grad, rois = to_kernel_precision(grad_output, rois)
-    grad_features = torch.ops.torchvision._roi_align_backward(
-        grad,
-        rois,
-        spatial_scale,
-        aligned_height,
-        aligned_width,
-        *grad_input.shape,
-        sampling_ratio,
-        aligned,
-    )
-    grad_input.copy_(grad_features)
 
 
 def roi_pool_forward(
@@ -150,14 +70,6 @@ def roi_pool_backward(
         grad, rois, argmax, spatial_scale, pooled_height, pooled_width, *grad_input.shape
     )
     grad_input.copy_(grad_features)
-
-
-def _require_average_pooling(pool_mode: int) -> None:
-    if pool_mode == _MAX_POOLING:
-        raise NotImplementedError(
-            "roi_align with pool_mode='max' needs mmcv's compiled ops; "
-            "without them xcit_dense serves pool_mode='avg' only."
-        )
 
 
 def _bins_as_rois(
