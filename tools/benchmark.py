@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from xcit_dense.atomic_files import write_atomically
 from xcit_dense.benchmark import (
     CONTENDERS,
     DTYPES,
@@ -27,7 +28,6 @@ from xcit_dense.benchmark import (
     parse_sizes,
     report,
     run_benchmark,
-    whole_file,
 )
 
 STANDARD = {
@@ -127,8 +127,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     def save() -> None:
         for name, text in (("results.json", results.as_json()), ("table.md", report(results))):
-            with whole_file(options.out / name) as path:
-                path.write_text(text, encoding="utf-8")
+            content = text.encode()
+            write_atomically(options.out / name, lambda file, content=content: file.write(content))
 
     try:
         save()  # before hours of work: can we write there at all?

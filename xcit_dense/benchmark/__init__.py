@@ -14,7 +14,7 @@ from xcit_dense.benchmark.names import DTYPES, INFERENCE, MODES, TRAINING
 from xcit_dense.benchmark.plan import Plan, Size, parse_sizes
 from xcit_dense.benchmark.plot import draw
 from xcit_dense.benchmark.report import report
-from xcit_dense.benchmark.results import Measurement, Results, whole_file
+from xcit_dense.benchmark.results import Measurement, Results
 from xcit_dense.benchmark.worker import WorkerError
 
 __all__ = [
@@ -34,5 +34,4 @@ __all__ = [
     "parse_sizes",
     "report",
     "run_benchmark",
-    "whole_file",
 ]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xcit_dense.atomic_files import write_atomically
 from xcit_dense.benchmark.names import INFERENCE, MODES, TRAINING
-from xcit_dense.benchmark.results import Measurement, Results, whole_file
+from xcit_dense.benchmark.results import Measurement, Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,8 +66,8 @@ def draw(results: Results, target: Path) -> None:
         time.set(title=f"{heading}: time", ylabel="seconds")
         _panel(memory, lines, styles, lambda m: (m.peak_bytes or 0) / 1e6)
         memory.set(title=f"{heading}: peak memory beyond weights and image", ylabel="MB")
-    with whole_file(target) as path:
-        figure.savefig(path, dpi=120)
+    suffix = target.suffix[1:]
+    write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=suffix or None))
 
 
 def _styles(results: Results) -> dict[str, dict[str, object]]:

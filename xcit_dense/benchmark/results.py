@@ -2,12 +2,8 @@
 
 import dataclasses
 import json
-import os
 import statistics
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from xcit_dense.benchmark.growth import SMALLEST_PIXELS, growth_exponent
@@ -131,15 +127,3 @@ class Results:
                 entry["fastest_seconds"] = min(measurement.seconds)
                 entry["slowest_seconds"] = max(measurement.seconds)
         return json.dumps(content, indent=1) + "\n"
-
-
-@contextmanager
-def whole_file(target: Path) -> Iterator[Path]:
-    """A temporary path beside the target, renamed to it once it is complete."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.stem}.partial-{os.getpid()}{target.suffix}")
-    try:
-        yield partial
-        os.replace(partial, target)
-    finally:
-        partial.unlink(missing_ok=True)
