@@ -1,13 +1,18 @@
 """Published key names become ours, and nothing is lost on the way."""
 
+import functools
+import re
+
 import pytest
 import timm
 import torch
 
 from xcit_dense.models import (
+    NAMINGS,
     Pyramid,
     Trunk,
     convert_state_dict,
+    rename_state_dict,
     resolve_arch,
     unwrap_checkpoint,
 )
@@ -73,3 +78,98 @@ def test_the_state_dict_is_found_under_its_usual_names():
     assert unwrap_checkpoint(state_dict) is state_dict
     assert unwrap_checkpoint({"model": state_dict}) is state_dict
     assert unwrap_checkpoint({"state_dict": state_dict, "meta": {}}) is state_dict
+
+
+@functools.cache
+def timm_state_dict():
+    return dict(timm.create_model("xcit_nano_12_p16_224").state_dict())
+
+
+def official_state_dict():
+    """The release's names; it has query, key and value of class attention in one tensor."""
+    official = {}
+    timms = timm_state_dict()
+    for key, tensor in timms.items():
+        if re.search(r"cls_attn_blocks\.\d\.attn\.q\.weight", key):
+            for kind in ("weight", "bias"):
+                parts = [key.replace("q.weight", f"{part}.{kind}") for part in "qkv"]
+                official[key.replace("q.weight", f"qkv.{kind}")] = torch.cat(
+                    [timms[part] for part in parts]
+                )
+        elif not re.search(r"cls_attn_blocks\.\d\.attn\.[qkv]\.", key):
+            official[key.replace("pos_embed.", "pos_embeder.")] = tensor
+    return official
+
+
+def dense_state_dict():
+    return {
+        **{f"backbone.{key}": tensor for key, tensor in official_state_dict().items()},
+        **{f"backbone.{key}": tensor for key, tensor in pyramid_of_release(16).items()},
+        "neck.lateral_convs.0.conv.weight": torch.zeros(1),
+    }
+
+
+SOURCES = {
+    "timm": timm_state_dict,
+    "official": official_state_dict,
+    "dense": dense_state_dict,
+    "module": lambda: {f"module.{key}": tensor for key, tensor in official_state_dict().items()},
+    "module_dense": lambda: {f"module.{k}": tensor for k, tensor in dense_state_dict().items()},
+}
+
+
+def assert_same(first, second):
+    assert list(first) == list(second)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("other", NAMINGS)
+@pytest.mark.parametrize("source", SOURCES)
+def test_renaming_there_and_back_changes_nothing(source, other):
+    original = SOURCES[source]()
+    back = "timm" if source == "timm" else "official"
+    assert_same(original, rename_state_dict(rename_state_dict(original, other), back))
+
+
+@pytest.mark.parametrize("between", ["timm", "official"])
+def test_our_names_come_back(between):
+    ours = rename_state_dict(SOURCES["dense"](), "xcit_dense")
+    ours = rename_state_dict(rename_state_dict(ours, between), "xcit_dense")
+    again = rename_state_dict(rename_state_dict(ours, between), "xcit_dense")
+    assert_same(ours, again)
+
+
+def test_a_renamed_file_fits_timms_model():
+    original = timm.create_model("xcit_nano_12_p16_224").eval()
+    ours = rename_state_dict(original.state_dict(), "xcit_dense")
+    assert our_keys(16) - {k for k in our_keys(16) if "pyramid" in k} <= set(ours)
+    for source in (ours, rename_state_dict(ours, "official")):
+        copy = timm.create_model("xcit_nano_12_p16_224").eval()
+        copy.load_state_dict(rename_state_dict(source, "timm"))
+        image = torch.randn(1, 3, 64, 64)
+        assert torch.equal(copy(image), original(image))
+
+
+def test_official_names_are_those_of_the_release():
+    assert_same(rename_state_dict(timm_state_dict(), "official"), official_state_dict())
+
+
+def test_an_unknown_naming_is_an_error():
+    with pytest.raises(ValueError, match="naming='mmcls': must be one of xcit_dense, timm, offici"):
+        rename_state_dict({}, "mmcls")
+
+
+def test_two_tensors_of_one_name_are_an_error():
+    both = {
+        f"{name}.token_projection.bias": torch.zeros(1) for name in ("pos_embed", "pos_embeder")
+    }
+    with pytest.raises(
+        ValueError, match=r"would both be called trunk.position_encoding.projection"
+    ):
+        rename_state_dict(both, "xcit_dense")
+
+
+def test_the_prefix_of_wrapped_models_is_taken_off():
+    published = release_state_dict(16)
+    wrapped = {f"module.{key}": tensor for key, tensor in published.items()}
+    assert convert_state_dict(wrapped) == convert_state_dict(published)

@@ -22,7 +22,8 @@ def test_levels_have_the_declared_strides(patch_size, size):
 def test_layers_are_those_of_the_release(patch_size, transposed_convs):
     pyramid = Pyramid(8, patch_size)
     count = [
-        sum(isinstance(m, nn.ConvTranspose2d) for m in level.modules()) for level in pyramid.levels
+        sum(isinstance(m, nn.ConvTranspose2d) for m in level.modules())
+        for level in pyramid.levels.values()
     ]
     assert count == transposed_convs
 

@@ -16,7 +16,8 @@ class Arch:
         num_heads: heads of the attention; divides ``embed_dims``.
         eta: initial value of the layer scale.
         out_indices: the blocks, counted from 0, after which the pyramid taps the trunk, one for
-            each of its four levels. None: spread over the depth as in the published models.
+            each of its levels, four at most. None: four, spread over the depth as in the published
+            models.
 
     Raises:
         ValueError: the values make no network.
@@ -53,8 +54,8 @@ def _published_taps(depth: int) -> tuple[int, ...]:
 
 def _check_out_indices(out_indices: tuple[int, ...], depth: int) -> None:
     given = f"out_indices={out_indices}"
-    if len(out_indices) != NUM_LEVELS:
-        raise ValueError(f"{given}: the pyramid needs exactly {NUM_LEVELS}, one a level")
+    if not 1 <= len(out_indices) <= NUM_LEVELS:
+        raise ValueError(f"{given}: must be 1 to {NUM_LEVELS} blocks, one a level of the pyramid")
     if any(not 0 <= index < depth for index in out_indices):
         raise ValueError(f"{given}: out of range, the {depth} blocks are counted 0 to {depth - 1}")
     if list(out_indices) != sorted(set(out_indices)):
@@ -73,13 +74,17 @@ ARCHS = {
 }
 
 
-def resolve_arch(arch: str | Mapping, out_indices: Sequence[int] | None = None) -> Arch:
+def resolve_arch(
+    arch: str | Mapping, out_indices: Sequence[int] | None = None, num_levels: int = NUM_LEVELS
+) -> Arch:
     """Look up a named architecture, or make one from a mapping of :class:`Arch`'s fields.
 
     Args:
         arch: a name in ``ARCHS``, or a mapping with ``embed_dims, depth, num_heads, eta`` and
             optionally ``out_indices``.
         out_indices: if given, replaces the taps of the architecture.
+        num_levels: levels of the pyramid; with fewer than four the first taps of the architecture
+            are left out.
 
     Raises:
         ValueError: an unknown name, missing or unknown keys, or values that make no network.
@@ -93,7 +98,10 @@ def resolve_arch(arch: str | Mapping, out_indices: Sequence[int] | None = None) 
         resolved = _arch_from_mapping(arch)
     else:
         raise TypeError(f"arch must be a name or a dict, got {type(arch).__name__}")
-    return resolved if out_indices is None else replace(resolved, out_indices=tuple(out_indices))
+    taps = resolved.out_indices[-num_levels:] if out_indices is None else tuple(out_indices)
+    if len(taps) != num_levels:
+        raise ValueError(f"out_indices={taps}: the pyramid needs exactly {num_levels}, one a level")
+    return replace(resolved, out_indices=taps)
 
 
 def _arch_from_mapping(arch: Mapping) -> Arch:

@@ -42,7 +42,7 @@ def optimize_for_inference(model: nn.Module) -> nn.Module:
                 _fold_layer_scales(module)
                 module.ffn.prepare()
         if isinstance(part, Pyramid):
-            for level in part.levels:
+            for level in part.levels.values():
                 if isinstance(level, nn.Sequential) and len(level) > 1:
                     _fold_norm(level)
     return model

@@ -1,6 +1,6 @@
-"""The pyramid: from four maps of one stride to maps of strides 4, 8, 16 and 32."""
+"""The pyramid: from maps of one stride to maps of strides 4, 8, 16 and 32."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from torch import Tensor, nn
@@ -22,15 +22,20 @@ STRIDES = (4, 8, 16, 32)
 
 
 class Pyramid(nn.Module):
-    """Rescale four maps of stride ``patch_size`` to the strides 4, 8, 16 and 32.
+    """Rescale maps of stride ``patch_size`` to the strides 4, 8, 16 and 32, or to some of them.
 
     Upwards by transposed 2x2 convolutions, downwards by max pooling, as in the dense-prediction
-    release of the XCiT paper.
+    release of the XCiT paper. A level is named after the place of its stride in the whole pyramid,
+    so that its weights fit whatever the other levels are.
 
     Args:
         embed_dims: width C of every map.
         patch_size: stride of the maps that come in, 8 or 16.
         norm_layer: makes the norm of a map from its number of channels.
+        out_strides: stride of each level.
+
+    Raises:
+        ValueError: the strides are not 1 to 4 of 4, 8, 16 and 32, from fine to coarse.
     """
 
     def __init__(
@@ -38,13 +43,19 @@ class Pyramid(nn.Module):
         embed_dims: int,
         patch_size: int,
         norm_layer: Callable[[int], nn.Module] = nn.BatchNorm2d,
+        out_strides: Sequence[int] = STRIDES,
     ) -> None:
         super().__init__()
-        self.levels = nn.ModuleList(
-            _Upsample(embed_dims, patch_size // stride, norm_layer)
-            if stride < patch_size
-            else _downsample(stride // patch_size)
-            for stride in STRIDES
+        self.out_strides = check_out_strides(out_strides)
+        self.levels = nn.ModuleDict(
+            {
+                name: _Upsample(embed_dims, patch_size // stride, norm_layer)
+                if stride < patch_size
+                else _downsample(stride // patch_size)
+                for name, stride in zip(
+                    _level_names(self.out_strides), self.out_strides, strict=True
+                )
+            }
         )
 
     def forward(self, maps: Iterable[Tensor], image_size: tuple[int, int]) -> tuple[Tensor, ...]:
@@ -53,16 +64,42 @@ class Pyramid(nn.Module):
         The maps are taken one by one, and each is let go before the next is asked for.
 
         Returns:
-            (B, C, ceil(H / stride), ceil(W / stride)) for each of the four strides.
+            (B, C, ceil(H / stride), ceil(W / stride)) for each of the strides.
         """
         height, width = image_size
         next_map = iter(maps).__next__
         return tuple(
             [
                 crop_map(level(next_map()), -(-height // stride), -(-width // stride))
-                for level, stride in zip(self.levels, STRIDES, strict=True)
+                for level, stride in zip(self.levels.values(), self.out_strides, strict=True)
             ]
         )
+
+
+def check_out_strides(out_strides: Sequence[int]) -> tuple[int, ...]:
+    """The strides as a tuple.
+
+    Raises:
+        ValueError: they are not 1 to 4 of 4, 8, 16 and 32, from fine to coarse.
+    """
+    strides = tuple(out_strides)
+    given = f"out_strides={strides}"
+    if not 1 <= len(strides) <= len(STRIDES):
+        raise ValueError(f"{given}: must be 1 to {len(STRIDES)} levels")
+    if any(stride not in STRIDES for stride in strides):
+        raise ValueError(f"{given}: each must be one of {STRIDES}")
+    if list(strides) != sorted(strides):
+        raise ValueError(f"{given}: must go from fine to coarse; a stride may repeat")
+    return strides
+
+
+def _level_names(strides: tuple[int, ...]) -> list[str]:
+    """The place of each stride among ``STRIDES``; a stride that repeats gets a suffix."""
+    names = []
+    for index, stride in enumerate(strides):
+        repeats = strides[:index].count(stride)
+        names.append(f"{STRIDES.index(stride)}" + (f"_repeat{repeats}" if repeats else ""))
+    return names
 
 
 class _Upsample(nn.Sequential):
