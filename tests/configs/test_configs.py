@@ -13,7 +13,9 @@ from torch import nn
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FLAGSHIPS = [CONFIGS / "xcit_maskrcnn_coco.py", CONFIGS / "xcit_upernet_ade20k.py"]
-VARIANTS = sorted(CONFIGS.glob("[msu]*/xcit_*.py"))
+VARIANTS = sorted(
+    path for head in ("maskrcnn", "semfpn", "upernet") for path in CONFIGS.glob(f"{head}/xcit_*.py")
+)
 DEMOS = sorted(CONFIGS.glob("demo/*.py"))
 
 WIDTHS = {"tiny_12": 192, "small_12": 384, "small_24": 384, "medium_24": 512}

@@ -1,23 +1,33 @@
 """The backbone that configs call ``XCiT``."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
 from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from xcit_dense.models import STRIDES, Pyramid, Trunk, resolve_arch
-from xcit_dense.models.checkpoint_keys import convert_state_dict, rename_key, unwrap_checkpoint
+from xcit_dense.models import (
+    STRIDES,
+    CheckpointIdentity,
+    CheckpointMismatchError,
+    FittedTensors,
+    Pyramid,
+    Trunk,
+    fit_tensors,
+    resolve_arch,
+)
+from xcit_dense.models.pyramid import check_out_strides
+from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+from xcit_dense.openmmlab.checkpoints.pretrained_backbone import load_pretrained
 from xcit_dense.ops import pad_to_multiple
 
 
 @MODELS.register_module()
 class XCiT(BaseModule):
-    """Cross-Covariance Image Transformer (XCiT) with a four-level feature pyramid.
+    """Cross-Covariance Image Transformer (XCiT) with a feature pyramid of up to four levels.
 
     Source: XCiT paper (arXiv 2106.09681) and its release for dense tasks.
 
@@ -26,8 +36,8 @@ class XCiT(BaseModule):
             ``embed_dims, depth, num_heads, eta`` and optionally ``out_indices``.
         patch_size: 8 or 16.
         in_channels: channels of the image.
-        out_indices: the four blocks, counted from 0, after which the pyramid taps the trunk; None
-            for those of the architecture.
+        out_indices: the blocks, counted from 0, after which the pyramid taps the trunk, one a
+            level; None for those of the architecture, the last ones if there are fewer levels.
         drop_path_rate: probability with which a sample skips a branch in training.
         norm_cfg: norm of the stem, of the local patch interaction and of the pyramid; for
             instance ``dict(type='SyncBN')``. The norms of the tokens are always LayerNorms.
@@ -35,10 +45,15 @@ class XCiT(BaseModule):
             also the blocks of the first k pyramid levels. What is frozen stays in eval mode.
         with_cp: trade time for memory in training by computing each block again in backward.
         init_cfg: mmengine's initialization. ``dict(type='Pretrained', checkpoint=PATH_OR_URL)``
-            takes published files as they are.
+            takes published files as they are, and ``timm://NAME``.
         attention: how cross-covariance attention is computed: ``direct`` as the paper writes it,
             ``gram`` from the covariance of the tokens, ``auto`` by what is faster for the size.
             All give the same result.
+        out_strides: stride of each level: 1 to 4 of 4, 8, 16 and 32, from fine to coarse; one may
+            repeat. A level that is not named has no weights: ``(8, 16, 32)`` for a neck that
+            starts there, ``(8, 8)`` in the place of the last two stages of a dilated ResNet.
+        contiguous_outputs: copy the maps from the channels-last memory format, in which they are
+            made, to torch's plain one. Most heads take either; some ``view`` what they get.
 
     Attributes:
         out_channels: channels of each level.
@@ -60,12 +75,15 @@ class XCiT(BaseModule):
         with_cp: bool = False,
         init_cfg: dict[str, Any] | None = None,
         attention: str = "auto",
+        out_strides: Sequence[int] = STRIDES,
+        contiguous_outputs: bool = False,
     ) -> None:
         super().__init__(init_cfg)
-        if not -1 <= frozen_stages <= len(STRIDES):
+        self.strides = check_out_strides(out_strides)
+        if not -1 <= frozen_stages <= len(self.strides):
             raise ValueError(
                 f"frozen_stages={frozen_stages}: must be -1 (none), 0 (stem) or 1 to "
-                f"{len(STRIDES)} (stem and that many stages)"
+                f"{len(self.strides)} (stem and that many stages)"
             )
         if not 0 <= drop_path_rate < 1:
             raise ValueError(f"drop_path_rate={drop_path_rate}: must be in [0, 1)")
@@ -73,31 +91,35 @@ class XCiT(BaseModule):
         def norm_layer(num_features: int) -> nn.Module:
             return build_norm_layer(norm_cfg, num_features)[1]
 
-        size = resolve_arch(arch, out_indices)
+        size = resolve_arch(arch, out_indices, len(self.strides))
         self.trunk = Trunk(
             size, patch_size, in_channels, drop_path_rate, norm_layer, with_cp, attention
         )
-        self.pyramid = Pyramid(size.embed_dims, patch_size, norm_layer)
+        self.pyramid = Pyramid(size.embed_dims, patch_size, norm_layer, self.strides)
         self.patch_size = patch_size
-        self.out_channels = (size.embed_dims,) * len(STRIDES)
-        self.strides = STRIDES
+        self.out_channels = (size.embed_dims,) * len(self.strides)
+        self.identity = CheckpointIdentity.of(size, patch_size, in_channels)
         self.frozen_stages = frozen_stages
+        self.contiguous_outputs = contiguous_outputs
         for module in self._frozen_modules():
             module.requires_grad_(False)
-        self._register_load_state_dict_pre_hook(_rename_published_keys)
+        self.register_load_state_dict_pre_hook(_fit_state_dict)
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map an image (B, in_channels, H, W), any H and W, to a pyramid.
 
         Returns:
-            (B, C, ceil(H / stride), ceil(W / stride)) for the strides 4, 8, 16 and 32.
+            (B, C, ceil(H / stride), ceil(W / stride)) for each of the strides.
 
         Raises:
             ValueError: the image has another shape or number of channels.
         """
         image_size = image.shape[-2:]
         image = pad_to_multiple(image, self.patch_size)
-        return self.pyramid(self.trunk.taps(image), image_size)
+        levels = self.pyramid(self.trunk.taps(image), image_size)
+        if self.contiguous_outputs:
+            levels = tuple(level.contiguous() for level in levels)
+        return levels
 
     def train(self, mode: bool = True) -> "XCiT":
         """Set training mode, apart from what is frozen."""
@@ -110,31 +132,29 @@ class XCiT(BaseModule):
         """Initialize as ``init_cfg`` says.
 
         Raises:
-            ValueError: a pretrained checkpoint has no tensor of this backbone.
-            RuntimeError: it has tensors of other shapes, so belongs to another architecture.
+            CheckpointError: a pretrained checkpoint has no tensor of this backbone, or is of
+                another network.
         """
         init_cfg = self.init_cfg
         if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
-            self._load_pretrained(init_cfg["checkpoint"])
+            load_pretrained(self, init_cfg["checkpoint"], init_cfg.get("prefix"))
             self._is_init = True
         else:
             super().init_weights()
 
-    def _load_pretrained(self, path_or_url: str) -> None:
-        checkpoint = CheckpointLoader.load_checkpoint(path_or_url, "cpu", logger="current")
-        state_dict = convert_state_dict(unwrap_checkpoint(checkpoint))
-        matched = self.state_dict().keys() & state_dict.keys()
-        if not matched:
-            raise ValueError(
-                f"{path_or_url} has no tensor of this backbone; its keys begin with "
-                f"{sorted(state_dict)[:3]}"
-            )
-        missing, unexpected = self.load_state_dict(state_dict, strict=False)
-        print_log(
-            f"{path_or_url}: loaded {len(matched)} tensors of the backbone; "
-            f"not in the file: {missing or 'none'}; not in the backbone: {unexpected or 'none'}",
-            logger="current",
-        )
+    def fit(self, tensors: Mapping[str, Tensor]) -> FittedTensors:
+        """Make published tensors ready for this backbone: names, image channels, what to omit.
+
+        Args:
+            tensors: tensors by published names or by ours, without a prefix.
+
+        Raises:
+            CheckpointError: they are of another network.
+        """
+        try:
+            return fit_tensors(tensors, self.identity, num_blocks=len(self.trunk.blocks))
+        except CheckpointMismatchError as error:
+            raise CheckpointError(str(error)) from error
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         if self.frozen_stages >= 0:
@@ -144,10 +164,10 @@ class XCiT(BaseModule):
             yield from self.trunk.blocks[: self.trunk.out_indices[self.frozen_stages - 1] + 1]
 
 
-def _rename_published_keys(state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
-    """Let every way of loading a state dict, detectors' included, take published key names."""
-    for key in [key for key in state_dict if key.startswith(prefix)]:
-        ours = rename_key(key.removeprefix(prefix))
-        tensor = state_dict.pop(key)
-        if ours is not None:
-            state_dict[prefix + ours] = tensor
+def _fit_state_dict(backbone: XCiT, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Let every way of loading a state dict, detectors' included, take published tensors."""
+    keys = [key for key in state_dict if key.startswith(prefix)]
+    fitted = backbone.fit({key.removeprefix(prefix): state_dict.pop(key) for key in keys})
+    state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
+    for note in fitted.notes():
+        print_log(f"{prefix.rstrip('.') or 'backbone'}: {note}", logger="current")

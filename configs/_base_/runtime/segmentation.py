@@ -5,10 +5,15 @@ default_hooks = dict(
     timer=dict(type="IterTimerHook"),
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type="ParamSchedulerHook"),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=16_000, max_keep_ckpts=3),
+    checkpoint=dict(type="AtomicCheckpointHook", by_epoch=False, interval=16_000, max_keep_ckpts=3),
     sampler_seed=dict(type="DistSamplerSeedHook"),
     visualization=dict(type="SegVisualizationHook"),
 )
+custom_hooks = [
+    dict(type="LoadReportHook"),
+    dict(type="RepeatableTrainingHook"),
+    dict(type="FiniteLossHook", action="stop"),
+]
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method="fork", opencv_num_threads=0),

@@ -138,22 +138,34 @@ class TestOptions:
         train_command.scale_learning_rate(cfg)
         assert cfg.auto_scale_lr == {"enable": True, "base_batch_size": 16}
 
-    def test_mixed_precision(self, monkeypatch):
-        monkeypatch.setattr(torch.accelerator, "is_available", lambda: True)
+    @pytest.mark.parametrize(("name", "dtype"), [("bf16", "bfloat16"), ("float16", "float16")])
+    def test_mixed_precision(self, name, dtype):
         cfg = self.config()
-        train_command.use_amp(cfg)
-        assert cfg.optim_wrapper.type == "AmpOptimWrapper"
-        assert cfg.optim_wrapper.loss_scale == "dynamic"
+        train_command.use_amp(cfg, name)
+        assert cfg.optim_wrapper.type == "MixedPrecisionOptimWrapper"
+        assert cfg.optim_wrapper.dtype == dtype
 
-    def test_mixed_precision_without_a_gpu_is_an_error(self, monkeypatch, capsys):
-        monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    def test_mixed_precision_of_an_unknown_wrapper_is_an_error(self):
+        cfg = self.config(**{"optim_wrapper.type": "ApexOptimWrapper"})
+        with pytest.raises(ValueError, match=r"--amp: optim_wrapper\.type is 'ApexOpt"):
+            train_command.use_amp(cfg)
+
+    def test_mixed_precision_that_the_gpu_does_not_know_is_an_error(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+        expected = "--amp: Old GPU does not know bfloat16, use --amp-dtype float16"
+        with pytest.raises(ValueError, match=expected):
+            train_command.use_amp(self.config(), "bf16")
+
+    def test_a_dtype_without_mixed_precision_is_an_error(self, capsys):
         with pytest.raises(SystemExit):
-            train_command.main([DETECTION, "--amp"])
-        assert "--amp: mixed precision of mmengine needs a GPU" in capsys.readouterr().err
+            train_command.main([DETECTION, "--amp-dtype", "bf16"])
+        assert "--amp-dtype chooses the data type of --amp: add --amp" in capsys.readouterr().err
 
     def test_published_weights(self):
         cfg = self.config()
-        train_command.use_pretrained(cfg, "published")
+        train_command.use_pretrained(cfg, "384_dist")
         assert cfg.model.backbone.init_cfg.checkpoint == (
             "https://dl.fbaipublicfiles.com/xcit/xcit_small_12_p16_384_dist.pth"
         )
@@ -161,7 +173,7 @@ class TestOptions:
     def test_published_weights_of_an_own_arch_are_an_error(self):
         cfg = Config.fromfile(DETECTION)
         with pytest.raises(ValueError, match="no weights are published"):
-            train_command.use_pretrained(cfg, "published")
+            train_command.use_pretrained(cfg, "384_dist")
 
     def test_gradient_clipping_is_an_option_of_the_config(self):
         cfg = self.config(**{"optim_wrapper.clip_grad.max_norm": 1.0})
@@ -176,7 +188,7 @@ class TestOptions:
     def test_a_missing_checkpoint_ends_the_tool_with_one_line(self, monkeypatch, data):
         argv = ["test.py", DETECTION, "no.pth", "--data-root", str(data / "coco")]
         monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit, match=r"^error: checkpoint no\.pth does not exist$"):
+        with pytest.raises(SystemExit, match=r"^error: no\.pth: no such checkpoint file$"):
             run(test_command.main)
 
     def test_a_missing_config_ends_the_tool_with_one_line(self, monkeypatch):

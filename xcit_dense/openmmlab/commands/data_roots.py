@@ -4,9 +4,10 @@ import json
 import os
 import os.path as osp
 from collections.abc import Iterator
-from typing import Any
 
 from mmengine.config import Config
+
+from xcit_dense.openmmlab.commands.config_nodes import mappings
 
 MAX_BYTES_READ_TWICE = 10_000_000
 
@@ -21,7 +22,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
     The ``data_root`` of every data set changes, and with it every path of an evaluator that
     begins with the old one.
     """
-    old_roots = {node["data_root"] for node in _mappings(cfg._cfg_dict) if node.get("data_root")}
+    old_roots = {node["data_root"] for node in mappings(cfg._cfg_dict) if node.get("data_root")}
     longest_first = sorted((root.rstrip("/") for root in old_roots), key=len, reverse=True)
 
     def moved(path: str) -> str:
@@ -30,7 +31,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
                 return osp.join(data_root, path[len(root) :].lstrip("/"))
         return path
 
-    for node in _mappings(cfg._cfg_dict):
+    for node in mappings(cfg._cfg_dict):
         if node.get("data_root"):
             node["data_root"] = data_root
         if isinstance(node.get("ann_file"), str):
@@ -49,20 +50,10 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
         DataError: a folder is empty, or an annotation file is damaged or without images.
     """
     for split in splits:
-        for dataset in _mappings(cfg.get(f"{split}_dataloader") or {}):
+        for dataset in mappings(cfg.get(f"{split}_dataloader") or {}):
             if "data_root" in dataset:
                 for path in _named_paths(dataset):
                     _check_path(split, path)
-
-
-def _mappings(node: Any) -> Iterator[dict]:
-    """Every mapping in a config, the outermost first."""
-    if isinstance(node, dict):
-        yield node
-        node = list(node.values())
-    if isinstance(node, (list, tuple)):
-        for child in node:
-            yield from _mappings(child)
 
 
 def _named_paths(dataset: dict) -> Iterator[str]:

@@ -8,7 +8,22 @@ from collections.abc import Callable
 
 from mmengine.config import Config, DictAction
 
+from xcit_dense.openmmlab.checkpoints import CheckpointError
+from xcit_dense.openmmlab.commands.config_files import read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError, set_data_root
+from xcit_dense.openmmlab.commands.launcher import LauncherError
+from xcit_dense.openmmlab.commands.processes import is_first_to_say
+from xcit_dense.openmmlab.training import NonFiniteError, ShardingError
+
+# what ends a tool with one line
+USER_ERRORS = (
+    FileNotFoundError,
+    DataError,
+    CheckpointError,
+    LauncherError,
+    NonFiniteError,
+    ShardingError,
+)
 
 
 def add_shared_options(parser: ArgumentParser) -> None:
@@ -34,14 +49,11 @@ def load_config(args: Namespace) -> Config:
 
     Raises:
         FileNotFoundError: the config is not there.
+        ConfigError: its content is no config.
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    if not osp.isfile(args.config):
-        raise FileNotFoundError(f"config {args.config} does not exist")
-    cfg = Config.fromfile(args.config)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)
     if args.work_dir is not None:
@@ -51,9 +63,16 @@ def load_config(args: Namespace) -> Config:
     return cfg
 
 
-def run(main: Callable[[list[str] | None], None]) -> None:
-    """Run a command line; missing or unusable data end it with one line, not a traceback."""
+def run(main: Callable[[list[str] | None], int | None]) -> None:
+    """Run a command line; what a user can mend ends it with one line, not a traceback.
+
+    That is: missing or unusable files, data and checkpoints, a loss that is NaN, processes that
+    were started wrongly. Every process of the run ends with exit code 1, and one says why.
+    """
     try:
-        main(None)
-    except (FileNotFoundError, DataError) as error:
-        sys.exit(f"error: {error}")
+        exit_code = main(None)
+    except USER_ERRORS as error:
+        line = f"error: {error}"
+        sys.exit(line if is_first_to_say(line) else 1)
+    if exit_code:
+        sys.exit(exit_code)

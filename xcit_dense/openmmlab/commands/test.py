@@ -5,10 +5,15 @@ from argparse import ArgumentParser
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
+from xcit_dense.openmmlab.commands.checkpoints import check_checkpoints
 from xcit_dense.openmmlab.commands.data_roots import check_data_exists
+from xcit_dense.openmmlab.commands.launcher import (
+    build_runner,
+    evaluate_whole,
+    log_in_one_process,
+    use_launcher,
+)
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
 
 
@@ -85,12 +90,20 @@ def keep_predictions(cfg: Config, out: str) -> None:
     cfg.test_evaluator = [*evaluators, {"type": "DumpDetResults", "out_file_path": out}]
 
 
+def only_coco_reads_masks(cfg: Config) -> bool:
+    """Whether instance masks go to COCO's evaluation and nowhere else."""
+    evaluators = cfg.test_evaluator
+    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    draws = cfg.get("default_hooks", {}).get("visualization", {}).get("draw", False)
+    return all(evaluator.get("type") == "CocoMetric" for evaluator in evaluators) and not draws
+
+
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
     parser = make_parser()
     args = parser.parse_args(argv)
     cfg = load_config(args)
-    cfg.load_from = args.checkpoint
+    cfg.load_from, cfg.resume = args.checkpoint, False
     try:
         if args.tta:
             use_tta(cfg)
@@ -100,8 +113,15 @@ def main(argv: list[str] | None = None) -> None:
             keep_predictions(cfg, args.out)
     except ValueError as error:
         parser.error(str(error))
-    if "://" not in args.checkpoint and not osp.isfile(args.checkpoint):
-        raise FileNotFoundError(f"checkpoint {args.checkpoint} does not exist")
+    evaluate_whole(cfg)
+    use_launcher(cfg)
+    check_checkpoints(cfg)
     check_data_exists(cfg, ["test"])
-    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
+    log_in_one_process(runner)
+    if only_coco_reads_masks(cfg):
+        # here, since it needs pycocotools, which comes with mmdet
+        from xcit_dense.openmmlab.prediction import encode_masks_in_boxes
+
+        encode_masks_in_boxes(runner.model)
     runner.test()

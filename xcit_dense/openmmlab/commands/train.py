@@ -5,14 +5,23 @@ from argparse import ArgumentParser
 import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
-from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
 
+from xcit_dense.openmmlab.checkpoints.published_weights import published_kinds, published_url
+from xcit_dense.openmmlab.commands.checkpoints import (
+    check_checkpoints,
+    use_atomic_checkpoints,
+    use_resume,
+)
 from xcit_dense.openmmlab.commands.data_roots import check_data_exists
+from xcit_dense.openmmlab.commands.launcher import build_runner, use_launcher
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
+from xcit_dense.openmmlab.training.mixed_precision import DTYPES, checked_dtype
 
-# ImageNet weights from which the paper's release starts, e.g. small_12 and 16.
-PUBLISHED_WEIGHTS = "https://dl.fbaipublicfiles.com/xcit/xcit_{arch}_p{patch_size}_384_dist.pth"
+# kind of ImageNet weights from which the paper's release starts
+KIND_OF_THE_RELEASE = "384_dist"
+
+# kinds of optimizer wrapper that --amp can take the place of
+AMP_WRAPPERS = ("OptimWrapper", "AmpOptimWrapper", "MixedPrecisionOptimWrapper")
 
 
 def make_parser() -> ArgumentParser:
@@ -23,9 +32,10 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--pretrained",
         nargs="?",
-        const="published",
-        metavar="PATH_OR_URL",
-        help="weights the backbone starts from; alone: the release's ImageNet weights",
+        const=KIND_OF_THE_RELEASE,
+        metavar="KIND_PATH_OR_URL",
+        help="weights the backbone starts from: a kind of the release's ImageNet weights "
+        f"({', '.join(published_kinds())}), a file or a URL; alone: {KIND_OF_THE_RELEASE}",
     )
     parser.add_argument(
         "--resume",
@@ -36,6 +46,11 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     parser.add_argument(
+        "--amp-dtype",
+        choices=list(DTYPES),
+        help="data type of --amp (float16 on CUDA, bfloat16 elsewhere)",
+    )
+    parser.add_argument(
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate by the batch size over that of the recipe",
@@ -43,20 +58,26 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def use_amp(cfg: Config) -> None:
-    """Turn mixed precision on.
+def use_amp(cfg: Config, dtype: str | None = None) -> None:
+    """Turn mixed precision on, in float16 on CUDA and in bfloat16 elsewhere, or in ``dtype``.
 
     Raises:
-        ValueError: the optimizer wrapper has no mixed-precision counterpart, or there is no
-            accelerator, which mmengine's mixed precision needs.
+        ValueError: the optimizer wrapper has no mixed-precision counterpart, or the GPU does not
+            know the data type.
     """
     kind = cfg.optim_wrapper.get("type", "OptimWrapper")
-    if kind not in ("OptimWrapper", "AmpOptimWrapper"):
+    if kind not in AMP_WRAPPERS:
         raise ValueError(f"--amp: optim_wrapper.type is {kind!r}, wanted 'OptimWrapper'")
-    if not torch.accelerator.is_available():
-        raise ValueError("--amp: mixed precision of mmengine needs a GPU, and none was found")
-    cfg.optim_wrapper.type = "AmpOptimWrapper"
-    cfg.optim_wrapper.setdefault("loss_scale", "dynamic")
+    cfg.optim_wrapper.type = "MixedPrecisionOptimWrapper"
+    if dtype is not None:
+        cfg.optim_wrapper.dtype = checked_dtype(dtype)
+    if (
+        cfg.optim_wrapper.get("dtype") == "bfloat16"
+        and torch.cuda.is_available()
+        and not torch.cuda.is_bf16_supported()
+    ):
+        name = torch.cuda.get_device_name()
+        raise ValueError(f"--amp: {name} does not know bfloat16, use --amp-dtype float16")
 
 
 def scale_learning_rate(cfg: Config) -> None:
@@ -73,23 +94,24 @@ def scale_learning_rate(cfg: Config) -> None:
 
 
 def use_pretrained(cfg: Config, source: str) -> None:
-    """Let the backbone start from the weights at ``source``, or from the ``'published'`` ones.
+    """Let the backbone start from a kind of published ImageNet weights, from a file or a URL.
 
     Raises:
-        ValueError: no weights are published for the config's backbone.
+        ValueError: no weights of this kind are published for the config's backbone.
     """
     backbone = cfg.model.backbone
-    if source == "published":
-        if not isinstance(backbone.get("arch"), str):
-            raise ValueError("--pretrained: no weights are published for an arch of your own")
-        source = PUBLISHED_WEIGHTS.format(arch=backbone.arch, patch_size=backbone.patch_size)
+    if source in published_kinds():
+        if backbone.type != "XCiT":
+            raise ValueError(
+                f"--pretrained {source}: these weights are for XCiT, the backbone of the config "
+                f"is {backbone.type}; name a file or a URL"
+            )
+        arch, patch_size = backbone.get("arch", "small_12"), backbone.get("patch_size", 16)
+        try:
+            source = published_url(source, arch, patch_size)
+        except ValueError as error:
+            raise ValueError(f"--pretrained: {error}") from error
     backbone.init_cfg = {"type": "Pretrained", "checkpoint": source}
-
-
-def use_resume(cfg: Config, checkpoint: str) -> None:
-    """Go on from a checkpoint, or from the newest one of the work dir (``'auto'``)."""
-    cfg.resume = True
-    cfg.load_from = None if checkpoint == "auto" else checkpoint
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -99,18 +121,25 @@ def main(argv: list[str] | None = None) -> None:
     cfg = load_config(args)
     try:
         if args.amp:
-            use_amp(cfg)
+            use_amp(cfg, args.amp_dtype)
+        elif args.amp_dtype is not None:
+            raise ValueError("--amp-dtype chooses the data type of --amp: add --amp")
         if args.auto_scale_lr:
             scale_learning_rate(cfg)
         if args.pretrained is not None:
             use_pretrained(cfg, args.pretrained)
     except ValueError as error:
         parser.error(str(error))
+    use_launcher(cfg)
+    use_atomic_checkpoints(cfg)
     if args.resume is not None:
         use_resume(cfg, args.resume)
+    elif cfg.get("resume") and not cfg.get("load_from"):
+        use_resume(cfg, "auto")
+    check_checkpoints(cfg)
     check_data_exists(cfg, ["train", "val"])
 
-    runner = RUNNERS.build(cfg) if "runner_type" in cfg else Runner.from_cfg(cfg)
+    runner = build_runner(cfg)
     pretrained = cfg.model.get("backbone", {}).get("init_cfg")
     if not (cfg.get("resume") or cfg.get("load_from") or pretrained):
         print_log(

@@ -1,0 +1,35 @@
+# ADE20K in crops of 1024x1024: the pipelines of 512x512, every size times 2.
+_base_ = "./ade20k_512x512.py"
+
+train_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="RandomResize", scale=(4096, 1024), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type="RandomCrop", crop_size=(1024, 1024), cat_max_ratio=0.75),
+    dict(type="RandomFlip", prob=0.5),
+    dict(type="PhotoMetricDistortion"),
+    dict(type="PackSegInputs"),
+]
+test_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(type="Resize", scale=(4096, 1024), keep_ratio=True),
+    # after Resize: predictions are compared at the size of the original labels
+    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="PackSegInputs"),
+]
+tta_pipeline = [
+    dict(type="LoadImageFromFile"),
+    dict(
+        type="TestTimeAug",
+        transforms=[
+            [
+                dict(type="Resize", scale=(int(4096 * ratio), int(1024 * ratio)), keep_ratio=True)
+                for ratio in [0.5, 0.75, 1.0, 1.25, 1.5, 1.75]
+            ],
+            *_base_.tta_pipeline[1].transforms[1:],
+        ],
+    ),
+]
+train_dataloader = dict(dataset=dict(pipeline=train_pipeline))
+val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
+test_dataloader = val_dataloader

@@ -1,0 +1,129 @@
+"""The model index and the configs tell of the same models, and the README's table of both."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from mmengine.config import Config
+
+from xcit_dense.openmmlab.commands import model_zoo
+
+PROJECT = Path(__file__).parents[2]
+CONFIGS = PROJECT / "configs"
+RELEASE = "https://dl.fbaipublicfiles.com/xcit/"
+RELEASED_AS = {
+    "maskrcnn": "coco/maskrcnn_xcit_{}.pth",
+    "semfpn": "ade/sem_fpn_xcit_{}.pth",
+    "upernet": "ade/upernet_xcit_{}.pth",
+}
+DENSE = {name: model for name, model in model_zoo.read_models(PROJECT).items() if "Config" in model}
+
+
+def imported():
+    index = yaml.safe_load((PROJECT / "model-index.yml").read_text())
+    return [PROJECT / file for file in index["Import"]]
+
+
+def test_every_config_with_published_weights_has_an_entry_and_every_entry_a_config():
+    sizes = ["tiny_12", "small_12", "small_24", "medium_24"]
+    configs = {
+        f"configs/{path.relative_to(CONFIGS)}"
+        for head in RELEASED_AS
+        for size in sizes
+        for path in CONFIGS.glob(f"{head}/xcit_{size}_p*_{head}_*.py")
+    }
+    assert {model["Config"] for model in DENSE.values()} == configs
+    assert len(configs) == 8 * len(RELEASED_AS)
+
+
+def test_every_metafile_is_in_the_index():
+    assert {path for path in imported() if CONFIGS in path.parents} == set(
+        CONFIGS.glob("*/metafile.yml")
+    )
+
+
+@pytest.mark.parametrize("path", imported(), ids=lambda path: str(path.relative_to(PROJECT)))
+def test_every_model_is_of_a_collection_and_says_that_its_link_was_not_followed(path):
+    content = yaml.safe_load(path.read_text())
+    (collection,) = content["Collections"]
+    assert collection["Paper"]["URL"] == "https://arxiv.org/abs/2106.09681"
+    assert collection["README"].startswith("https://github.com/facebookresearch/xcit/")
+    for model in content["Models"]:
+        assert model["In Collection"] == collection["Name"]
+        assert model["Metadata"]["Weights Verified"] is False
+        assert model["Weights"].startswith(RELEASE)
+        assert all(result["Metrics"] for result in model["Results"])
+
+
+def test_every_file_is_linked_once():
+    links = [model["Weights"] for model in model_zoo.read_models(PROJECT).values()]
+    assert len(set(links)) == len(links)
+
+
+@pytest.mark.parametrize(("name", "model"), DENSE.items(), ids=DENSE)
+def test_an_entry_says_what_its_config_does(name, model):
+    config = PROJECT / model["Config"]
+    assert name == config.stem
+    backbone, (head, _) = name.split("_", 1)[1].rsplit("_", 2)[0], name.split("_")[-2:]
+    assert config.parent.name == head
+    assert model["Weights"] == RELEASE + RELEASED_AS[head].format(backbone)
+
+    cfg, metadata = Config.fromfile(config), model["Metadata"]
+    assert metadata["Batch Size"] == cfg.auto_scale_lr.base_batch_size
+    if head == "maskrcnn":
+        assert metadata["Epochs"] == cfg.train_cfg.max_epochs
+        assert [list(result["Metrics"]) for result in model["Results"]] == [["box AP"], ["mask AP"]]
+    else:
+        assert metadata["Iterations"] == cfg.train_cfg.max_iters
+        height, width = cfg.model.data_preprocessor.size
+        assert metadata["Crop Size"] == f"{height}x{width}"
+        assert [list(result["Metrics"]) for result in model["Results"]] == [["mIoU"]]
+
+
+def test_the_table_of_the_readme_is_current():
+    text = (PROJECT / "README.md").read_text()
+    assert model_zoo.put_table(text, model_zoo.make_table(PROJECT)) == text, (
+        "run python tools/make_model_zoo_table.py"
+    )
+
+
+def test_the_table_has_the_published_figures():
+    """One row, copied by hand from the release's pages."""
+    row = next(
+        line
+        for line in (PROJECT / "README.md").read_text().splitlines()
+        if "XCiT-S12/16 | [" in line
+    )
+    imagenet, maskrcnn, semfpn, upernet = row.split(" | ")[1:]
+    assert "[84.7]" in imagenet
+    assert "[45.3 / 40.8](configs/maskrcnn/xcit_small_12_p16_maskrcnn_coco.py), 44.4 M" in maskrcnn
+    assert "[43.9](configs/semfpn/xcit_small_12_p16_semfpn_ade20k.py)" in semfpn
+    assert f"[weights]({RELEASE}ade/upernet_xcit_small_12_p16.pth)" in upernet
+    assert "[45.9]" in upernet
+
+
+def test_parameters_are_counted_without_building_them():
+    config = CONFIGS / "upernet/xcit_small_12_p16_upernet_ade20k.py"
+    assert model_zoo.count_parameters(config) == 54_199_100
+
+
+class TestCommand:
+    def test_the_tool_rewrites_the_table_and_nothing_else(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(model_zoo, "make_table", lambda root: "| new |")
+        readme = tmp_path / "README.md"
+        readme.write_text(f"above\n{model_zoo.BEGIN}\nold\n{model_zoo.END}\nbelow\n")
+        model_zoo.main(["--root", str(tmp_path)])
+        assert readme.read_text() == (
+            f"above\n{model_zoo.BEGIN}\n| new |\n{model_zoo.END}\nbelow\n"
+        )
+
+    def test_a_readme_without_the_markers(self):
+        with pytest.raises(ValueError, match=r"^the table belongs between the lines <!-- made by"):
+            model_zoo.put_table("no markers", "| table |")
+
+    def test_two_models_with_one_name(self, tmp_path):
+        (tmp_path / "model-index.yml").write_text("Import: [metafile.yml]")
+        (tmp_path / "metafile.yml").write_text(json.dumps({"Models": [{"Name": "a"}] * 2}))
+        with pytest.raises(ValueError, match=r"^metafile\.yml: .* another model with the name a$"):
+            model_zoo.read_models(tmp_path)

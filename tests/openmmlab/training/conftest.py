@@ -1,0 +1,200 @@
+"""A model of two layers and a data set of noise, trained by mmengine's Runner in this process."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.evaluator import BaseMetric, Evaluator
+from mmengine.hooks import Hook
+from mmengine.model import BaseModel
+from mmengine.runner import Runner
+from mmengine.structures import BaseDataElement
+from torch import nn
+from torch.utils.data import Dataset
+
+import xcit_dense  # noqa: F401 - registers the hooks and samplers
+
+LOADED = []  # indices that this process loaded
+
+
+class ToyImages(Dataset):
+    """Images of two shapes, augmented with the random numbers of three libraries."""
+
+    def __init__(self, size=22, bad=()):
+        self.size = size
+        self.bad = set(bad)
+
+    def __len__(self):
+        return self.size
+
+    def get_data_info(self, index):
+        return {"width": 8, "height": 6 if index % 3 else 9}
+
+    def __getitem__(self, index):
+        assert type(index) is int
+        LOADED.append(index)
+        image = torch.full((3, 8, 8), float(index) / self.size)
+        image += random.random() + np.random.rand() + torch.rand(1)
+        if index in self.bad:
+            image.fill_(float("nan"))
+        sample = BaseDataElement(metainfo={"img_path": f"images/{index}.jpg"})
+        return {"inputs": image, "data_samples": sample}
+
+
+class ToyModel(BaseModel):
+    """Convolution, norm, dropout; its loss looks at nothing but itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(3, 4, 3)
+        self.norm = nn.BatchNorm2d(4)
+        self.dropout = nn.Dropout(0.3)
+
+    def forward(self, inputs, data_samples=None, mode="tensor"):
+        features = self.dropout(self.norm(self.convolution(torch.stack(inputs))))
+        if mode == "loss":
+            return {"loss_square": features.float().square().mean(), "mean": features.mean()}
+        return [BaseDataElement() for _ in inputs]
+
+
+class ToyMetric(BaseMetric):
+    """Draws random numbers, as a careless validation would."""
+
+    def process(self, data_batch, data_samples):
+        self.results += [random.random() + np.random.rand() + torch.rand(1).item()]
+
+    def compute_metrics(self, results):
+        return {"noise": sum(results)}
+
+
+class ToyRunner(Runner):
+    """Ends its workers, for which Python's garbage collection would wait ten seconds."""
+
+    def train(self):
+        try:
+            super().train()
+        finally:
+            if not isinstance(self._train_loop, dict):
+                self.train_loop.dataloader_iterator = None
+                self.train_loop.dataloader._iterator = None
+
+
+class StopAt(Hook):
+    """Raises like a killed process, behind all other hooks of an iteration."""
+
+    priority = "LOWEST"
+
+    def __init__(self, iteration):
+        self.iteration = iteration
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter + 1 == self.iteration:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def toy_runner(tmp_path, monkeypatch):
+    """Makes a Runner of the toy model; keywords replace those of Runner."""
+    monkeypatch.chdir(tmp_path)
+    LOADED.clear()
+
+    def make(
+        name="run",
+        *,
+        by_epoch=False,
+        length=12,
+        checkpoint_by_epoch=None,
+        checkpoint_interval=1,
+        val_interval=5,
+        workers=0,
+        batch_sampler=None,
+        sampler=None,
+        dataset=None,
+        hooks=(),
+        optim_wrapper=None,
+        **keywords,
+    ):
+        kind = "ResumableSampler" if by_epoch else "ResumableInfiniteSampler"
+        length_key = {"max_epochs": length} if by_epoch else {"max_iters": length}
+        loader = {
+            "batch_size": 4,
+            "num_workers": workers,
+            "persistent_workers": workers > 0,
+            "sampler": sampler or {"type": kind, "shuffle": True},
+            "dataset": dataset or ToyImages(),
+        }
+        if batch_sampler:
+            loader["batch_sampler"] = batch_sampler
+        torch.manual_seed(0)  # of the first weights; the Runner's seed comes too late for them
+        checkpoint_by_epoch = by_epoch if checkpoint_by_epoch is None else checkpoint_by_epoch
+        return ToyRunner(
+            model=ToyModel(),
+            work_dir=str(tmp_path / name),
+            train_dataloader=loader,
+            val_dataloader={
+                "batch_size": 2,
+                "num_workers": 0,
+                "sampler": {"type": "DefaultSampler", "shuffle": False},
+                "dataset": ToyImages(4),
+            },
+            val_evaluator=Evaluator(ToyMetric(prefix="toy")),
+            train_cfg={"by_epoch": by_epoch, "val_interval": val_interval, **length_key},
+            val_cfg={},
+            optim_wrapper=optim_wrapper
+            or {"type": "OptimWrapper", "optimizer": {"type": "AdamW", "lr": 0.01}},
+            param_scheduler={
+                "type": "PolyLR",
+                "end": length,
+                "by_epoch": by_epoch,
+                "convert_to_iter_based": by_epoch,
+            },
+            default_hooks={
+                "checkpoint": {
+                    "type": "CheckpointHook",
+                    "by_epoch": checkpoint_by_epoch,
+                    "interval": checkpoint_interval,
+                },
+                "logger": {"type": "LoggerHook", "interval": 1000},
+            },
+            custom_hooks=[{"type": "RepeatableTrainingHook"}, *hooks],
+            default_scope="mmengine",
+            log_level="ERROR",
+            cfg=Config(),
+            experiment_name=f"{tmp_path.name}_{name}",
+            **keywords,
+        )
+
+    make.loaded = LOADED
+    make.StopAt = StopAt
+    make.ToyImages = ToyImages
+    return make
+
+
+@pytest.fixture
+def same_end():
+    """Asserts that two checkpoints hold the same state of a training, bit by bit."""
+
+    def compare(first: Path, second: Path):
+        kept = ("state_dict", "ema_state_dict", "optimizer", "param_schedulers")
+        ends = [torch.load(path, weights_only=False) for path in (first, second)]
+        assert ends[0].keys() == ends[1].keys()
+        differences = [part for part in kept if part in ends[0] and not equal(ends, part)]
+        assert not differences
+        assert ends[0]["meta"]["seed"] == ends[1]["meta"]["seed"]
+
+    def equal(ends, part):
+        return torch.equal(*(torch.cat(list(numbers(end[part]))) for end in ends))
+
+    def numbers(state):
+        if isinstance(state, dict):
+            state = [state[name] for name in sorted(state, key=str)]
+        if isinstance(state, (list, tuple)):
+            for value in state:
+                yield from numbers(value)
+        elif isinstance(state, (bool, int, float, torch.Tensor)):
+            yield torch.as_tensor(state, dtype=torch.float64).flatten()
+
+    return compare

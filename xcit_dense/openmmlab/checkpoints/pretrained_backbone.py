@@ -1,0 +1,56 @@
+"""Filling a backbone from a published checkpoint, and saying what it took."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from mmengine.logging import print_log
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
+
+from xcit_dense.models import backbone_prefix, compare, unwrap_checkpoint
+from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+
+if TYPE_CHECKING:
+    from xcit_dense.openmmlab.backbone import XCiT
+
+
+def load_pretrained(backbone: "XCiT", path_or_url: str, prefix: str | None = None) -> None:
+    """Load a checkpoint into a backbone and log a report.
+
+    Args:
+        backbone: is filled in place.
+        path_or_url: anything that mmengine can load: a path, a URL, ``timm://NAME``.
+        prefix: what stands before the names of the backbone in the checkpoint; None: ``backbone.``
+            where the checkpoint has that, else nothing.
+
+    Raises:
+        CheckpointError: the checkpoint has no tensor of this backbone, or is of another network.
+    """
+    checkpoint = CheckpointLoader.load_checkpoint(path_or_url, "cpu", logger="current")
+    try:
+        report = _fill(backbone, unwrap_checkpoint(checkpoint), prefix)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path_or_url}: {error}") from error
+    print_log(f"{path_or_url}: {report}", logger="current")
+
+
+def _fill(backbone: "XCiT", tensors: Mapping[str, Tensor], prefix: str | None) -> str:
+    """Load tensors into a backbone; what was taken, and what was not, in a few lines."""
+    if prefix is None:
+        prefix = backbone_prefix(tensors)
+    elif prefix and not prefix.endswith("."):
+        prefix += "."
+    mine = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    fitted = backbone.fit(mine)
+    if others := len(tensors) - len(mine):
+        fitted.left_out["the rest of the model"] += others
+    report = compare(backbone.state_dict(), fitted.state_dict)
+    if not report.num_loaded:
+        where = f" under {prefix!r}" if prefix else ""
+        raise CheckpointError(
+            f"no tensor of this backbone{where}; the keys begin with {sorted(tensors)[:3]}"
+        )
+    if report.reshaped:
+        raise CheckpointError(f"tensors of other shapes than the backbone's: {report}")
+    backbone.load_state_dict(fitted.state_dict, strict=False)
+    return "\n  ".join([str(report), *fitted.notes()])
