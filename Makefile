@@ -21,14 +21,14 @@ demo: $(DATA)
 	$(BIN)/python tools/train.py configs/demo/xcit_maskrcnn_demo.py --work-dir work_dirs/demo
 	$(BIN)/python tools/test.py configs/demo/xcit_maskrcnn_demo.py "$$(cat work_dirs/demo/last_checkpoint)" \
 		--work-dir work_dirs/demo --show-dir work_dirs/demo/pictures
-	$(BIN)/python tools/plot_curves.py work_dirs/demo
+	$(BIN)/python tools/analyze_logs.py work_dirs/demo
 	@echo "pictures: work_dirs/demo/pictures (ground truth left, prediction right)"
 
 demo-seg: $(DATA)
 	$(BIN)/python tools/train.py configs/demo/xcit_upernet_demo.py --work-dir work_dirs/demo-seg
 	$(BIN)/python tools/test.py configs/demo/xcit_upernet_demo.py "$$(cat work_dirs/demo-seg/last_checkpoint)" \
 		--work-dir work_dirs/demo-seg --show-dir work_dirs/demo-seg/pictures
-	$(BIN)/python tools/plot_curves.py work_dirs/demo-seg
+	$(BIN)/python tools/analyze_logs.py work_dirs/demo-seg
 	@echo "pictures: work_dirs/demo-seg/pictures (ground truth left, prediction right)"
 
 test: $(READY)

@@ -1,9 +1,7 @@
 """Reading and drawing mmengine's scalar logs."""
 
-import importlib.util
 import json
 import math
-from pathlib import Path
 
 import pytest
 
@@ -132,7 +130,7 @@ def test_missing_log_names_where_it_was_looked_for(tmp_path):
 def test_last_evaluation_and_its_table(tmp_path):
     metrics = last_evaluation(read_training_log(write_log(tmp_path, RUN)))
     assert metrics["coco/bbox_mAP"] == 0.3
-    first, second = metrics_table(metrics).splitlines()
+    first, second = metrics_table({"run": metrics}).splitlines()
     assert first.split() == ["coco/bbox_mAP", "0.3000"]
     assert len(first) == len(second)
 
@@ -140,7 +138,16 @@ def test_last_evaluation_and_its_table(tmp_path):
 def test_no_evaluation_gives_an_empty_dict_and_says_so(tmp_path):
     metrics = last_evaluation(read_training_log(write_log(tmp_path, RUN[:2])))
     assert metrics == {}
-    assert metrics_table(metrics) == "no evaluation yet"
+    assert metrics_table({"run": metrics}) == "no evaluation yet"
+
+
+def test_a_table_of_several_runs_has_a_column_each():
+    table = metrics_table({"first": {"mIoU": 0.5}, "a second run": {"mIoU": 0.25, "aAcc": 0.75}})
+    heading, first, second = table.splitlines()
+    assert heading.split("  ")[-1] == "a second run"
+    assert first.split() == ["mIoU", "0.5000", "0.2500"]
+    assert second.split() == ["aAcc", "-", "0.7500"]
+    assert len(heading) == len(first) == len(second)
 
 
 def test_smoothing_keeps_constants_and_follows_steps():
@@ -177,7 +184,7 @@ def test_smoothing_refuses_an_empty_window():
 def test_picture_is_written_whole(tmp_path, lines):
     pytest.importorskip("matplotlib")
     log = read_training_log(write_log(tmp_path, lines))
-    draw_curves(log, tmp_path / "pictures" / "curves.png", title="a run")
+    draw_curves({"run": log}, tmp_path / "pictures" / "curves.png", title="a run")
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["curves.png"]
     assert (tmp_path / "pictures" / "curves.png").read_bytes().startswith(PNG_SIGNATURE)
 
@@ -186,51 +193,60 @@ def test_failed_drawing_keeps_the_old_picture(tmp_path, monkeypatch):
     figure = pytest.importorskip("matplotlib.figure")
     (tmp_path / "curves.png").write_bytes(b"old")
 
-    def save_half(self, path, **options):
-        Path(path).write_bytes(b"half")
+    def save_half(self, file, **options):
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(figure.Figure, "savefig", save_half)
     with pytest.raises(KeyboardInterrupt):
-        draw_curves(TrainingLog((), ()), tmp_path / "curves.png")
+        draw_curves({"run": TrainingLog((), ())}, tmp_path / "curves.png")
     assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
     assert (tmp_path / "curves.png").read_bytes() == b"old"
 
 
-@pytest.fixture(scope="module")
-def tool():
-    path = Path(__file__).parents[1] / "tools" / "plot_curves.py"
-    specification = importlib.util.spec_from_file_location("plot_curves", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+@pytest.fixture
+def lines_drawn(monkeypatch):
+    """The labels of the lines of the two panels, and their colours, as they are saved."""
+    figure = pytest.importorskip("matplotlib.figure")
+    seen = {}
+
+    def look(self, file, **options):
+        for panel, axes in zip(("losses", "metrics"), self.axes, strict=True):
+            lines = [line for line in axes.lines if not line.get_label().startswith("_")]
+            seen[panel] = {line.get_label(): line.get_color() for line in lines}
+
+    monkeypatch.setattr(figure.Figure, "savefig", look)
+    return seen
 
 
-def test_tool_writes_beside_the_run_and_prints_the_table(tool, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    write_log(tmp_path, RUN)
-    assert tool.main([str(tmp_path)]) == 0
-    assert (tmp_path / "curves.png").read_bytes().startswith(PNG_SIGNATURE)
-    printed = capsys.readouterr().out
-    assert "coco/bbox_mAP        0.3000" in printed
-    assert f"written: {tmp_path / 'curves.png'}" in printed
+def test_one_run_shows_everything(tmp_path, lines_drawn):
+    log = read_training_log(write_log(tmp_path, RUN))
+    draw_curves({"a": log}, tmp_path / "curves.png")
+    assert lines_drawn["losses"].keys() == {"loss", "loss_bbox", "decode.loss_ce"}
+    assert lines_drawn["metrics"].keys() == {"coco/bbox_mAP"}  # -1 is no result
 
 
-def test_tool_writes_where_it_is_told(tool, tmp_path):
-    pytest.importorskip("matplotlib")
-    write_log(tmp_path, RUN)
-    assert tool.main([str(tmp_path), "-o", str(tmp_path / "other.png")]) == 0
-    assert (tmp_path / "other.png").is_file()
-    assert not (tmp_path / "curves.png").exists()
+def test_several_runs_show_what_papers_report_in_a_colour_each(tmp_path, lines_drawn):
+    first = read_training_log(write_log(tmp_path / "first", RUN))
+    lines = [training_line(9, 2.0), segmentation_line(9, 40.0)]
+    second = read_training_log(write_log(tmp_path / "second", lines))
+    draw_curves({"first": first, "second": second}, tmp_path / "curves.png")
+    assert lines_drawn["losses"].keys() == {"first: loss", "second: loss"}
+    assert lines_drawn["metrics"].keys() == {"first: coco/bbox_mAP", "second: mIoU"}
+    for run, metric in [("first", "coco/bbox_mAP"), ("second", "mIoU")]:
+        assert lines_drawn["losses"][f"{run}: loss"] == lines_drawn["metrics"][f"{run}: {metric}"]
+    assert len(set(lines_drawn["losses"].values())) == 2
 
 
-def test_tool_explains_a_missing_log(tool, tmp_path, capsys):
-    assert tool.main([str(tmp_path)]) == 1
-    assert "error: no scalar log found: looked for" in capsys.readouterr().err
+@pytest.mark.parametrize("runs", [["a"], ["a", "b"]])
+def test_what_is_asked_for_is_drawn_alone(tmp_path, lines_drawn, runs):
+    log = read_training_log(write_log(tmp_path, RUN))
+    draw_curves(dict.fromkeys(runs, log), tmp_path / "c.png", names=["loss_bbox"])
+    assert len(lines_drawn["losses"]) == len(runs)
+    assert not lines_drawn["metrics"]
 
 
-def test_tool_explains_an_unknown_format(tool, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    write_log(tmp_path, RUN)
-    assert tool.main([str(tmp_path), "-o", str(tmp_path / "curves.xyz")]) == 1
-    assert "xyz" in capsys.readouterr().err
+def test_a_name_that_was_not_logged_is_an_error_that_names_the_others(tmp_path):
+    log = read_training_log(write_log(tmp_path, RUN))
+    with pytest.raises(ValueError, match=r"'mIoU' was not logged; there are loss, .*bbox_mAP"):
+        draw_curves({"a": log}, tmp_path / "c.png", names=["mIoU"])

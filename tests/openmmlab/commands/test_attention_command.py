@@ -1,0 +1,117 @@
+"""Pictures of attention from the command line, for trained models and classification weights."""
+
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import timm
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+
+import xcit_dense  # noqa: F401
+from xcit_dense.models.attention_maps import BlockAttention
+from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
+from xcit_dense.openmmlab.commands import visualize_attention as command
+from xcit_dense.openmmlab.commands.options import run
+
+CONFIGS = Path(__file__).parents[3] / "configs"
+DETECTION = str(CONFIGS / "demo/xcit_maskrcnn_demo.py")
+SEGMENTATION = str(CONFIGS / "demo/xcit_upernet_demo.py")
+NANO = str(CONFIGS / "demo/xcit_maskrcnn_fit_check.py")
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory):
+    path = tmp_path_factory.mktemp("image") / "image.jpg"
+    noise = np.random.default_rng(0).integers(0, 256, (90, 131, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), noise)
+    return str(path)
+
+
+def save_whole_model(config, path):
+    cfg = Config.fromfile(config)
+    init_default_scope(cfg.default_scope)
+    torch.save({"state_dict": MODELS.build(cfg.model).state_dict(), "meta": {}}, path)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def classification_weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "nano.pth"
+    model = timm.create_model("xcit_nano_12_p16_224")
+    torch.save({"model": model.state_dict()}, path)
+    return str(path)
+
+
+@pytest.mark.parametrize("config", [DETECTION, SEGMENTATION])
+def test_the_attention_of_a_trained_model(config, image, tmp_path):
+    checkpoint = save_whole_model(config, tmp_path / "model.pth")
+    out = tmp_path / "new" / "attention.png"
+    command.main([config, checkpoint, image, "--out", str(out), "--blocks", "0", "5"])
+    picture = cv2.imread(str(out))
+    assert picture.shape[0] > picture.shape[1] / 2
+    assert picture.std() > 0
+
+
+@pytest.mark.parametrize("only", [[], ["--class-attention"]])
+def test_class_attention_of_classification_weights(
+    classification_weights, image, tmp_path, monkeypatch, only
+):
+    drawn = {}
+
+    def look(backdrop, blocks, class_maps, target):
+        drawn.update(blocks=[block.block for block in blocks], maps=class_maps)
+        draw_attention(backdrop, blocks, class_maps, target)
+
+    monkeypatch.setattr(command, "draw_attention", look)
+    out = tmp_path / "attention.png"
+    size = "test_dataloader.dataset.pipeline.1.scale=(99,99)"
+    arguments = ["--out", str(out), "--cfg-options", size]
+    command.main([NANO, classification_weights, image, *only, *arguments])
+    assert drawn["blocks"] == ([] if only else [3, 5, 7, 11])
+    for maps in drawn["maps"]:
+        assert maps.shape == (4, 6, 8)  # 68 x 99 pixels, padded to 96 x 128
+        assert (maps.sum((1, 2)) > 0).all()
+        assert (maps.sum((1, 2)) < 1).all()
+    assert len(drawn["maps"]) == 2
+    assert out.stat().st_size > 0
+
+
+def run_tool(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["visualize_attention.py", *arguments])
+    run(command.main)
+
+
+def test_what_does_not_fit_ends_with_one_line(
+    monkeypatch, classification_weights, image, tmp_path, capsys
+):
+    with pytest.raises(SystemExit, match=r"^error: .*nano\.pth does not fit the config"):
+        run_tool(monkeypatch, DETECTION, classification_weights, image)
+    trained = save_whole_model(DETECTION, tmp_path / "model.pth")
+    with pytest.raises(SystemExit, match=r"^error: .*--class-attention needs published class"):
+        run_tool(monkeypatch, DETECTION, trained, image, "--class-attention")
+    with pytest.raises(SystemExit, match=r"^error: config none\.py does not exist"):
+        run_tool(monkeypatch, "none.py", trained, image)
+    with pytest.raises(SystemExit, match=r"^error: .*none\.jpg: No such file"):
+        run_tool(monkeypatch, DETECTION, trained, "none.jpg")
+    with pytest.raises(SystemExit):
+        run_tool(monkeypatch, DETECTION, trained, image, "--blocks", "6")
+    assert "--blocks: no block 6: they are counted 0 to 5" in capsys.readouterr().err
+
+
+def test_a_map_lies_over_its_place(tmp_path):
+    """One place of the grid is coloured in the picture where it is in the image."""
+    maps = torch.zeros(1, 4, 4)
+    maps[0, 0, 3] = 1
+    block = BlockAttention(0, torch.eye(2)[None], torch.ones(1), maps)
+    image = np.full((80, 80, 3), 128, np.uint8)
+    draw_attention(Backdrop(image, 80, 80), [block], [], tmp_path / "a.png")
+    picture = cv2.imread(str(tmp_path / "a.png")).astype(int)
+    red = (picture[..., 2] > picture[..., 0] + 60) & (picture[..., 1] < 60)
+    red = red[: picture.shape[0] // 2, picture.shape[1] // 2 :]  # the map of head 0
+    rows, columns = np.nonzero(red)
+    assert red.sum() > 100
+    assert rows.mean() < red.shape[0] / 2 < columns.mean() * red.shape[0] / red.shape[1]

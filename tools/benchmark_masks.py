@@ -1,0 +1,30 @@
+"""Measures memory and time of the masks of a large image, pasted as mmdet does and in boxes.
+
+Usage: python tools/benchmark_masks.py --height 4000 --width 6000 --instances 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from xcit_dense.benchmark.mask_memory import WAYS, MaskTask, measure_in_own_process, report
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measures each way in a process of its own and prints a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0],
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("--height", type=int, default=4000, help="rows of the image")
+    parser.add_argument("--width", type=int, default=6000, help="columns of the image")
+    parser.add_argument("--instances", type=int, default=100, help="number of masks")
+    options = parser.parse_args(arguments)
+    task = MaskTask(options.height, options.width, options.instances)
+    print(report({way: measure_in_own_process(way, task) for way in WAYS}, task))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

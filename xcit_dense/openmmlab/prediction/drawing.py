@@ -1,0 +1,147 @@
+"""Drawing boxes, masks and segmentations into images.
+
+One mask at a time is unpacked, so that memory does not grow with the number of instances.
+"""
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from xcit_dense.openmmlab.prediction.model import Categories
+from xcit_dense.openmmlab.prediction.results import Detections, Prediction, SegmentationMap
+from xcit_dense.openmmlab.prediction.run_lengths import RunLengths, decode_in_box
+
+OPACITY = 0.45
+# of the pixels; smaller classes do not stand in the legend
+_SMALLEST_IN_LEGEND = 0.002
+
+
+def draw_prediction(
+    image: np.ndarray,
+    prediction: Prediction,
+    categories: Categories,
+    longest_side: int | None = None,
+) -> np.ndarray:
+    """Draw a prediction, or ground truth, into a copy of its image.
+
+    Args:
+        image: uint8 (H, W, 3) in blue, green, red.
+        prediction: boxes with or without masks, or the class of every pixel.
+        categories: names and colours of the labels.
+        longest_side: largest height or width of the picture; None keeps the image's.
+
+    Returns:
+        uint8 (h, w, 3) in blue, green, red.
+    """
+    picture = shrunk(image, longest_side)
+    if isinstance(prediction, SegmentationMap):
+        return _draw_map(picture, prediction, categories)
+    return _draw_detections(picture, image.shape[:2], prediction, categories)
+
+
+def shrunk(image: np.ndarray, longest_side: int | None) -> np.ndarray:
+    """A copy of an image with no side longer than ``longest_side``, if that is given."""
+    height, width = image.shape[:2]
+    if longest_side is None or max(height, width) <= longest_side:
+        return image.copy()
+    ratio = longest_side / max(height, width)
+    size = max(1, round(width * ratio)), max(1, round(height * ratio))
+    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+
+
+def _draw_detections(
+    picture: np.ndarray,
+    image_size: tuple[int, int],
+    detections: Detections,
+    categories: Categories,
+) -> np.ndarray:
+    ratios = np.array(picture.shape[:2]) / image_size  # vertical, horizontal
+    boxes = detections.boxes * np.tile(ratios[::-1], 2)
+    largest_first = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")
+    for index in largest_first:
+        if detections.masks is not None:
+            colour = categories.palette[detections.labels[index]]
+            _draw_mask(picture, detections.masks[index], colour, ratios)
+    canvas = Image.fromarray(picture[..., ::-1])
+    pen = ImageDraw.Draw(canvas)
+    unit = _unit(picture)
+    for index in largest_first:
+        label = detections.labels[index]
+        colour = categories.palette[label]
+        text = categories.names[label]
+        if detections.scores is not None:
+            text += f" {detections.scores[index]:.0%}"
+        left, top, right, bottom = boxes[index]
+        pen.rectangle((left, top, max(left, right), max(top, bottom)), outline=colour, width=unit)
+        _write(pen, text, (left, top), colour, 7 * unit + 3, canvas.size)
+    return np.asarray(canvas)[..., ::-1].copy()
+
+
+def _draw_mask(
+    picture: np.ndarray, mask: RunLengths, colour: tuple[int, int, int], ratios: np.ndarray
+) -> None:
+    """Tint the pixels of a mask and line its edge, in place."""
+    part, top, left = decode_in_box(mask)
+    if not part.size:
+        return
+    first = np.floor(np.array([top, left]) * ratios).astype(int)
+    last = np.ceil((np.array([top, left]) + part.shape) * ratios).astype(int)
+    last = np.minimum(np.maximum(last, first + 1), picture.shape[:2])
+    size = last - first
+    if not size.all():
+        return
+    part = cv2.resize(part.view(np.uint8), size[::-1].tolist(), interpolation=cv2.INTER_NEAREST)
+    region = picture[first[0] : last[0], first[1] : last[1]]
+    tinted = region * (1 - OPACITY) + np.array(colour[::-1]) * OPACITY
+    inside = part.astype(bool)
+    region[inside] = tinted[inside].astype(np.uint8)
+    outlines, _ = cv2.findContours(part, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
+    for outline in outlines:
+        columns, rows = outline[:, 0].T
+        region[rows, columns] = colour[::-1]
+
+
+def _draw_map(
+    picture: np.ndarray, segmentation: SegmentationMap, categories: Categories
+) -> np.ndarray:
+    height, width = picture.shape[:2]
+    labels = cv2.resize(
+        segmentation.labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST
+    )
+    known = labels < len(categories.names)
+    colours = np.array(categories.palette, dtype=np.uint8)[:, ::-1]
+    tinted = picture * (1 - OPACITY) + colours[np.where(known, labels, 0)] * OPACITY
+    picture = np.where(known[..., None], tinted, picture).astype(np.uint8)
+    present, counts = np.unique(labels[known], return_counts=True)
+    shown = present[counts >= _SMALLEST_IN_LEGEND * labels.size]
+    canvas = Image.fromarray(picture[..., ::-1])
+    pen = ImageDraw.Draw(canvas)
+    size = 7 * _unit(picture) + 3
+    for row, label in enumerate(shown):
+        corner = (0, (row + 1) * (size + 4))
+        _write(pen, categories.names[label], corner, categories.palette[label], size, canvas.size)
+    return np.asarray(canvas)[..., ::-1].copy()
+
+
+def _unit(picture: np.ndarray) -> int:
+    """Width of a line that is well seen in a picture of this size."""
+    return max(1, round(max(picture.shape[:2]) / 500))
+
+
+def _write(
+    pen: ImageDraw.ImageDraw,
+    text: str,
+    bottom_left: tuple[float, float],
+    colour: tuple[int, int, int],
+    size: int,
+    limits: tuple[int, int],
+) -> None:
+    """Write on a ground of ``colour``, above and to the right of a point, within the picture."""
+    font = ImageFont.load_default(size)
+    left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
+    width, height = right - left, bottom - top
+    x = max(0, min(bottom_left[0], limits[0] - width - 4))
+    y = max(0, min(bottom_left[1] - height - 4, limits[1] - height - 4))
+    pen.rectangle((x, y, x + width + 3, y + height + 3), fill=colour)
+    dark_ground = np.dot(colour, (0.299, 0.587, 0.114)) < 140
+    pen.text((x + 2 - left, y + 2 - top), text, fill="white" if dark_ground else "black", font=font)

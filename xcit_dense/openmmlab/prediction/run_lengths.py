@@ -1,0 +1,90 @@
+"""Binary masks as COCO's run lengths, composed from the part of the image that they lie in.
+
+COCO counts zeros and ones in turn, down the columns, the first column first. A mask that lies in a
+window of the image has all its ones there; so its runs follow from the window, and the image, which
+may be a thousand times larger, is never made.
+"""
+
+from collections.abc import Iterable
+from typing import TypedDict
+
+import numpy as np
+from pycocotools import mask as coco_mask
+
+
+class RunLengths(TypedDict):
+    """A mask in COCO's compressed form, as pycocotools takes it.
+
+    Attributes:
+        size: height and width of the image.
+        counts: the run lengths, compressed.
+    """
+
+    size: list[int]
+    counts: bytes
+
+
+def encode_windows(
+    windows: Iterable[tuple[np.ndarray, int, int]], height: int, width: int
+) -> RunLengths:
+    """Encode a mask that is given piece by piece.
+
+    Args:
+        windows: pieces of the mask, bool (h, w), each with the row and the column of its top left
+            corner in the image. They stand side by side, from left to right, or are far apart in
+            that order; no column belongs to two of them.
+        height: rows of the image.
+        width: columns of the image.
+
+    Returns:
+        What pycocotools makes of the whole mask.
+    """
+    pieces = [_runs(*window, height) for window in windows]
+    starts = np.concatenate([piece[0] for piece in pieces] or [np.empty(0, np.int64)])
+    ends = np.concatenate([piece[1] for piece in pieces] or [np.empty(0, np.int64)])
+    return _compress(_counts(starts, ends, height * width), height, width)
+
+
+def encode_mask(mask: np.ndarray) -> RunLengths:
+    """Encode a mask (H, W) of the whole image; what is not zero belongs to it."""
+    height, width = mask.shape
+    return encode_windows([(mask.astype(bool, copy=False), 0, 0)], height, width)
+
+
+def decode_in_box(run_lengths: RunLengths) -> tuple[np.ndarray, int, int]:
+    """The part of the image that a mask lies in.
+
+    Returns:
+        bool (h, w), tight around the mask, and the row and the column of its top left corner; an
+        empty mask is (0, 0).
+    """
+    left, top, width, height = coco_mask.toBbox(run_lengths).astype(int)
+    whole = coco_mask.decode(run_lengths)
+    return whole[top : top + height, left : left + width].astype(bool), int(top), int(left)
+
+
+def _runs(mask: np.ndarray, top: int, left: int, height: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where runs of ones start and end, counted down the columns of the image."""
+    columns = mask.T
+    edges = np.zeros((columns.shape[0], columns.shape[1] + 1), dtype=bool)
+    edges[:, 0] = columns[:, 0]
+    edges[:, -1] = columns[:, -1]
+    np.not_equal(columns[:, 1:], columns[:, :-1], out=edges[:, 1:-1])
+    column, row = edges.nonzero()  # a start and an end in turn, column by column
+    position = (left + column).astype(np.int64) * height + top + row
+    return position[0::2], position[1::2]
+
+
+def _counts(starts: np.ndarray, ends: np.ndarray, total: int) -> np.ndarray:
+    """Lengths of the runs of zeros and ones in turn."""
+    meeting = starts[1:] == ends[:-1]  # at the foot of one column and the head of the next
+    starts = starts[np.concatenate(([True], ~meeting))] if len(starts) else starts
+    ends = ends[np.concatenate((~meeting, [True]))] if len(ends) else ends
+    borders = np.stack((starts, ends), axis=1).ravel()
+    counts = np.diff(borders, prepend=0, append=total)
+    return counts if counts[-1] or len(counts) == 1 else counts[:-1]
+
+
+def _compress(counts: np.ndarray, height: int, width: int) -> RunLengths:
+    uncompressed = {"size": [height, width], "counts": counts.tolist()}
+    return coco_mask.frPyObjects(uncompressed, height, width)

@@ -1,0 +1,21 @@
+"""Training curves from the scalar logs that mmengine leaves in work folders."""
+
+from xcit_dense.training_curves.drawing import draw_curves, smoothed
+from xcit_dense.training_curves.reading import (
+    Record,
+    TrainingLog,
+    find_scalar_log,
+    read_training_log,
+)
+from xcit_dense.training_curves.tables import last_evaluation, metrics_table
+
+__all__ = [
+    "Record",
+    "TrainingLog",
+    "draw_curves",
+    "find_scalar_log",
+    "last_evaluation",
+    "metrics_table",
+    "read_training_log",
+    "smoothed",
+]
