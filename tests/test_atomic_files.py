@@ -19,13 +19,18 @@ def names(folder):
 
 
 def forked(work):
-    """Run a function in a child process that never returns into the test; its process number."""
+    """Run a function in a child process that never returns; its process number once it runs."""
+    has_begun, begun = os.pipe()
     child = os.fork()
     if child == 0:
         try:
+            os.write(begun, b"1")
             work()
         finally:
             os._exit(1)
+    os.close(begun)
+    os.read(has_begun, 1)
+    os.close(has_begun)
     return child
 
 

@@ -5,6 +5,7 @@ from argparse import ArgumentParser
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from torch import nn
 
 from xcit_dense.openmmlab.commands.checkpoints import check_checkpoints
 from xcit_dense.openmmlab.commands.data_roots import check_data_exists
@@ -119,7 +120,8 @@ def main(argv: list[str] | None = None) -> None:
     check_data_exists(cfg, ["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
-    if only_coco_reads_masks(cfg):
+    # a flexible runner builds its model later
+    if only_coco_reads_masks(cfg) and isinstance(runner.model, nn.Module):
         # here, since it needs pycocotools, which comes with mmdet
         from xcit_dense.openmmlab.prediction import encode_masks_in_boxes
 

@@ -1,0 +1,12 @@
+"""What every test with OpenMMLab shares."""
+
+import pytest
+from mmengine.visualization import Visualizer
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_visualizers():
+    """Let no run draw with the visualizer of a run of another file; mmengine keeps them by name."""
+    yield
+    for kind in (Visualizer, *Visualizer.__subclasses__()):
+        kind._instance_dict.clear()
