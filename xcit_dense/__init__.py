@@ -18,15 +18,16 @@ except PackageNotFoundError:  # imported from a source tree that is not installe
 __all__ = ["__version__", "convert_state_dict", "optimize_for_inference"]
 
 if find_spec("mmengine"):
-    from xcit_dense.openmmlab import XCiT  # noqa: F401
+    from xcit_dense.openmmlab import XCiT
+    from xcit_dense.openmmlab.swap import swap_backbone
 
-    __all__.append("XCiT")
+    __all__ += ["XCiT", "swap_backbone"]
 else:
 
     def __getattr__(name: str) -> object:
-        if name == "XCiT":
+        if name in ("XCiT", "swap_backbone"):
             raise ImportError(
-                "xcit_dense.XCiT needs OpenMMLab: pip install 'xcit_dense[openmmlab]', or [onedl]; "
-                "without it, build xcit_dense.models.Trunk and Pyramid"
+                f"xcit_dense.{name} needs OpenMMLab: pip install 'xcit_dense[openmmlab]', or "
+                "[onedl]; without it, build xcit_dense.models.Trunk and Pyramid"
             )
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,7 @@
+"""Build and try the model of a config, and say what is wrong with it; --help lists the options."""
+
+from xcit_dense.openmmlab.commands.doctor import main
+from xcit_dense.openmmlab.commands.options import run
+
+if __name__ == "__main__":
+    run(main)

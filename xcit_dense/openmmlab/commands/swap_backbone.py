@@ -1,0 +1,96 @@
+"""Putting XCiT into a config: the command line of ``tools/swap_backbone.py``."""
+
+import shlex
+import sys
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from mmengine.config import Config
+
+from xcit_dense.atomic_files import write_atomically
+from xcit_dense.openmmlab.checkpoints.published_weights import published_kinds, published_url
+from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
+from xcit_dense.openmmlab.commands.doctor import add_size_option, examine
+from xcit_dense.openmmlab.swap import SwapError, plan_swap
+from xcit_dense.openmmlab.swap.config_source import ConfigSource
+from xcit_dense.openmmlab.swap.written_config import config_text
+
+KIND_OF_THE_RELEASE = "384_dist"
+
+
+def make_parser() -> ArgumentParser:
+    """The command line."""
+    parser = ArgumentParser(
+        description="Write a config that inherits from an mmdet or mmseg config and has XCiT in "
+        "the place of its backbone. Exit code: 0 written and healthy, 1 not."
+    )
+    parser.add_argument(
+        "config", help="a file, or mmdet::retinanet/retinanet_r50_fpn_1x_coco.py (or mmseg::...)"
+    )
+    parser.add_argument("-o", "--out", type=Path, required=True, help="config to write")
+    parser.add_argument("--arch", default="small_12", help="architecture of XCiT (small_12)")
+    parser.add_argument("--patch-size", type=int, default=16, choices=[8, 16])
+    parser.add_argument(
+        "--weights",
+        nargs="?",
+        const=KIND_OF_THE_RELEASE,
+        metavar="KIND_PATH_OR_URL",
+        help="weights the backbone starts from: a kind of the release's ImageNet weights "
+        f"({', '.join(published_kinds())}), a file or a URL; alone: {KIND_OF_THE_RELEASE}",
+    )
+    parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
+    parser.add_argument(
+        "--no-check",
+        dest="check",
+        action="store_false",
+        help="do not build and run the swapped model",
+    )
+    add_size_option(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Swap as the arguments say (``sys.argv`` if None)."""
+    args = make_parser().parse_args(argv)
+    source = ConfigSource.find(args.config)
+    _check_out(args, source)
+    old = read_config(str(source.path))
+    _check_can_inherit(source)
+    try:
+        swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
+    except (SwapError, ValueError) as error:
+        raise ConfigError(f"{args.config}: {error}; nothing is written") from error
+    title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(_settings(args))}"
+    text = config_text(source, old, swap, args.out, title)
+    write_atomically(args.out, lambda file: file.write(text.encode()))
+    print(f"written: {args.out}", *(f"- {note}" for note in swap.notes), sep="\n")
+    if args.check and not examine(Config.fromfile(args.out), args.size):
+        sys.exit(1)
+
+
+def _check_can_inherit(source: ConfigSource) -> None:
+    if Config._is_lazy_import(str(source.path)):
+        raise ConfigError(
+            f"{source.path}: a config in the new style (read_base, imports), from which none in "
+            "the old style can inherit; swap it from Python, with xcit_dense.swap_backbone"
+        )
+
+
+def _check_out(args: Namespace, source: ConfigSource) -> None:
+    if args.out.suffix != ".py":
+        raise ConfigError(f"{args.out}: OUT must end in .py")
+    if args.out.resolve() == source.path.resolve():
+        raise ConfigError(f"{args.out}: OUT is CONFIG, from which it is to inherit")
+    if args.out.exists() and not args.force:
+        raise ConfigError(f"{args.out}: is there already; --force replaces it")
+
+
+def _weights(args: Namespace) -> str | None:
+    if args.weights in published_kinds():
+        return published_url(args.weights, args.arch, args.patch_size)
+    return args.weights
+
+
+def _settings(args: Namespace) -> list[str]:
+    settings = ["--arch", args.arch, "--patch-size", str(args.patch_size)]
+    return settings + (["--weights", args.weights] if args.weights else [])

@@ -1,0 +1,183 @@
+"""A trial of a model: build it, take a training step, predict, and say what was found."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.logging import MessageHub
+from mmengine.model import BaseModel
+from mmengine.registry import DefaultScope
+from torch import Tensor
+
+from xcit_dense.openmmlab.doctor.declared_strides import stride_findings
+from xcit_dense.openmmlab.doctor.finding import Finding
+from xcit_dense.openmmlab.doctor.flop_count import count_flops
+from xcit_dense.openmmlab.doctor.levels import LevelTable, measure_levels
+from xcit_dense.openmmlab.doctor.optimizer_keys import optimizer_findings
+from xcit_dense.openmmlab.doctor.synthetic_batch import synthetic_batch
+from xcit_dense.openmmlab.doctor.trial_model import (
+    DEFAULT_IMAGE_SIZE,
+    TrialModel,
+    build_trial_model,
+)
+
+
+@dataclass
+class Diagnosis:
+    """What a trial of a model found.
+
+    Attributes:
+        findings: what a user should know, in the order of the trial.
+        model_name: class of the model, None if it could not be built.
+        image_size: height and width of the images, in pixels.
+        parameters: number of parameters.
+        backbone_parameters: those of the backbone.
+        flops: floating-point operations of a prediction on one image.
+        losses: of one training step, by name.
+        levels: what the backbone gives and who reads it.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    model_name: str | None = None
+    image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE
+    parameters: int = 0
+    backbone_parameters: int = 0
+    flops: int | None = None
+    losses: dict[str, float] = field(default_factory=dict)
+    levels: LevelTable | None = None
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether nothing is wrong."""
+        return not any(finding.is_wrong for finding in self.findings)
+
+
+def diagnose(cfg: Config, image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> Diagnosis:
+    """Build the model of a config on the CPU, take one training step and predict one image.
+
+    The images are random, the weights too. What goes wrong is found, not raised.
+
+    Args:
+        cfg: the config; stays as it is.
+        image_size: height and width, in pixels, multiples of 32 better than not.
+    """
+    diagnosis = Diagnosis()
+    torch.manual_seed(0)
+    trial = _attempt(diagnosis, "building the model", lambda: build_trial_model(cfg, image_size))
+    if trial is None:
+        return diagnosis
+    diagnosis.model_name = type(trial.model).__name__
+    diagnosis.image_size = trial.image_size
+    diagnosis.parameters = _count(trial.model)
+    diagnosis.backbone_parameters = _count(getattr(trial.model, "backbone", None))
+    diagnosis.findings += optimizer_findings(trial, cfg)
+
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
+        diagnosis.levels = _attempt(
+            diagnosis, "running backbone and neck", lambda: measure_levels(trial, cfg)
+        )
+        if diagnosis.levels is not None:
+            diagnosis.findings += diagnosis.levels.findings
+            diagnosis.findings += stride_findings(trial, diagnosis.levels)
+        step = _attempt(diagnosis, "a training step", lambda: _training_step(trial, cfg))
+        if step is not None:
+            diagnosis.losses = step
+            diagnosis.findings += _loss_findings(step) + _gradient_findings(trial, cfg)
+        counted = _attempt(diagnosis, "a prediction", lambda: _prediction(trial, cfg))
+        if counted is not None:
+            diagnosis.flops = counted
+    return diagnosis
+
+
+def _attempt(diagnosis: Diagnosis, what: str, action: Callable[[], Any]) -> Any:
+    """What the action returns; None, and a finding, if it fails in whatever way."""
+    try:
+        return action()
+    except Exception as error:
+        diagnosis.findings.append(_failure(what, error))
+        return None
+
+
+def _failure(what: str, error: Exception) -> Finding:
+    # mmengine wraps an error of a constructor, with its text, in one of the same class
+    lines = str(error).strip().splitlines() or [""]
+    text = f"{what} fails: {type(error).__name__}: {' '.join(lines[0].split())}"
+    if isinstance(error, NotImplementedError) and "mmcv op" in text:
+        return Finding(text, "install an mmcv with compiled ops, or do without this part")
+    if isinstance(error, ImportError):
+        return Finding(text, "install what is missing")
+    if "view size is not compatible" in text:
+        return Finding(
+            text, "XCiT's maps are channels-last: contiguous_outputs=True in the backbone"
+        )
+    return Finding(text, "see the traceback: train.py on this config shows it")
+
+
+def _count(module: torch.nn.Module | None) -> int:
+    return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())
+
+
+def _training_step(trial: TrialModel, cfg: Config) -> dict[str, float]:
+    """Losses of a batch of two, and their gradients in the parameters."""
+    model = trial.model
+    model.train()
+    _say_that_it_is_the_first_epoch(model)
+    batch = model.data_preprocessor(synthetic_batch(trial, cfg, batch_size=2), training=True)
+    losses = model(**batch, mode="loss")
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    return {name: float(_total(value)) for name, value in losses.items() if "loss" in name}
+
+
+def _say_that_it_is_the_first_epoch(model: BaseModel) -> None:
+    """Some heads learn otherwise in later epochs; a runner and mmdet's SetEpochInfoHook tell."""
+    hub = MessageHub.get_current_instance()
+    if hub.get_info("epoch") is None:
+        hub.update_info("epoch", 0)
+    if hasattr(model, "set_epoch"):
+        model.set_epoch(0)
+
+
+def _total(loss: Tensor | list[Tensor]) -> Tensor:
+    losses = loss if isinstance(loss, list) else [loss]
+    return sum(tensor.detach().mean() for tensor in losses)
+
+
+def _loss_findings(losses: dict[str, float]) -> list[Finding]:
+    return [
+        Finding(
+            f"{name} is {value} in the first step",
+            "look for a wrong width, stride or number of classes in this head",
+        )
+        for name, value in losses.items()
+        if not torch.tensor(value).isfinite()
+    ]
+
+
+def _gradient_findings(trial: TrialModel, cfg: Config) -> list[Finding]:
+    without = [
+        name
+        for name, parameter in trial.model.named_parameters()
+        if parameter.requires_grad and parameter.grad is None
+    ]
+    if not without:
+        return []
+    named = ", ".join(without[:4]) + (f" and {len(without) - 4} more" if len(without) > 4 else "")
+    return [
+        Finding(
+            f"no gradient in {len(without)} parameters: {named}",
+            "distributed training waits for them for ever: take out the part that nobody reads, "
+            "or set find_unused_parameters=True",
+            is_wrong=not cfg.get("find_unused_parameters", False),
+        )
+    ]
+
+
+def _prediction(trial: TrialModel, cfg: Config) -> int:
+    """Floating-point operations of predicting one image."""
+    model = trial.model
+    model.train(False)
+    batch = model.data_preprocessor(synthetic_batch(trial, cfg, batch_size=1), training=False)
+    return count_flops(lambda: model(**batch, mode="predict"))[0]

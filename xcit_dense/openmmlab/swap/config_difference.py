@@ -1,0 +1,89 @@
+"""Writing a config as what it changes in another one."""
+
+import keyword
+from typing import Any
+
+LINE_LENGTH = 100
+_DELETE = "_delete_"
+
+
+def difference(old: dict, new: dict) -> dict:
+    """What to merge into a config, by mmengine's rules, to make another one of it.
+
+    Dicts merge key by key, everything else is replaced. What loses a key is replaced as a whole,
+    with ``_delete_=True``.
+    """
+    changed = {}
+    for key, value in new.items():
+        if key not in old:
+            changed[key] = value
+        elif not isinstance(value, dict):
+            if old[key] != value or type(old[key]) is not type(value):
+                changed[key] = value
+        elif not isinstance(old[key], dict) or old[key].keys() - value.keys():
+            changed[key] = {_DELETE: True, **value}
+        elif inner := difference(old[key], value):
+            changed[key] = inner
+    return changed
+
+
+def as_source(values: dict[str, Any]) -> str:
+    """Python source that assigns every value to its name."""
+    return "".join(
+        f"{name} = {_source(value, 0, len(name) + 3)}\n" for name, value in values.items()
+    )
+
+
+def _source(value: Any, indent: int, before: int) -> str:
+    """Source of a value, on one line if it fits behind ``before`` characters, else on several."""
+    on_one_line = _one_line(value)
+    if indent + before + len(on_one_line) + 1 <= LINE_LENGTH:
+        return on_one_line
+    if isinstance(value, dict) and value:
+        plain = _all_identifiers(value)
+        entries = [
+            _entry(f"{key}=" if plain else f"{_string(key)}: ", inner, indent + 4)
+            for key, inner in value.items()
+        ]
+        opening, closing = ("dict(", ")") if plain else ("{", "}")
+    elif isinstance(value, (list, tuple)) and value:
+        entries = [_entry("", inner, indent + 4) for inner in value]
+        opening, closing = ("[", "]") if isinstance(value, list) else ("(", ")")
+    else:
+        return on_one_line
+    return f"{opening}\n{''.join(entries)}{' ' * indent}{closing}"
+
+
+def _entry(name: str, value: Any, indent: int) -> str:
+    return f"{' ' * indent}{name}{_source(value, indent, len(name))},\n"
+
+
+def _one_line(value: Any) -> str:
+    if isinstance(value, dict):
+        if _all_identifiers(value):
+            inner = ", ".join(f"{key}={_one_line(inner)}" for key, inner in value.items())
+            return f"dict({inner})"
+        inner = ", ".join(f"{_string(key)}: {_one_line(inner)}" for key, inner in value.items())
+        return f"{{{inner}}}"
+    if isinstance(value, list):
+        if len(value) > 2 and type(value[0]) is int and value == value[:1] * len(value):
+            return f"[{value[0]}] * {len(value)}"
+        return f"[{', '.join(map(_one_line, value))}]"
+    if isinstance(value, tuple):
+        inner = ", ".join(map(_one_line, value))
+        return f"({inner},)" if len(value) == 1 else f"({inner})"
+    return _string(value) if isinstance(value, str) else repr(value)
+
+
+def _all_identifiers(value: dict) -> bool:
+    return all(
+        isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key) for key in value
+    )
+
+
+def _string(value: Any) -> str:
+    """With double quotes where that needs no escapes."""
+    text = repr(value)
+    if isinstance(value, str) and text[0] == "'" and '"' not in text and "\\" not in text:
+        return f'"{text[1:-1]}"'
+    return text
