@@ -45,6 +45,8 @@ def test_a_family_is_checked_and_what_is_declined_is_counted(tmp_path):
     assert (outcome.result, outcome.rewritten) == (CHECKED, 1)
     assert outcome.config == "retinanet_r18_fpn_1x_coco.py"
     assert outcome.model == "RetinaNet, strides 8, 16, 32"
+    assert outcome.has_backbone
+    assert outcome.bound == 1
     bound, unreadable = outcome.declined
     assert bound.startswith("model.backbone: HourglassNet is more than a backbone")
     assert unreadable == "the config can not be read without mmpretrain"
@@ -79,6 +81,19 @@ def test_a_fault_that_the_original_has_too_is_not_of_the_swap(
     assert outcome.reason == (
         "b" if "b" in swapped else "a" if result == FAILED else "the same with its own backbone: a"
     )
+
+
+def test_a_family_of_models_that_are_their_backbones_has_none_to_swap():
+    name = "cornernet_hourglass104_10xb5-crop511-210e-mstest_coco.py"
+    outcome = try_family("mmdet", "cornernet", paths("cornernet", name))
+    assert (outcome.result, outcome.has_backbone) == (DECLINED, False)
+
+
+def test_folders_of_a_machine_are_not_told(monkeypatch):
+    text = "fails: no file '/home/me/lib/configs/a.py' at https://a.b/c"
+    monkeypatch.setattr(coverage, "diagnose", lambda cfg: sick(text))
+    outcome = try_family("mmdet", "retinanet", paths("retinanet", "retinanet_r18_fpn_1x_coco.py"))
+    assert outcome.reason.endswith("fails: no file 'a.py' at https://a.b/c")
 
 
 def test_an_unexpected_error_is_a_failure(monkeypatch):
@@ -117,7 +132,8 @@ def test_the_walk_goes_on_after_a_crash_and_a_standstill_and_can_be_resumed(monk
 def test_the_document_says_once_what_is_the_same_on_both_stacks(tmp_path):
     good = FamilyOutcome("mmdet", "good", rewritten=3, result=CHECKED, model="Net, strides 8")
     split = FamilyOutcome("mmdet", "split", 1, {"no": 2}, result=DECLINED, reason="a|b")
-    records = {"one": [good, split], "two": [good, replace(split, result=FAILED)]}
+    whole = FamilyOutcome("mmdet", "whole", declined={"it is the model": 2}, bound=2)
+    records = {"one": [good, split, whole], "two": [good, replace(split, result=FAILED), whole]}
     arguments = []
     for name, outcomes in records.items():
         lines = [json.dumps(asdict(outcome)) for outcome in outcomes]
@@ -125,7 +141,7 @@ def test_the_document_says_once_what_is_the_same_on_both_stacks(tmp_path):
         arguments.append(f"{name}={tmp_path / name}")
     check_swap_coverage.main(["table", str(tmp_path / "table.md"), *arguments])
     lines = (tmp_path / "table.md").read_text().splitlines()
-    assert "| mmdet, one | 2 | 1 (50%) | 1 | 0 | 4 | 2 |" in lines
-    assert "| mmdet, two | 2 | 1 (50%) | 0 | 1 | 4 | 2 |" in lines
+    assert "| mmdet, one | 3 | 2 | 1 (50%) | 1 | 0 | 4 | 4 |" in lines
+    assert "| mmdet, two | 3 | 2 | 1 (50%) | 0 | 1 | 4 | 4 |" in lines
     assert "| good | 3 of 3 | Net, strides 8 | checked |" in lines
     assert "| split | 1 of 3 |  | one: declined: a/b; two: failed: a/b |" in lines

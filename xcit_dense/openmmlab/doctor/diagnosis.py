@@ -123,7 +123,7 @@ def _training_step(trial: TrialModel, cfg: Config) -> dict[str, float]:
     """Losses of a batch of two, and their gradients in the parameters."""
     model = trial.model
     model.train()
-    _say_that_it_is_the_first_epoch(model)
+    _say_that_it_is_the_first_step(model)
     batch = model.data_preprocessor(synthetic_batch(trial, cfg, batch_size=2), training=True)
     losses = model(**batch, mode="loss")
     total, _ = model.parse_losses(losses)
@@ -131,11 +131,12 @@ def _training_step(trial: TrialModel, cfg: Config) -> dict[str, float]:
     return {name: float(_total(value)) for name, value in losses.items() if "loss" in name}
 
 
-def _say_that_it_is_the_first_epoch(model: BaseModel) -> None:
+def _say_that_it_is_the_first_step(model: BaseModel) -> None:
     """Some heads learn otherwise in later epochs; a runner and mmdet's SetEpochInfoHook tell."""
     hub = MessageHub.get_current_instance()
-    if hub.get_info("epoch") is None:
-        hub.update_info("epoch", 0)
+    for count in ("epoch", "iter"):
+        if hub.get_info(count) is None:
+            hub.update_info(count, 0)
     if hasattr(model, "set_epoch"):
         model.set_epoch(0)
 

@@ -18,6 +18,8 @@ DEFAULT_IMAGE_SIZE = (128, 256)
 # two-stage query models choose their queries among the places of the maps
 _MANY_QUERIES = 300
 _SIZE_FOR_MANY_QUERIES = (256, 384)
+# it pools windows of 49x49 places
+_SIZE_FOR_LARGE_POOLING = (512, 512)
 
 
 @dataclass(frozen=True)
@@ -108,10 +110,12 @@ def _forget_weights(node: dict) -> None:
 
 
 def _own_image_size(config: dict) -> tuple[int, int] | None:
-    """The size that SSD's anchors are made for; one with more places than there are queries."""
+    """The size for which a model is made, or which has as many places as it wants."""
     for _, node in dicts_in(config, "model"):
         if type_name(node) == "SSDAnchorGenerator" and "input_size" in node:
             return (node["input_size"],) * 2
+        if type_name(node) == "LRASPPHead":
+            return _SIZE_FOR_LARGE_POOLING
         if node.get("num_queries", 0) > _MANY_QUERIES:
             return _SIZE_FOR_MANY_QUERIES
     return None

@@ -1,6 +1,6 @@
 """Backbones that are the model: what is built around them can not do without them."""
 
-from xcit_dense.openmmlab.swap.swap_error import SwapError
+from xcit_dense.openmmlab.swap.swap_error import BoundBackboneError, SwapError
 
 _REASONS = {
     "BiSeNetV1": "its spatial path and its attention refinement are what BiSeNet is",
@@ -30,10 +30,10 @@ def refuse_bound_backbone(name: str, path: str) -> None:
     """Refuse a backbone that is more than a backbone.
 
     Raises:
-        SwapError: it is; says why.
+        BoundBackboneError: it is; says why.
     """
     if name in _REASONS:
-        raise SwapError(path, f"{name} is more than a backbone: {_REASONS[name]}")
+        raise BoundBackboneError(path, f"{name} is more than a backbone: {_REASONS[name]}")
 
 
 def refuse_bound_neck(name: str, path: str) -> None:

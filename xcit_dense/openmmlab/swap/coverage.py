@@ -1,5 +1,6 @@
 """How many of mm's own configs can be swapped: every one is tried."""
 
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,11 +11,13 @@ from xcit_dense.openmmlab.swap.config_difference import difference
 from xcit_dense.openmmlab.swap.config_source import configs_of
 from xcit_dense.openmmlab.swap.config_tree import type_name
 from xcit_dense.openmmlab.swap.swap import plan_swap
-from xcit_dense.openmmlab.swap.swap_error import SwapError
+from xcit_dense.openmmlab.swap.swap_error import BoundBackboneError, SwapError
 
 ARCH = "nano_12"
 # folders that hold parts of configs, and no whole ones
 _PARTS = ("_base_", "common")
+# of whoever runs this, or of whoever built a package
+_ABSOLUTE_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
 
 CHECKED, DECLINED, FAILED = "checked", "declined", "failed"
 
@@ -28,6 +31,7 @@ class FamilyOutcome:
         family: the folder.
         rewritten: number of configs that were rewritten.
         declined: number of configs declined, by reason.
+        bound: how many of these have no backbone that another could take the place of.
         failed: what went wrong with configs that should have been rewritten, by config.
         result: ``checked``, ``declined`` or ``failed``: of the family as a whole.
         config: the config whose swapped model was built and run.
@@ -39,11 +43,17 @@ class FamilyOutcome:
     family: str
     rewritten: int = 0
     declined: dict[str, int] = field(default_factory=dict)
+    bound: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     result: str = DECLINED
     config: str = ""
     model: str = ""
     reason: str = ""
+
+    @property
+    def has_backbone(self) -> bool:
+        """Whether any of its models has a backbone that another could take the place of."""
+        return bool(self.rewritten or self.failed) or self.bound < sum(self.declined.values())
 
 
 def families_of(package: str) -> dict[str, list[Path]]:
@@ -98,6 +108,7 @@ def _rewrite(
         if Config._merge_a_into_b(changes, old.to_dict()) != new.to_dict():
             raise AssertionError("what is written is not what was swapped")
     except SwapError as error:
+        outcome.bound += isinstance(error, BoundBackboneError)
         _decline(outcome, str(error))
     except Exception as error:
         outcome.failed[path.name] = f"{type(error).__name__}: {error}"
@@ -143,7 +154,11 @@ def _check(path: Path, old: Config, new: Config, outcome: FamilyOutcome) -> None
 
 
 def _what_is_wrong(diagnosis: Diagnosis) -> list[str]:
-    return [finding.text for finding in diagnosis.findings if finding.is_wrong]
+    return [
+        _ABSOLUTE_FOLDERS.sub("", finding.text)
+        for finding in diagnosis.findings
+        if finding.is_wrong
+    ]
 
 
 def _in_words(diagnosis: Diagnosis, decode_head: dict | list | None) -> str:

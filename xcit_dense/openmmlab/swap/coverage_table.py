@@ -18,6 +18,9 @@ model of one config is built with XCiT-N12/16, trained for a step and run once, 
 - **declined**: there is a reason, and it is given. "The same with its own backbone" is what the
   config does before any swap, in this environment.
 - **failed**: it should have worked.
+
+A family has no backbone to swap where that is the whole model (UNet, BiSeNet, ...), or where there
+is none; the shares are of the others.
 """
 
 
@@ -35,20 +38,26 @@ def coverage_document(stacks: Stacks) -> str:
 
 def _summary(stacks: Stacks) -> str:
     rows = [
-        "| | families | checked | declined | failed | configs rewritten | declined |",
-        "|---|---|---|---|---|---|---|",
+        "| | families | of these with a backbone to swap | checked | declined | failed "
+        "| configs rewritten | declined |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for stack, outcomes in stacks.items():
         for package in PACKAGES:
             mine = [outcome for outcome in outcomes if outcome.package == package]
-            results = [outcome.result for outcome in mine]
-            share = results.count(CHECKED) / max(len(results), 1)
-            rewritten = sum(outcome.rewritten for outcome in mine)
-            declined = sum(sum(outcome.declined.values()) for outcome in mine)
-            rows.append(
-                f"| {package}, {stack} | {len(mine)} | {results.count(CHECKED)} ({share:.0%}) | "
-                f"{results.count(DECLINED)} | {results.count(FAILED)} | {rewritten} | {declined} |"
-            )
+            results = [outcome.result for outcome in mine if outcome.has_backbone]
+            checked = results.count(CHECKED)
+            cells = [
+                f"{package}, {stack}",
+                len(mine),
+                len(results),
+                f"{checked} ({checked / max(len(results), 1):.0%})",
+                results.count(DECLINED),
+                results.count(FAILED),
+                sum(outcome.rewritten for outcome in mine),
+                sum(sum(outcome.declined.values()) for outcome in mine),
+            ]
+            rows.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(rows) + "\n"
 
 

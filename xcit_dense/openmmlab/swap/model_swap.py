@@ -19,7 +19,7 @@ from xcit_dense.openmmlab.swap.measured_backbone import (
 )
 from xcit_dense.openmmlab.swap.neck_readers import neck_reader
 from xcit_dense.openmmlab.swap.reader import Reader
-from xcit_dense.openmmlab.swap.swap_error import SwapError
+from xcit_dense.openmmlab.swap.swap_error import BoundBackboneError, SwapError
 
 # Source: the recipes of the XCiT paper's release; it has none for nano_12 and large_24.
 _DROP_PATH_RATES = {
@@ -92,7 +92,8 @@ def _find_backbone(model: dict) -> tuple[str, dict, list[str]]:
         if isinstance(node.get("backbone"), dict) and "type" in node["backbone"]
     ]
     if not found:
-        raise SwapError("model", f"{type_name(model)} has no backbone=dict(type=...) inside")
+        reason = f"{type_name(model)} has no backbone=dict(type=...) inside"
+        raise BoundBackboneError("model", reason)
     found.sort(key=lambda place: place[0].count("."))
     outermost = [place for place in found if place[0].count(".") == found[0][0].count(".")]
     detectors = [place for place in outermost if place[0].endswith((".detector", "model"))]

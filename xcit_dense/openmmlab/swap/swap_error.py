@@ -1,4 +1,4 @@
-"""The one error of swapping."""
+"""The errors of swapping."""
 
 
 class SwapError(ValueError):
@@ -13,3 +13,7 @@ class SwapError(ValueError):
         super().__init__(f"{path}: {reason}")
         self.path = path
         self.reason = reason
+
+
+class BoundBackboneError(SwapError):
+    """The model has nothing that another backbone could take the place of."""
