@@ -131,6 +131,33 @@ def test_modulated_deform_conv2d_without_bias(device):
     )
 
 
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_larger_offsets_and_masks_are_read_value_by_value(layout, device):
+    """As mmcv's kernels do, and DyHead needs it."""
+    input, offset, mask, weight, bias = random_operands(CASES[1])
+    generator = torch.Generator().manual_seed(1)
+
+    def seen(taps, like):
+        return torch.stack([image.flatten()[: like[0].numel()].view_as(like[0]) for image in taps])
+
+    def larger(like):
+        size = (*like.shape[:2], 2 * like.shape[2], 2 * like.shape[3])
+        return torch.rand(size, generator=generator, dtype=like.dtype).to(memory_format=layout)
+
+    assert_all_equal(
+        lambda *operands: modulated_deform_conv2d(*operands, *CASES[1]),
+        lambda x, o, m, w, b: plain_deform_conv(x, seen(o, offset), seen(m, mask), w, b, CASES[1]),
+        (input, larger(offset), larger(mask), weight, bias),
+        device,
+    )
+
+
+def test_too_few_offsets_are_refused():
+    input, offset, mask, weight, bias = random_operands(CASES[1])
+    with pytest.raises(RuntimeError, match="offset output dims"):
+        modulated_deform_conv2d(input, offset[..., 1:], mask, weight, bias, *CASES[1])
+
+
 def test_gradients_pass_gradcheck():
     case = ((1, 1), (1, 0), (1, 1), 2, 2)
     operands = [o.requires_grad_() for o in random_operands(case, batch=1, size=(3, 3))]

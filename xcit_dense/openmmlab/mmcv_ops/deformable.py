@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from xcit_dense.openmmlab.mmcv_ops.deformable_kernels import Geometry, convolve, differentiate
+from xcit_dense.openmmlab.mmcv_ops.oversized_taps import as_kernels_read, as_kernels_write
 
 
 def deform_conv_forward(
@@ -139,7 +140,8 @@ def modulated_deform_conv_forward(
     """Modulated deformable convolution: each tap is weighed by the mask.
 
     Args:
-        input, weight, offset, mask: see the module's shapes.
+        input, weight, offset, mask: see the module's shapes; offset and mask may be of larger maps
+            than the output, see `oversized_taps.py`.
         bias: (O,), ignored unless `with_bias`.
         output: (B, O, Ho, Wo), overwritten.
         ones, columns: unused; torchvision's kernel has its own buffers.
@@ -152,6 +154,7 @@ def modulated_deform_conv_forward(
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     )
     used_bias = bias if with_bias else None
+    offset, mask = (as_kernels_read(taps, output.shape[-2:]) for taps in (offset, mask))
     output.copy_(convolve(input, weight, offset, mask, used_bias, geometry))
 
 
@@ -193,10 +196,11 @@ def modulated_deform_conv_backward(
         stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group
     )
     used_bias = bias if with_bias else None
+    offset, mask = (as_kernels_read(taps, grad_output.shape[-2:]) for taps in (offset, mask))
     gradients = differentiate(grad_output, input, weight, offset, mask, used_bias, geometry)
     grad_input.copy_(gradients.input)
     grad_weight.copy_(gradients.weight)
-    grad_offset.copy_(gradients.offset)
-    grad_mask.copy_(gradients.mask)
+    grad_offset.copy_(as_kernels_write(gradients.offset, grad_offset.shape))
+    grad_mask.copy_(as_kernels_write(gradients.mask, grad_mask.shape))
     if with_bias:
         grad_bias.copy_(gradients.bias)
