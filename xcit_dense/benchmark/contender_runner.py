@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from xcit_dense.benchmark.contenders import Contender
-from xcit_dense.benchmark.flops import count_flops
 from xcit_dense.benchmark.kept_for_backward import bytes_kept_for_backward
 from xcit_dense.benchmark.names import TRAINING
 from xcit_dense.benchmark.peak_memory import PeakMemory, measure_peak_memory
 from xcit_dense.benchmark.torch_settings import TorchSettings
+from xcit_dense.flop_count import count_flops
 
 SEED = 0
 _WARM_UP_RUNS = {"cpu": 1, "cuda": 3}

@@ -137,7 +137,7 @@ class XCiT(BaseModule):
         """
         init_cfg = self.init_cfg
         if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
-            load_pretrained(self, init_cfg["checkpoint"], init_cfg.get("prefix"))
+            load_pretrained(self, self.fit, init_cfg["checkpoint"], init_cfg.get("prefix"))
             self._is_init = True
         else:
             super().init_weights()

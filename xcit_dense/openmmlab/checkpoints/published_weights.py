@@ -9,6 +9,9 @@ import yaml
 
 MODEL_INDEX = Path(__file__).with_name("imagenet_metafile.yml")
 
+# those from which the release starts its detectors and segmentors
+KIND_OF_THE_RELEASE = "384_dist"
+
 
 @dataclass(frozen=True)
 class PublishedWeights:

@@ -7,8 +7,8 @@ from mmengine.hooks import CheckpointHook
 
 from xcit_dense.openmmlab.checkpoints.resuming import check_resumable, newest_resumable
 from xcit_dense.openmmlab.checkpoints.safe_loading import load_local_checkpoint
-from xcit_dense.openmmlab.commands.config_nodes import mappings
 from xcit_dense.openmmlab.commands.processes import say
+from xcit_dense.openmmlab.config_tree import dicts_in
 
 
 def use_resume(cfg: Config, checkpoint: str) -> None:
@@ -42,7 +42,7 @@ def check_checkpoints(cfg: Config) -> None:
             check_resumable(cfg.load_from)
         else:
             load_local_checkpoint(cfg.load_from, map_location="meta")
-    for node in mappings(cfg.model):
+    for _, node in dicts_in(cfg.model):
         if node.get("type") == "Pretrained" and _is_local(node.get("checkpoint")):
             load_local_checkpoint(node["checkpoint"], map_location="meta")
 

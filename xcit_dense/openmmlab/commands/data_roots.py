@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.commands.config_nodes import mappings
+from xcit_dense.openmmlab.config_tree import dicts_in
 
 MAX_BYTES_READ_TWICE = 10_000_000
 
@@ -22,7 +22,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
     The ``data_root`` of every data set changes, and with it every path of an evaluator that
     begins with the old one.
     """
-    old_roots = {node["data_root"] for node in mappings(cfg._cfg_dict) if node.get("data_root")}
+    old_roots = {node["data_root"] for _, node in dicts_in(cfg._cfg_dict) if node.get("data_root")}
     longest_first = sorted((root.rstrip("/") for root in old_roots), key=len, reverse=True)
 
     def moved(path: str) -> str:
@@ -31,7 +31,7 @@ def set_data_root(cfg: Config, data_root: str) -> None:
                 return osp.join(data_root, path[len(root) :].lstrip("/"))
         return path
 
-    for node in mappings(cfg._cfg_dict):
+    for _, node in dicts_in(cfg._cfg_dict):
         if node.get("data_root"):
             node["data_root"] = data_root
         if isinstance(node.get("ann_file"), str):
@@ -50,14 +50,14 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
         DataError: a folder is empty, or an annotation file is damaged or without images.
     """
     for split in splits:
-        for dataset in mappings(cfg.get(f"{split}_dataloader") or {}):
-            if "data_root" in dataset:
+        for _, dataset in dicts_in(cfg.get(f"{split}_dataloader")):
+            if "data_root" in dataset or "ann_file" in dataset:
                 for path in _named_paths(dataset):
                     _check_path(split, path)
 
 
 def _named_paths(dataset: dict) -> Iterator[str]:
-    root = dataset["data_root"] or ""
+    root = dataset.get("data_root") or ""
     if dataset.get("ann_file"):
         yield osp.join(root, dataset["ann_file"])
     for prefix in (dataset.get("data_prefix") or {}).values():

@@ -10,9 +10,9 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from xcit_dense.atomic_files import write_atomically
+from xcit_dense.openmmlab.checkpoints.published_weights import KIND_OF_THE_RELEASE
 
 HEADS = {"maskrcnn": "Mask R-CNN", "semfpn": "Semantic FPN", "upernet": "UperNet"}
-KIND_OF_IMAGENET_WEIGHTS = "384_dist"
 BEGIN = "<!-- made by tools/make_model_zoo_table.py: begin -->"
 END = "<!-- made by tools/make_model_zoo_table.py: end -->"
 
@@ -57,7 +57,7 @@ def make_table(root: Path) -> str:
     for backbone in backbones:
         of_backbone = {name.split("_")[4]: model for name, model in dense.items()
                        if name.startswith(backbone + "_")}  # fmt: skip
-        cells = [_title(backbone), _imagenet_cell(models[f"{backbone}_{KIND_OF_IMAGENET_WEIGHTS}"])]
+        cells = [_title(backbone), _imagenet_cell(models[f"{backbone}_{KIND_OF_THE_RELEASE}"])]
         cells += [_dense_cell(of_backbone[head], root) for head in HEADS]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)

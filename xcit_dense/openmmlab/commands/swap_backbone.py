@@ -8,14 +8,16 @@ from pathlib import Path
 from mmengine.config import Config
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.openmmlab.checkpoints.published_weights import published_kinds, published_url
+from xcit_dense.openmmlab.checkpoints.published_weights import (
+    KIND_OF_THE_RELEASE,
+    published_kinds,
+    published_url,
+)
 from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.doctor import add_size_option, examine
 from xcit_dense.openmmlab.swap import SwapError, plan_swap
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 from xcit_dense.openmmlab.swap.written_config import config_text
-
-KIND_OF_THE_RELEASE = "384_dist"
 
 
 def make_parser() -> ArgumentParser:

@@ -16,6 +16,7 @@ from xcit_dense.openmmlab.commands.launcher import (
     use_launcher,
 )
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
+from xcit_dense.openmmlab.config_tree import innermost_dataset
 
 
 def make_parser() -> ArgumentParser:
@@ -48,10 +49,7 @@ def use_tta(cfg: Config) -> None:
     """
     if "tta_model" not in cfg or "tta_pipeline" not in cfg:
         raise ValueError("--tta: the config lacks tta_model and tta_pipeline")
-    dataset = cfg.test_dataloader.dataset
-    while "dataset" in dataset:
-        dataset = dataset.dataset
-    dataset.pipeline = cfg.tta_pipeline
+    innermost_dataset(cfg.test_dataloader.dataset).pipeline = cfg.tta_pipeline
     if is_detection(cfg):
         _leave_masks_out(cfg)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)

@@ -6,7 +6,11 @@ import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from xcit_dense.openmmlab.checkpoints.published_weights import published_kinds, published_url
+from xcit_dense.openmmlab.checkpoints.published_weights import (
+    KIND_OF_THE_RELEASE,
+    published_kinds,
+    published_url,
+)
 from xcit_dense.openmmlab.commands.checkpoints import (
     check_checkpoints,
     use_atomic_checkpoints,
@@ -16,9 +20,6 @@ from xcit_dense.openmmlab.commands.data_roots import check_data_exists
 from xcit_dense.openmmlab.commands.launcher import build_runner, use_launcher
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
 from xcit_dense.openmmlab.training.mixed_precision import DTYPES, checked_dtype
-
-# kind of ImageNet weights from which the paper's release starts
-KIND_OF_THE_RELEASE = "384_dist"
 
 # kinds of optimizer wrapper that --amp can take the place of
 AMP_WRAPPERS = ("OptimWrapper", "AmpOptimWrapper", "MixedPrecisionOptimWrapper")

@@ -20,8 +20,9 @@ from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError
+from xcit_dense.openmmlab.config_tree import bare_name
 from xcit_dense.openmmlab.prediction import UnreadableImageError, read_image
-from xcit_dense.openmmlab.prediction.test_pipeline import TestPipeline, bare_name
+from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
 from xcit_dense.ops import map_to_tokens, pad_to_multiple
 
 
@@ -137,7 +138,7 @@ def prepare(cfg: Config, image: np.ndarray) -> tuple[Tensor, Backdrop]:
         The model's input (1, 3, h, w), and the image, with the size of what it was resized to in
         the place of the grid's.
     """
-    sample = TestPipeline(cfg)(image)
+    sample = InferencePipeline(cfg)(image)
     resized = sample["inputs"].shape[-2:]
     batch: dict[str, Any] = {key: [value] for key, value in sample.items()}
     inputs = MODELS.build(cfg.model.data_preprocessor)(batch, False)["inputs"]

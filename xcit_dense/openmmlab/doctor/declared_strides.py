@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
+from xcit_dense.openmmlab.config_tree import dicts_in
 from xcit_dense.openmmlab.doctor.finding import Finding
 from xcit_dense.openmmlab.doctor.levels import LevelTable
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
-from xcit_dense.openmmlab.swap.config_tree import dicts_in
 
 _KEYS = ("featmap_strides", "feature_strides")
 _MAKERS_OF_PLACES = ("_generator",)

@@ -11,9 +11,9 @@ from mmengine.model import BaseModel
 from mmengine.registry import DefaultScope
 from torch import Tensor
 
+from xcit_dense.flop_count import count_flops
 from xcit_dense.openmmlab.doctor.declared_strides import stride_findings
 from xcit_dense.openmmlab.doctor.finding import Finding
-from xcit_dense.openmmlab.doctor.flop_count import count_flops
 from xcit_dense.openmmlab.doctor.levels import LevelTable, measure_levels
 from xcit_dense.openmmlab.doctor.optimizer_keys import optimizer_findings
 from xcit_dense.openmmlab.doctor.synthetic_batch import synthetic_batch
@@ -181,4 +181,5 @@ def _prediction(trial: TrialModel, cfg: Config) -> int:
     model = trial.model
     model.train(False)
     batch = model.data_preprocessor(synthetic_batch(trial, cfg, batch_size=1), training=False)
-    return count_flops(lambda: model(**batch, mode="predict"))[0]
+    with torch.no_grad():
+        return count_flops(lambda: model(**batch, mode="predict"))[0]

@@ -6,9 +6,9 @@ import torch
 from mmengine.config import Config
 from torch import Tensor
 
+from xcit_dense.openmmlab.config_tree import type_name
 from xcit_dense.openmmlab.doctor.finding import Finding
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
-from xcit_dense.openmmlab.swap.config_tree import type_name
 from xcit_dense.openmmlab.swap.measured_backbone import Level, MeasuredBackbone
 from xcit_dense.openmmlab.swap.model_swap import find_readers
 from xcit_dense.openmmlab.swap.reader import Reader

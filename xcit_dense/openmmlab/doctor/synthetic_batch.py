@@ -6,8 +6,8 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
-from xcit_dense.openmmlab.swap.config_tree import dicts_in, type_name
 
 # left, top, right, bottom as parts of the image: large, middle, small
 _BOXES = [(0.1, 0.1, 0.8, 0.9), (0.5, 0.2, 0.9, 0.6), (0.1, 0.5, 0.25, 0.75)]

@@ -11,7 +11,7 @@ from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
-from xcit_dense.openmmlab.swap.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 
 DEFAULT_IMAGE_SIZE = (128, 256)
 """Height and width, in pixels; divisible by every stride, so that maps have whole places."""

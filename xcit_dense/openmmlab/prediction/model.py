@@ -13,6 +13,7 @@ from torch import nn
 
 from xcit_dense.models import unwrap_checkpoint
 from xcit_dense.openmmlab.checkpoints import CheckpointError
+from xcit_dense.openmmlab.config_tree import innermost_dataset
 
 # Parts that predictions do without; slim checkpoints lack them.
 _ONLY_FOR_TRAINING = ("auxiliary_head.",)
@@ -76,9 +77,7 @@ def categories_of(metainfo: dict[str, Any], source: object) -> Categories:
 
 def data_metainfo(cfg: Config) -> dict[str, Any]:
     """What the config and the data set's class say about the test data; no data are needed."""
-    dataset = (cfg.get("test_dataloader") or {}).get("dataset", {})
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
+    dataset = innermost_dataset((cfg.get("test_dataloader") or {}).get("dataset", {}))
     with DATASETS.switch_scope_and_registry(cfg.get("default_scope", "mmdet")) as datasets:
         kind = datasets.get(dataset.get("type", ""))
     return {**getattr(kind, "METAINFO", {}), **(dataset.get("metainfo") or {})}

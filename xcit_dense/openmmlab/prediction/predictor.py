@@ -14,9 +14,9 @@ from mmengine.config import Config
 from xcit_dense.openmmlab.prediction.box_masks import encode_masks_in_boxes
 from xcit_dense.openmmlab.prediction.drawing import draw_prediction
 from xcit_dense.openmmlab.prediction.image_files import read_image
+from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
 from xcit_dense.openmmlab.prediction.model import build_trained_model
 from xcit_dense.openmmlab.prediction.results import Detections, Prediction, from_sample
-from xcit_dense.openmmlab.prediction.test_pipeline import TestPipeline
 
 
 class Predictor:
@@ -44,7 +44,7 @@ class Predictor:
             config = Config.fromfile(config)
         if device is None:
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self._prepare = TestPipeline(config)
+        self._prepare = InferencePipeline(config)
         self.model, self.categories = build_trained_model(config, checkpoint, device)
         if config.get("default_scope", "mmdet") == "mmdet":
             encode_masks_in_boxes(self.model)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from mmengine.config import Config
 
+from xcit_dense.openmmlab.config_tree import type_name
 from xcit_dense.openmmlab.doctor import Diagnosis, diagnose
 from xcit_dense.openmmlab.swap.config_difference import difference
 from xcit_dense.openmmlab.swap.config_source import configs_of
-from xcit_dense.openmmlab.swap.config_tree import type_name
 from xcit_dense.openmmlab.swap.swap import plan_swap
 from xcit_dense.openmmlab.swap.swap_error import BoundBackboneError, SwapError
 

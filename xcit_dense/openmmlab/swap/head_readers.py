@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from xcit_dense.openmmlab.swap.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.swap.measured_backbone import MeasuredBackbone
 from xcit_dense.openmmlab.swap.reader import Reader
 from xcit_dense.openmmlab.swap.swap_error import SwapError

@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from xcit_dense.openmmlab.swap.config_tree import type_name
+from xcit_dense.openmmlab.config_tree import type_name
 from xcit_dense.openmmlab.swap.swap_error import SwapError
 
 IMAGE_SIDE = 128

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xcit_dense.models import STRIDES, resolve_arch
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.swap.bound_backbones import refuse_bound_backbone
-from xcit_dense.openmmlab.swap.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.swap.head_readers import (
     SEGMENTATION_HEADS,
     detection_readers,

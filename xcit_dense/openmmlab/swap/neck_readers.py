@@ -2,8 +2,8 @@
 
 from functools import partial
 
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.swap.bound_backbones import refuse_bound_neck
-from xcit_dense.openmmlab.swap.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.swap.head_readers import SEGMENTATION_HEADS
 from xcit_dense.openmmlab.swap.measured_backbone import MeasuredBackbone
 from xcit_dense.openmmlab.swap.reader import Reader

@@ -1,6 +1,6 @@
 """How the images are normalized: as for the weights of XCiT."""
 
-from xcit_dense.openmmlab.swap.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 
 # Source: ImageNet statistics as in torchvision and in the XCiT paper's release, RGB, 0 to 255.
 IMAGENET = {

@@ -8,10 +8,12 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
+from xcit_dense.openmmlab.config_tree import bare_name, innermost_dataset
+
 _LOADERS = ("LoadImageFromFile", "LoadImageFromNDArray")
 
 
-class TestPipeline:
+class InferencePipeline:
     """What the test pipeline of a config does after reading the image, without annotations.
 
     Args:
@@ -21,15 +23,10 @@ class TestPipeline:
         ValueError: there is no such pipeline, or it does not begin with reading an image file.
     """
 
-    __test__ = False  # no test of pytest's
-
     def __init__(self, cfg: Config) -> None:
         if not cfg.get("test_dataloader"):
             raise ValueError("there is no test_dataloader, whose pipeline prepares the images")
-        dataset = cfg.test_dataloader.dataset
-        while "dataset" in dataset:
-            dataset = dataset.dataset
-        loader, *others = dataset.pipeline
+        loader, *others = innermost_dataset(cfg.test_dataloader.dataset).pipeline
         if bare_name(loader["type"]) not in _LOADERS:
             raise ValueError(
                 f"the test pipeline begins with {loader['type']}; only images that "
@@ -57,9 +54,3 @@ class TestPipeline:
             "seg_fields": [],
         }
         return self._transforms(results)
-
-
-def bare_name(kind: str | type) -> str:
-    """The name of a registered class without its scope, however a config gives it."""
-    name = kind if isinstance(kind, str) else kind.__name__
-    return name.rsplit(".", 1)[-1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from xcit_dense.benchmark import CONTENDERS
-from xcit_dense.benchmark.flops import count_flops
+from xcit_dense.flop_count import count_flops
 
 
 def multiply_adds(*factors):
