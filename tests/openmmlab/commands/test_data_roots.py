@@ -62,15 +62,59 @@ def test_what_is_missing_is_named_with_the_remedy(coco, missing):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "is no COCO annotation file"),
-        ("[]", "is no COCO annotation file"),
+        ("", "is no annotation file"),
+        ('{"images": [', "is no annotation file"),
+        ("[]", "lists no images"),
         ('{"images": []}', "lists no images"),
+        ('{"metainfo": {}, "data_list": []}', "lists no images"),
     ],
 )
 def test_an_empty_annotation_file_is_named(coco, content, message):
     (coco / "annotations/train.json").write_text(content)
     with pytest.raises(DataError, match=rf"train\.json {message}"):
         check_data_exists(config_at(coco), ["train"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"metainfo": {}, "data_list": [{"img_path": "1.jpg"}]}', '[{"filename": "1.jpg"}]'],
+)
+def test_annotations_in_other_formats_pass(coco, content):
+    (coco / "annotations/train.json").write_text(content)
+    check_data_exists(config_at(coco), ["train"])
+
+
+def test_paths_without_a_data_root_are_looked_at(tmp_path):
+    cfg = Config({"train_dataloader": {"dataset": {"ann_file": str(tmp_path / "gone.json")}}})
+    with pytest.raises(FileNotFoundError, match=r"train data: looked for .*gone\.json"):
+        check_data_exists(cfg, ["train"])
+
+
+def test_data_in_a_store_are_left_to_the_data_set(tmp_path):
+    cfg = config_at(tmp_path / "nowhere")
+    cfg.train_dataloader.dataset.dataset.backend_args = {"backend": "petrel"}
+    check_data_exists(cfg, ["train"])
+
+
+@pytest.mark.parametrize(
+    ("step", "is_read"),
+    [
+        ({"type": "LoadAnnotations", "with_mask": True}, False),
+        ({"type": "LoadAnnotations", "with_seg": True}, True),
+        ({"type": "mmdet.LoadPanopticAnnotations"}, True),
+    ],
+)
+def test_a_folder_of_segmentations_is_looked_at_where_it_is_read(coco, step, is_read):
+    """Mask2Former's config of instances inherits one from that of panoptic segmentation."""
+    cfg = config_at(coco)
+    dataset = cfg.train_dataloader.dataset.dataset
+    dataset.data_prefix.seg = "panoptic"
+    dataset.pipeline = [{"type": "LoadImageFromFile"}, step]
+    if not is_read:
+        check_data_exists(cfg, ["train"])
+        return
+    with pytest.raises(FileNotFoundError, match="train data: .*panoptic"):
+        check_data_exists(cfg, ["train"])
 
 
 def test_an_empty_image_folder_is_named(coco):

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.config_tree import dicts_in
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 
 MAX_BYTES_READ_TWICE = 10_000_000
+# of COCO's format, and of mmengine's own
+_IMAGE_LISTS = ("images", "data_list")
 
 
 class DataError(ValueError):
@@ -52,23 +54,31 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
     for split in splits:
         for _, dataset in dicts_in(cfg.get(f"{split}_dataloader")):
             if "data_root" in dataset or "ann_file" in dataset:
-                for path in _named_paths(dataset):
+                for path in _paths_that_are_read(dataset):
                     _check_path(split, path)
 
 
-def _named_paths(dataset: dict) -> Iterator[str]:
+def _paths_that_are_read(dataset: dict) -> Iterator[str]:
+    if (dataset.get("backend_args") or {}).get("backend", "local") != "local":
+        return  # in a store of mmengine's; the data set itself will tell
     root = dataset.get("data_root") or ""
     if dataset.get("ann_file"):
         yield osp.join(root, dataset["ann_file"])
-    for prefix in (dataset.get("data_prefix") or {}).values():
-        if prefix is not None:
+    for name, prefix in (dataset.get("data_prefix") or {}).items():
+        # configs of detection often inherit a folder of segmentations, and do not look there
+        if prefix is not None and (name != "seg" or _reads_segmentations(dataset)):
             yield osp.join(root, prefix)
+
+
+def _reads_segmentations(dataset: dict) -> bool:
+    steps = [step for _, step in dicts_in(dataset.get("pipeline"))]
+    return any(step.get("with_seg") or "Panoptic" in type_name(step) for step in steps)
 
 
 def _check_path(split: str, path: str) -> None:
     remedy = "Point elsewhere with --data-root DIR, which sets every data root of the config"
-    if "://" in path:  # a remote store of mmengine's; the data set itself will tell
-        return
+    if "://" in path:
+        return  # in a store of mmengine's, too
     if not osp.exists(path):
         raise FileNotFoundError(
             f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
@@ -80,15 +90,16 @@ def _check_path(split: str, path: str) -> None:
 
 
 def _check_annotations(split: str, path: str) -> None:
-    """Refuse a COCO file without images; a large file surely has some, and is slow to read."""
+    """Refuse a file without images; a large file surely has some, and is slow to read."""
     if osp.getsize(path) > MAX_BYTES_READ_TWICE:
         return
     with open(path, encoding="utf-8") as file:
         try:
-            images = json.load(file).get("images")
-        except (ValueError, AttributeError) as error:
+            annotations = json.load(file)
+        except ValueError as error:
             raise DataError(
-                f"{split} data: {osp.abspath(path)} is no COCO annotation file ({error})"
+                f"{split} data: {osp.abspath(path)} is no annotation file ({error})"
             ) from error
-    if not images:
+    images = [annotations[key] for key in _IMAGE_LISTS if key in annotations]
+    if not annotations or (images and not any(images)):
         raise DataError(f"{split} data: {osp.abspath(path)} lists no images")

@@ -180,6 +180,11 @@ def _prediction(trial: TrialModel, cfg: Config) -> int:
     """Floating-point operations of predicting one image."""
     model = trial.model
     model.train(False)
+    if cfg.get("default_scope", "mmdet") == "mmdet":
+        # here, since it needs pycocotools, which comes with mmdet
+        from xcit_dense.openmmlab.prediction import encode_masks_in_boxes
+
+        encode_masks_in_boxes(model)  # mmdet's own way fails where boxes miss a small image
     batch = model.data_preprocessor(synthetic_batch(trial, cfg, batch_size=1), training=False)
     with torch.no_grad():
         return count_flops(lambda: model(**batch, mode="predict"))[0]

@@ -2,6 +2,7 @@
 
 import json
 import multiprocessing
+import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from multiprocessing.connection import Connection
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from xcit_dense.openmmlab.swap.config_source import PACKAGES
+from xcit_dense.openmmlab.swap.config_source import PACKAGES, configs_of
 from xcit_dense.openmmlab.swap.coverage import (
     FAILED,
     FamilyOutcome,
@@ -74,4 +75,5 @@ def _try_in_a_process(
 
 def _work(sender: Connection, package: str, family: str, paths: list[Path]) -> None:
     torch.set_num_threads(1)  # threads of the parent are not there after a fork
+    os.chdir(configs_of(package).parent)  # some configs name others from the root of the project
     sender.send(try_family(package, family, paths))
