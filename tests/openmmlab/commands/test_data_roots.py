@@ -113,7 +113,7 @@ def test_a_folder_of_segmentations_is_looked_at_where_it_is_read(coco, step, is_
     if not is_read:
         check_data_exists(cfg, ["train"])
         return
-    with pytest.raises(FileNotFoundError, match="train data: .*panoptic"):
+    with pytest.raises(FileNotFoundError, match=r"train data: .*panoptic"):
         check_data_exists(cfg, ["train"])
 
 
