@@ -18,6 +18,7 @@ from xcit_dense.models.attention_maps import attention_of_blocks
 from xcit_dense.models.class_attention import class_attention, has_class_attention
 from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
 from xcit_dense.openmmlab.checkpoints import CheckpointError
+from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
 from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError
 from xcit_dense.openmmlab.config_tree import bare_name
@@ -113,22 +114,12 @@ def load_trunk(cfg: Config, state_dict: Mapping[str, Tensor], source: object) ->
     if bare_name(kind) != "XCiT":
         raise ConfigError(f"{cfg.filename}: the backbone is {kind}, wanted is XCiT")
     backbone = revert_sync_batchnorm(MODELS.build(cfg.model.backbone))
-    try:
-        missing, _ = backbone.load_state_dict(convert_state_dict(state_dict), strict=False)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise CheckpointError(f"{source} does not fit the config: {reason}") from error
-    lacking = [
-        name
-        for name in missing
-        if name.startswith("trunk.") and not name.endswith("num_batches_tracked")
-    ]
-    if lacking:
-        raise CheckpointError(
-            f"{source} does not fit the config: it lacks {len(lacking)} tensors of the trunk, "
-            f"{lacking[0]} among them"
-        )
+    load_complete(backbone, convert_state_dict(state_dict), source, _is_of_the_trunk)
     return backbone.trunk.eval()
+
+
+def _is_of_the_trunk(name: str) -> bool:
+    return name.startswith("trunk.")
 
 
 def prepare(cfg: Config, image: np.ndarray) -> tuple[Tensor, Backdrop]:

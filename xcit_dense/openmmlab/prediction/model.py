@@ -13,6 +13,7 @@ from torch import nn
 
 from xcit_dense.models import unwrap_checkpoint
 from xcit_dense.openmmlab.checkpoints import CheckpointError
+from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
 from xcit_dense.openmmlab.config_tree import innermost_dataset
 
 # Parts that predictions do without; slim checkpoints lack them.
@@ -52,7 +53,7 @@ def build_trained_model(
     init_default_scope(cfg.get("default_scope", "mmdet"))
     model = revert_sync_batchnorm(MODELS.build(cfg.model))
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
-    _fill(model, loaded, checkpoint)
+    load_complete(model, unwrap_checkpoint(loaded), checkpoint, _is_for_predicting)
     described = {**data_metainfo(cfg), **_metainfo_in(loaded)}
     return model.to(torch.device(device)).eval(), categories_of(described, checkpoint)
 
@@ -91,23 +92,8 @@ def _metainfo_in(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {name: described[name] for name in ("classes", "palette") if described.get(name)}
 
 
-def _fill(model: nn.Module, checkpoint: dict[str, Any], source: object) -> None:
-    state_dict = unwrap_checkpoint(checkpoint)
-    try:
-        missing, _ = model.load_state_dict(state_dict, strict=False)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise CheckpointError(f"{source} does not fit the config: {reason}") from error
-    missing = [
-        name
-        for name in missing
-        if not name.startswith(_ONLY_FOR_TRAINING) and not name.endswith("num_batches_tracked")
-    ]
-    if missing:
-        raise CheckpointError(
-            f"{source} does not fit the config: it lacks {len(missing)} of "
-            f"{len(model.state_dict())} tensors, {missing[0]} among them"
-        )
+def _is_for_predicting(name: str) -> bool:
+    return not name.startswith(_ONLY_FOR_TRAINING)
 
 
 def _distinct_colours(count: int) -> list[tuple[int, int, int]]:
