@@ -1,8 +1,11 @@
 """The command lines of the swap and of the doctor, on real files."""
 
 import pytest
+import torch
 from mmengine.config import Config
 
+import xcit_dense
+from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.commands import doctor, swap_backbone
 from xcit_dense.openmmlab.commands.config_files import ConfigError
 
@@ -67,6 +70,11 @@ def test_published_weights_are_taken_by_their_kind(tmp_path):
         ),
         ([RETINANET, "--arch", "huge"], "arch='huge' is unknown; known: nano_12.*nothing is writ"),
         ([RETINANET, "--weights", "384_dist", "--arch", "large_12"], "'large_12'"),
+        ([RETINANET, "--weights", "dino", "--arch", "tiny_12"], "no weights 'dino' are published"),
+        (
+            [RETINANET, "--weights", "384_distt"],
+            r"--weights 384_distt: no such file, and no kind of published weights \(224, 224_dist",
+        ),
     ],
 )
 def test_nothing_is_written_where_it_cannot_be_done(arguments, message, tmp_path):
@@ -74,6 +82,36 @@ def test_nothing_is_written_where_it_cannot_be_done(arguments, message, tmp_path
     with pytest.raises(ConfigError, match=message):
         swap(*arguments, "-o", out)
     assert not out.exists()
+
+
+def test_a_file_of_weights_is_seen_to_fit(tmp_path):
+    weights, out = tmp_path / "weights.pth", tmp_path / "out.py"
+    torch.save({"model": xcit_dense.XCiT("nano_12").state_dict()}, weights)
+    with pytest.raises(CheckpointError, match=r"weights\.pth: .*tiny_12|weights\.pth: .*nano_12"):
+        swap(RETINANET, "--arch", "tiny_12", "--weights", weights, "-o", out, "--no-check")
+    assert not out.exists()
+    swap(RETINANET, "--arch", "nano_12", "--weights", weights, "-o", out, "--no-check")
+    assert Config.fromfile(out).model.backbone.init_cfg.checkpoint == str(weights)
+
+
+def test_no_circle_is_written(tmp_path):
+    mine, child, grandchild = (tmp_path / f"{name}.py" for name in "abc")
+    mine.write_text('default_scope = "mmdet"\n')
+    child.write_text('_base_ = "a.py"\n')
+    grandchild.write_text('_base_ = ["b.py"]\n')
+    for config in (child, grandchild):
+        with pytest.raises(ConfigError, match=r"a\.py: .* inherits from it"):
+            swap(config, "-o", mine, "--force")
+    assert mine.read_text() == 'default_scope = "mmdet"\n'
+
+
+def test_a_place_that_can_not_be_written_is_one_line(tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    with pytest.raises(ConfigError, match=r"folder\.py: OUT is a folder"):
+        swap(RETINANET, "-o", tmp_path / "folder.py", "--force")
+    (tmp_path / "file.py").write_text("a = 1\n")
+    with pytest.raises(ConfigError, match=r"out\.py: .*; nothing is written"):
+        swap(RETINANET, "-o", tmp_path / "file.py" / "out.py", "--no-check")
 
 
 def test_what_is_there_is_not_overwritten(tmp_path):

@@ -7,7 +7,7 @@ from mmengine.optim import build_optim_wrapper
 from torch import nn
 
 import xcit_dense
-from xcit_dense.openmmlab.swap import plan_swap
+from xcit_dense.openmmlab.swap import SwapError, plan_swap
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 
 BACKBONE = {"type": "ResNet", "depth": 18}
@@ -18,6 +18,13 @@ def config(scope="mmdet", **rest):
     head = {"type": "FCNHead", "in_channels": 512, "in_index": 3}
     reader = {"neck": NECK} if scope == "mmdet" else {"decode_head": head}
     return Config({"default_scope": scope, "model": {"backbone": BACKBONE, **reader}, **rest})
+
+
+def segmentor(**rest):
+    cfg = config("mmseg", **rest)
+    cfg.model.type = "EncoderDecoder"
+    cfg.model.decode_head.update(channels=8, num_classes=2, norm_cfg={"type": "BN"})
+    return cfg
 
 
 def wrapper(optimizer="SGD", lr=0.02, **rest):
@@ -38,11 +45,18 @@ def test_the_learning_rate_follows_the_batch_size_of_the_recipe():
     assert plan_swap(cfg).config.optim_wrapper.optimizer.lr == pytest.approx(4e-4)
 
 
-def test_adamw_keeps_its_settings():
-    cfg = config(**wrapper("AdamW", 2e-4, clip_grad={"max_norm": 0.1}))
+@pytest.mark.parametrize("kind", ["AdamW", "torch.optim.AdamW", torch.optim.AdamW])
+def test_adamw_keeps_its_settings(kind):
+    cfg = config(**wrapper(kind, 2e-4, clip_grad={"max_norm": 0.1}))
     optim_wrapper = plan_swap(cfg).config.optim_wrapper
-    assert optim_wrapper.optimizer == {"type": "AdamW", "lr": 2e-4}
+    assert optim_wrapper.optimizer.lr == 2e-4
     assert optim_wrapper.clip_grad == {"max_norm": 0.1}
+
+
+@pytest.mark.parametrize("scaling", [None, {}, {"enable": True}])
+def test_the_batch_size_of_the_recipe_need_not_be_told(scaling):
+    cfg = config(**wrapper(), auto_scale_lr=scaling)
+    assert plan_swap(cfg).config.optim_wrapper.optimizer.lr == pytest.approx(1e-4)
 
 
 def test_the_schedule_ends_below_where_it_begins_and_warms_up():
@@ -53,10 +67,25 @@ def test_the_schedule_ends_below_where_it_begins_and_warms_up():
     assert decay.eta_min == pytest.approx(1e-4 * 6e-5 / 0.01)
 
 
-def test_a_schedule_that_warms_up_is_left():
-    linear = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
+@pytest.mark.parametrize("kind", ["LinearLR", "mmengine.optim.LinearLR"])
+def test_a_schedule_that_warms_up_is_left(kind):
+    linear = {"type": kind, "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
     cfg = config(**wrapper(), param_scheduler=[linear])
     assert plan_swap(cfg).config.param_scheduler == [linear]
+
+
+def test_one_cycle_rises_to_a_rate_for_adamw():
+    one_cycle = {"type": "OneCycleLR", "eta_max": 0.04, "total_steps": 100, "by_epoch": False}
+    cfg = config(**wrapper(lr=0.02), param_scheduler=[one_cycle])
+    (scheduler,) = plan_swap(cfg).config.param_scheduler
+    assert scheduler.eta_max == pytest.approx(2e-4)
+
+
+def test_momentum_is_no_learning_rate():
+    momentum = {"type": "CosineAnnealingMomentum", "eta_min": 0.85, "begin": 0, "end": 100}
+    linear = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
+    cfg = config(**wrapper(), param_scheduler=[linear, momentum])
+    assert plan_swap(cfg).config.param_scheduler[1] == momentum
 
 
 def test_layer_wise_decay_counts_the_layers_of_xcit():
@@ -81,11 +110,26 @@ def test_keys_of_the_old_backbone_go_and_others_stay():
         "absolute_pos_embed": {"decay_mult": 0.0},
         "query_embed": {"decay_mult": 0.0},
     }
-    swap = plan_swap(config(**wrapper("AdamW", paramwise_cfg={"custom_keys": keys})))
+    swap = plan_swap(segmentor(**wrapper("AdamW", paramwise_cfg={"custom_keys": keys})))
     left = swap.config.optim_wrapper.paramwise_cfg.custom_keys
     assert {"backbone", "query_embed"} <= left.keys()
     assert not {"backbone.layer4", "layer3", "absolute_pos_embed"} & left.keys()
-    assert any("without backbone.layer4, layer3, absolute_pos_embed" in n for n in swap.notes)
+    assert any("without backbone.layer4, absolute_pos_embed, layer3" in n for n in swap.notes)
+
+
+def test_keys_that_name_parts_of_heads_too_stay():
+    keys = {"bn": {"lr_mult": 3}, "downsample": {"lr_mult": 2}}
+    cfg = segmentor(**wrapper(paramwise_cfg={"custom_keys": keys}))
+    left = plan_swap(cfg).config.optim_wrapper.paramwise_cfg.custom_keys
+    assert left.bn == {"lr_mult": 3}
+    assert "downsample" not in left
+
+
+def test_a_model_that_can_not_be_built_leaves_keys_in_doubt():
+    cfg = config(**wrapper(paramwise_cfg={"custom_keys": {"bn": {"lr_mult": 3}}}))
+    cfg.model.type = "Unknown"
+    with pytest.raises(SwapError, match=r"model: can not be built, to tell what custom_keys name"):
+        plan_swap(cfg)
 
 
 @pytest.mark.parametrize("keys", [{}, {"backbone": {"lr_mult": 0.1, "decay_mult": 1.0}}])
@@ -130,6 +174,18 @@ def test_images_of_other_channels_are_left():
     cfg = config()
     cfg.model.data_preprocessor = {"type": "DetDataPreprocessor", "mean": [0.0], "std": [1.0]}
     assert plan_swap(cfg).config.model.data_preprocessor == cfg.model.data_preprocessor
+    cfg.model.backbone.in_channels = 4
+    cfg.model.data_preprocessor = {"type": "DetDataPreprocessor", "pad_size_divisor": 32}
+    assert plan_swap(cfg).config.model.data_preprocessor == cfg.model.data_preprocessor
+
+
+def test_images_that_the_pipeline_normalizes_are_left():
+    pipeline = [{"type": "Normalize", "mean": [1, 2, 3], "std": [1, 1, 1]}]
+    cfg = config(train_dataloader={"dataset": {"dataset": {"pipeline": pipeline}}})
+    cfg.model.data_preprocessor = {"type": "DetDataPreprocessor", "pad_size_divisor": 32}
+    swap = plan_swap(cfg)
+    assert swap.config.model.data_preprocessor == cfg.model.data_preprocessor
+    assert any(note.startswith("The pipeline normalizes") for note in swap.notes)
 
 
 def test_imports_are_added_to():
@@ -142,6 +198,49 @@ def test_a_checkpoint_of_the_old_model_is_not_loaded():
     swap = plan_swap(config(load_from="old.pth"))
     assert swap.config.load_from is None
     assert "load_from is None: old.pth has another backbone." in swap.notes
+
+
+def test_the_work_dir_of_the_old_run_is_left_alone():
+    """Configs that runs leave in their work_dir name it."""
+    swap = plan_swap(config(work_dir="work_dirs/old", resume=True))
+    assert swap.config.work_dir is None
+    assert swap.config.resume is False
+    assert "work_dir is None: work_dirs/old has the checkpoints of the old run." in swap.notes
+    assert plan_swap(config(resume=False)).config.get("work_dir") is None
+
+
+def test_what_a_user_of_xcit_has_set_stays():
+    options = {
+        "norm_cfg": {"type": "GN", "num_groups": 4},
+        "drop_path_rate": 0.3,
+        "frozen_stages": 1,
+        "attention": "direct",
+    }
+    cfg = config()
+    cfg.model.backbone = {"type": "XCiT", "arch": "nano_12", "in_channels": 4, **options}
+    cfg.model.neck.in_channels = [128] * 4
+    backbone = plan_swap(cfg, "small_12", 8).config.model.backbone
+    assert (backbone.arch, backbone.patch_size, backbone.in_channels) == ("small_12", 8, 4)
+    assert {key: backbone[key] for key in options} == options
+
+
+def test_a_frozen_backbone_is_not_thawed_silently():
+    cfg = config()
+    cfg.model.backbone.frozen_stages = 4
+    note = "model.backbone.frozen_stages=4 is gone: XCiT trains as a whole."
+    assert note in plan_swap(cfg).notes
+    cfg.model.backbone.frozen_stages = 1
+    assert not any("frozen_stages" in note for note in plan_swap(cfg).notes)
+
+
+def test_the_scope_is_that_of_the_models_class():
+    cfg = config()
+    cfg.default_scope = None
+    cfg.model.type = "mmdet.models.detectors.RPN"
+    assert plan_swap(cfg).config.model.backbone.type == "XCiT"
+    cfg.model.type = "RPN"
+    with pytest.raises(SwapError, match="default_scope: None, must be one of mmdet, mmseg"):
+        plan_swap(cfg)
 
 
 def test_every_shipped_recipe_of_a_kind_gets_a_rate_for_adamw():

@@ -61,6 +61,36 @@ def test_a_config_of_the_users_is_named_by_its_relative_path(tmp_path):
     assert ConfigSource.find(str(mine)).base_expression(mine.with_name("b.py")) == '"resnet.py"'
 
 
+@pytest.mark.parametrize("name", ["plain.py", 'with "quotes" and + signs.py', "größe.py"])
+@pytest.mark.parametrize("linked", ["nothing", "folder of out", "config", "folder of config"])
+def test_a_base_is_found_through_links(name, linked, tmp_path, monkeypatch):
+    """Work directories often lie on another disk, behind a link."""
+    real = tmp_path / "disk" / "deep" / "er"
+    configs, outs = tmp_path / "configs", tmp_path / "outs"
+    for folder in (real, configs, outs):
+        folder.mkdir(parents=True)
+    mine = configs / name
+    (configs / "base.py").write_text("a = dict(b=1)\n")
+    if linked == "config":
+        (real / "base.py").write_text("a = dict(b=1)\n")
+        (real / name).write_text('_base_ = "base.py"\n')
+        mine.symlink_to(real / name)
+    else:
+        mine.write_text('_base_ = "base.py"\n')
+    if linked == "folder of out":
+        outs = configs / "linked"
+        outs.symlink_to(real)
+    if linked == "folder of config":
+        (tmp_path / "elsewhere").symlink_to(configs)
+        mine = tmp_path / "elsewhere" / name
+    monkeypatch.chdir(tmp_path)
+    out = outs.relative_to(tmp_path) / "out.py"
+    expression = ConfigSource(mine.relative_to(tmp_path)).base_expression(out)
+    out.write_text(f"_base_ = {expression}\na = dict(c=2)\n")
+    monkeypatch.chdir("/")
+    assert Config.fromfile(tmp_path / out).a == {"b": 1, "c": 2}
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -129,6 +159,7 @@ def test_only_what_changes_is_written():
 def test_source_is_short():
     assert as_source({"neck": {"in_channels": [384] * 4}}) == "neck = dict(in_channels=[384] * 4)\n"
     assert as_source({"a": {"x.y": True, "b": ("c",)}}) == 'a = {"x.y": True, "b": ("c",)}\n'
+    assert as_source({"a": [float("inf"), 1.0]}) == 'a = [float("inf"), 1.0]\n'
 
 
 @pytest.mark.parametrize("name", READY)

@@ -1,5 +1,6 @@
 """Putting XCiT into a config: the command line of ``tools/swap_backbone.py``."""
 
+import os
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
@@ -8,6 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from xcit_dense.atomic_files import write_atomically
+from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.checkpoints.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -57,25 +59,36 @@ def main(argv: list[str] | None = None) -> None:
     source = ConfigSource.find(args.config)
     _check_out(args, source)
     old = read_config(str(source.path))
-    _check_can_inherit(source)
+    _check_can_inherit(source, old, args.out)
+    weights = _weights(args)
     try:
-        swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
+        swap = plan_swap(old, args.arch, args.patch_size, weights)
     except (SwapError, ValueError) as error:
         raise ConfigError(f"{args.config}: {error}; nothing is written") from error
     title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(_settings(args))}"
     text = config_text(source, old, swap, args.out, title)
-    write_atomically(args.out, lambda file: file.write(text.encode()))
+    try:
+        write_atomically(args.out, lambda file: file.write(text.encode()))
+    except OSError as error:
+        raise ConfigError(f"{args.out}: {error.strerror}; nothing is written") from error
     print(f"written: {args.out}", *(f"- {note}" for note in swap.notes), sep="\n")
     if args.check and not examine(Config.fromfile(args.out), args.size):
         sys.exit(1)
 
 
-def _check_can_inherit(source: ConfigSource) -> None:
+def _check_can_inherit(source: ConfigSource, config: Config, out: Path) -> None:
     if Config._is_lazy_import(str(source.path)):
         raise ConfigError(
             f"{source.path}: a config in the new style (read_base, imports), from which none in "
             "the old style can inherit; swap it from Python, with xcit_dense.swap_backbone"
         )
+    # mmengine keeps the texts of all files that a config is made of, each under its name
+    if out.exists() and any(_is_file(line, out) for line in config.text.splitlines()):
+        raise ConfigError(f"{out}: {source.path} inherits from it, and OUT is to inherit from that")
+
+
+def _is_file(line: str, path: Path) -> bool:
+    return line.endswith(path.suffix) and os.path.exists(line) and os.path.samefile(line, path)
 
 
 def _check_out(args: Namespace, source: ConfigSource) -> None:
@@ -83,14 +96,30 @@ def _check_out(args: Namespace, source: ConfigSource) -> None:
         raise ConfigError(f"{args.out}: OUT must end in .py")
     if args.out.resolve() == source.path.resolve():
         raise ConfigError(f"{args.out}: OUT is CONFIG, from which it is to inherit")
+    if args.out.is_dir():
+        raise ConfigError(f"{args.out}: OUT is a folder, wanted is a file")
     if args.out.exists() and not args.force:
         raise ConfigError(f"{args.out}: is there already; --force replaces it")
 
 
 def _weights(args: Namespace) -> str | None:
-    if args.weights in published_kinds():
-        return published_url(args.weights, args.arch, args.patch_size)
-    return args.weights
+    """Path or URL of the weights; local ones are seen to be of this backbone."""
+    weights = args.weights
+    if weights is None or "://" in weights:
+        return weights
+    if weights in published_kinds():
+        try:
+            return published_url(weights, args.arch, args.patch_size)
+        except ValueError as error:
+            raise ConfigError(f"--weights: {error}; nothing is written") from error
+    if not Path(weights).is_file():
+        raise ConfigError(
+            f"--weights {weights}: no such file, and no kind of published weights "
+            f"({', '.join(published_kinds())}); nothing is written"
+        )
+    init_cfg = {"type": "Pretrained", "checkpoint": weights}
+    XCiT(args.arch, args.patch_size, init_cfg=init_cfg).init_weights()
+    return weights
 
 
 def _settings(args: Namespace) -> list[str]:

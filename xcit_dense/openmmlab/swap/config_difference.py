@@ -1,6 +1,7 @@
 """Writing a config as what it changes in another one."""
 
 import keyword
+import math
 from typing import Any
 
 LINE_LENGTH = 100
@@ -72,6 +73,8 @@ def _one_line(value: Any) -> str:
     if isinstance(value, tuple):
         inner = ", ".join(map(_one_line, value))
         return f"({inner},)" if len(value) == 1 else f"({inner})"
+    if isinstance(value, float) and not math.isfinite(value):
+        return f'float("{value}")'
     return _string(value) if isinstance(value, str) else repr(value)
 
 

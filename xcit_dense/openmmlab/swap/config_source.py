@@ -1,5 +1,6 @@
 """Where a config comes from: a file, or ``mmdet::...`` for one that mmdet brings along."""
 
+import json
 import os
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -58,12 +59,15 @@ class ConfigSource:
     def base_expression(self, inheriting: Path) -> str:
         """What to write after ``_base_ =`` in a config that inherits from it.
 
-        A path of the user's becomes relative to the inheriting file. One in a package is found
-        from the package, wherever that is installed; mmengine evaluates the expression.
+        A path of the user's becomes relative to the inheriting file, or absolute where that lies
+        behind a link: there mmengine reads ``..`` in two ways. One in a package is found from the
+        package, wherever that is installed; mmengine evaluates the expression.
         """
         if self.package is None:
-            folder = inheriting.resolve().parent
-            return f'"{Path(os.path.relpath(self.path.resolve(), folder)).as_posix()}"'
+            folder, path = os.path.dirname(os.path.abspath(inheriting)), os.path.abspath(self.path)
+            if folder == os.path.realpath(folder):
+                path = os.path.relpath(path, folder)
+            return json.dumps(Path(path).as_posix(), ensure_ascii=False)
         inner = self.path.relative_to(configs_of(self.package)).as_posix()
         return f'__import__("{self.package}").__path__[0] + "/{_CONFIGS}/{inner}"'
 

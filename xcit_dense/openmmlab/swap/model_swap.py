@@ -28,6 +28,8 @@ _DROP_PATH_RATES = {
     "medium_24": 0.15,
     "large_24": 0.15,
 }
+# that a user of XCiT has set, and that hold for another size of it
+_OPTIONS_OF_XCIT = ("norm_cfg", "drop_path_rate", "frozen_stages", "attention")
 # heads that call ``view`` across batch and channels of what they get
 _VIEWING_HEADS = ("DMHead",)
 
@@ -80,6 +82,7 @@ def swap_in_model(
 
     plain_layout = any(type_name(node) in _VIEWING_HEADS for _, node in dicts_in(parent, path))
     parent["backbone"] = _xcit(arch, patch_size, weights, strides, old_config, plain_layout)
+    notes += _forget_frozen_stages(old_config, f"{path}.backbone")
     notes += _forget_old_weights(model, path)
     return ModelSwap(old, parent["backbone"], notes)
 
@@ -177,6 +180,8 @@ def _xcit(
         backbone["drop_path_rate"] = _DROP_PATH_RATES[arch]
     if strides != STRIDES:
         backbone["out_strides"] = strides
+    if type_name(old) == "XCiT":
+        backbone |= {key: old[key] for key in _OPTIONS_OF_XCIT if key in old}
     if old.get("in_channels", 3) != 3:
         backbone["in_channels"] = old["in_channels"]
     if plain_layout:
@@ -186,6 +191,13 @@ def _xcit(
     if weights is not None:
         backbone["init_cfg"] = {"type": "Pretrained", "checkpoint": weights}
     return backbone
+
+
+def _forget_frozen_stages(old: dict, path: str) -> list[str]:
+    frozen = old.get("frozen_stages", -1)
+    if type_name(old) == "XCiT" or frozen <= 1:  # 0 and 1 are what mm's ResNets always have
+        return []
+    return [f"{path}.frozen_stages={frozen} is gone: XCiT trains as a whole."]
 
 
 def _forget_old_weights(model: dict, path: str) -> list[str]:

@@ -16,11 +16,17 @@ _IMAGE_KEYS = {*IMAGENET, "rgb_to_bgr", "pad_size_divisor", "size"}
 def normalize_as_imagenet(cfg: dict) -> list[str]:
     """Set mean, deviation and channel order of every data preprocessor of a config, in place.
 
-    Preprocessors of images with other than three channels stay as they are.
+    Preprocessors of images with other than three channels stay as they are, and so do those behind
+    a pipeline that normalizes.
 
     Returns:
         What was changed, one sentence each.
     """
+    loaders = [cfg.get(key) for key in ("train_dataloader", "test_dataloader")]
+    if any(type_name(node) == "Normalize" for _, node in dicts_in(loaders)):
+        return ["The pipeline normalizes, as before; XCiT's weights expect ImageNet's RGB."]
+    if any(_is_xcit_of_other_images(node) for _, node in dicts_in(cfg["model"])):
+        return []
     notes = []
     places = [("data_preprocessor", cfg.get("data_preprocessor"))]
     places += [
@@ -34,6 +40,10 @@ def normalize_as_imagenet(cfg: dict) -> list[str]:
                 preprocessor["rgb_to_bgr"] = False
             notes.append(f"{path} normalizes as ImageNet, RGB, which XCiT's weights expect.")
     return notes
+
+
+def _is_xcit_of_other_images(node: dict) -> bool:
+    return type_name(node) == "XCiT" and node.get("in_channels", 3) != 3
 
 
 def _normalizes_otherwise(preprocessor: dict) -> bool:

@@ -1,9 +1,15 @@
 """The optimizer and the schedule: from one for the old backbone to one for XCiT."""
 
+import copy
+
 import torch
+from mmengine.config import ConfigDict
+from mmengine.registry import MODELS, DefaultScope
 
 from xcit_dense.openmmlab.backbone import XCiT
+from xcit_dense.openmmlab.config_tree import type_name
 from xcit_dense.openmmlab.swap.parameter_keys import no_decay_keys, pyramid_keys
+from xcit_dense.openmmlab.swap.swap_error import SwapError
 
 # Source: the recipes of the XCiT paper's release, for batches of 16 images.
 _OPTIMIZERS = {
@@ -39,12 +45,15 @@ def swap_recipe(cfg: dict, scope: str, old_names: tuple[str, ...], backbone: dic
     if not wrapper or "optimizer" not in wrapper:
         return ["optim_wrapper: the config has none; use AdamW with no decay for XCiT's norms."]
     notes = []
-    if wrapper["optimizer"].get("type") != "AdamW":
+    if type_name(wrapper["optimizer"]) != "AdamW":
         notes += _use_adamw(cfg, scope)
     paramwise = dict(wrapper.get("paramwise_cfg") or {})
     notes += _use_layers_of_xcit(wrapper, paramwise)
+    paramwise["norm_decay_mult"] = 0.0
     wrapper["paramwise_cfg"] = paramwise
-    notes += _spare_from_decay(paramwise, old_names, backbone)
+    new_names = _parameter_names(backbone)
+    notes += _forget_foreign_keys(paramwise, old_names, new_names, cfg["model"], scope)
+    _spare_from_decay(paramwise, new_names)
     return notes
 
 
@@ -52,26 +61,45 @@ def _use_adamw(cfg: dict, scope: str) -> list[str]:
     wrapper = cfg["optim_wrapper"]
     old = wrapper["optimizer"]
     new = dict(_OPTIMIZERS[scope])
-    batch_size = cfg.get("auto_scale_lr", {}).get("base_batch_size", _BATCH_SIZE)
+    batch_size = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", _BATCH_SIZE)
     new["lr"] *= batch_size / _BATCH_SIZE
     wrapper["optimizer"] = new
-    notes = [f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {old.get('type')}."]
+    note = f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {type_name(old)}."
+    ratio = new["lr"] / old["lr"] if old.get("lr") else 1.0
+    return [note, *_schedule_for_adamw(cfg, ratio, _WARM_UP_ITERATIONS[scope])]
+
+
+def _schedule_for_adamw(cfg: dict, ratio: float, warm_up: int) -> list[str]:
+    """Scale the rates that a schedule names, and let it begin with a warm-up.
+
+    Args:
+        cfg: the whole config, changed in place.
+        ratio: of the new learning rate to the old one.
+        warm_up: iterations.
+
+    Returns:
+        What was added, one sentence each.
+    """
     schedulers = cfg.get("param_scheduler")
     if isinstance(schedulers, dict):
         schedulers = cfg["param_scheduler"] = [schedulers]
     if not schedulers:
-        return notes
-    for scheduler in schedulers:
-        if scheduler.get("eta_min") and old.get("lr"):
-            scheduler["eta_min"] = round(scheduler["eta_min"] * new["lr"] / old["lr"], 12)
-    if not any(
-        "Warmup" in s["type"] or s["type"] in ("LinearLR", "ConstantLR") for s in schedulers
-    ):
-        iterations = _WARM_UP_ITERATIONS[scope]
-        warm_up = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False}
-        schedulers.insert(0, {**warm_up, "begin": 0, "end": iterations})
-        notes.append(f"param_scheduler: warm-up of {iterations} iterations.")
-    return notes
+        return []
+    of_rates = [each for each in schedulers if not type_name(each).endswith("Momentum")]
+    for scheduler in of_rates:
+        for key in ("eta_min", "eta_max"):
+            if scheduler.get(key):
+                scheduler[key] = round(scheduler[key] * ratio, 12)
+    if any(_warms_up(scheduler) for scheduler in of_rates):
+        return []
+    linear = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False}
+    schedulers.insert(0, {**linear, "begin": 0, "end": warm_up})
+    return [f"param_scheduler: warm-up of {warm_up} iterations."]
+
+
+def _warms_up(scheduler: dict) -> bool:
+    name = type_name(scheduler)
+    return "Warmup" in name or name in ("LinearLR", "ConstantLR", "OneCycleLR")
 
 
 def _use_layers_of_xcit(wrapper: dict, paramwise: dict) -> list[str]:
@@ -87,29 +115,47 @@ def _use_layers_of_xcit(wrapper: dict, paramwise: dict) -> list[str]:
     return [f"optim_wrapper.constructor: {old} gives way to the one that knows XCiT's layers."]
 
 
-def _spare_from_decay(paramwise: dict, old_names: tuple[str, ...], backbone: dict) -> list[str]:
-    """No decay for norms, temperatures and layer scales; no keys of the old backbone."""
-    new_names = _parameter_names(backbone)
+def _spare_from_decay(paramwise: dict, names: tuple[str, ...]) -> None:
+    """No decay for temperatures and layer scales, nor for norms that other keys would take."""
+    keys = paramwise["custom_keys"]
+    keys |= pyramid_keys(keys, names)
+    paramwise["custom_keys"] = keys | no_decay_keys(keys, names)
+
+
+def _forget_foreign_keys(
+    paramwise: dict,
+    old_names: tuple[str, ...],
+    new_names: tuple[str, ...],
+    model: dict,
+    scope: str,
+) -> list[str]:
+    """No keys that named parts of the old backbone, and name none of the new model."""
     keys = dict(paramwise.get("custom_keys") or {})
-    gone = [key for key in keys if _is_foreign(key, old_names) and not _matches(key, new_names)]
-    keys = {key: value for key, value in keys.items() if key not in gone}
-    keys |= pyramid_keys(keys, new_names)
-    paramwise["norm_decay_mult"] = 0.0
-    paramwise["custom_keys"] = keys | no_decay_keys(keys, new_names)
+    unmatched = [key for key in keys if not _matches(key, new_names)]
+    gone = [key for key in unmatched if key.startswith("backbone.") or key in _FOREIGN_KEYS]
+    doubtful = [key for key in unmatched if key not in gone and _matches(key, old_names)]
+    if doubtful:  # a word such as bn may be for a head, too
+        names = _names_beside_the_backbone(model, scope)
+        gone += [key for key in doubtful if not _matches(key, names)]
+    paramwise["custom_keys"] = {key: value for key, value in keys.items() if key not in gone}
     if not gone:
         return []
     named = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
     return [f"optim_wrapper.paramwise_cfg: without {named}, which named parts of the old backbone."]
 
 
-def _is_foreign(key: str, old_names: tuple[str, ...]) -> bool:
-    if key.startswith("backbone."):
-        return True
-    return key in _FOREIGN_KEYS or _matches(key, old_names)
-
-
 def _matches(key: str, names: tuple[str, ...]) -> bool:
     return any(key in name for name in names)
+
+
+def _names_beside_the_backbone(model: dict, scope: str) -> tuple[str, ...]:
+    try:
+        with DefaultScope.overwrite_default_scope(scope):
+            built = MODELS.build(ConfigDict(copy.deepcopy(model)))
+    except Exception as error:
+        reason = f"can not be built, to tell what custom_keys name: {type(error).__name__}: {error}"
+        raise SwapError("model", reason) from error
+    return tuple(name for name, _ in built.named_parameters() if "backbone." not in name)
 
 
 def _parameter_names(backbone: dict) -> tuple[str, ...]:

@@ -71,20 +71,31 @@ def plan_swap(
     new = cfg.to_dict()
     if not isinstance(new.get("model"), dict):
         raise SwapError("model", "the config has none")
-    scope = new.get("default_scope")
-    if scope not in SCOPES:
-        raise SwapError("default_scope", f"{scope!r}, must be one of {', '.join(SCOPES)}")
+    scope = _scope_of(new)
     swap = swap_in_model(new["model"], scope, arch, patch_size, weights)
     notes = [
         *swap.notes,
         *swap_recipe(new, scope, swap.old.parameter_names, swap.new),
         *normalize_as_imagenet(new),
         *_import_xcit(new),
-        *_forget_checkpoint(new),
+        *_forget_the_old_run(new),
     ]
     if weights is None:
         notes.append("The backbone starts from random weights; give weights to start from others.")
     return Swap(Config(new), tuple(notes))
+
+
+def _scope_of(cfg: dict) -> str:
+    """The package that the model is from, by the config's default scope or the model's class."""
+    kind = cfg["model"].get("type", "")
+    name = kind if isinstance(kind, str) else f"{kind.__module__}."
+    scope = cfg.get("default_scope") or (name.partition(".")[0] if "." in name else None)
+    if scope not in SCOPES:
+        raise SwapError(
+            "default_scope",
+            f"{scope!r}, must be one of {', '.join(SCOPES)}: the package that the model is from",
+        )
+    return scope
 
 
 def _import_xcit(cfg: dict) -> list[str]:
@@ -99,8 +110,16 @@ def _import_xcit(cfg: dict) -> list[str]:
     return []
 
 
-def _forget_checkpoint(cfg: dict) -> list[str]:
-    if not cfg.get("load_from"):
-        return []
-    old, cfg["load_from"] = cfg["load_from"], None
-    return [f"load_from is None: {old} has another backbone."]
+def _forget_the_old_run(cfg: dict) -> list[str]:
+    """Neither load nor overwrite checkpoints of the old backbone, as configs of old runs would."""
+    notes = []
+    if cfg.get("load_from"):
+        notes.append(f"load_from is None: {cfg['load_from']} has another backbone.")
+        cfg["load_from"] = None
+    if cfg.get("resume"):
+        notes.append("resume is False: no run goes on with another backbone.")
+        cfg["resume"] = False
+    if cfg.get("work_dir"):
+        notes.append(f"work_dir is None: {cfg['work_dir']} has the checkpoints of the old run.")
+        cfg["work_dir"] = None
+    return notes
