@@ -62,6 +62,7 @@ def test_a_healthy_detector():
     assert diagnosis.parameters > diagnosis.backbone_parameters > 0
     lines = report(diagnosis).splitlines()
     assert lines[0].startswith("RetinaNet: 0.")
+    assert "the neck makes maps of strides 8, 16, 32, 64, 128" in lines
     assert "    1      16        32  model.neck (in_channels 32)" in lines
     assert lines[-1] == "healthy"
 
@@ -134,10 +135,11 @@ def test_keys_that_match_nothing_and_decay_of_temperatures_are_found():
     ]
 
 
-def test_a_loss_that_is_not_finite_is_found():
+@pytest.mark.parametrize("value", ["inf", "nan"])
+def test_a_loss_that_is_not_finite_is_found(value):
     cfg = pspnet()
-    cfg.model.auxiliary_head.loss_decode.loss_weight = float("inf")
-    assert wrong(diagnose(cfg, SIZE)) == ["aux.loss_ce is inf in the first step"]
+    cfg.model.auxiliary_head.loss_decode.loss_weight = float(value)
+    assert wrong(diagnose(cfg, SIZE)) == [f"aux.loss_ce is {value} in the first step"]
 
 
 def test_a_model_that_cannot_be_built_is_one_finding():

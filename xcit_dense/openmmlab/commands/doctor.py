@@ -1,13 +1,16 @@
 """Examining the model of a config: the command line of ``tools/doctor.py``."""
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 
 from mmengine.config import Config, DictAction
 
 from xcit_dense.openmmlab.commands.config_files import read_config
-from xcit_dense.openmmlab.doctor import DEFAULT_IMAGE_SIZE, diagnose, report
+from xcit_dense.openmmlab.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
+
+SMALLEST_SIDE = 64
+"""Pixels."""
 
 
 def make_parser() -> ArgumentParser:
@@ -27,11 +30,20 @@ def add_size_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=int,
+        type=_pixels,
         default=DEFAULT_IMAGE_SIZE,
         metavar=("HEIGHT", "WIDTH"),
-        help="pixels of the images that the model is tried on (%(default)s)",
+        help=f"pixels of the images that the model is tried on, rounded up to multiples of "
+        f"{LARGEST_STRIDE} (%(default)s); a model that is made for one size takes that",
     )
+
+
+def _pixels(text: str) -> int:
+    if not text.isdecimal() or int(text) < SMALLEST_SIDE:
+        raise ArgumentTypeError(
+            f"{text!r} must be a whole number of pixels, {SMALLEST_SIDE} or more"
+        )
+    return int(text)
 
 
 def examine(cfg: Config, size: tuple[int, int]) -> bool:

@@ -2,7 +2,14 @@
 
 from xcit_dense.openmmlab.doctor.diagnosis import Diagnosis, diagnose
 from xcit_dense.openmmlab.doctor.finding import Finding
+from xcit_dense.openmmlab.doctor.image_size import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE
 from xcit_dense.openmmlab.doctor.report import report
-from xcit_dense.openmmlab.doctor.trial_model import DEFAULT_IMAGE_SIZE
 
-__all__ = ["DEFAULT_IMAGE_SIZE", "Diagnosis", "Finding", "diagnose", "report"]
+__all__ = [
+    "DEFAULT_IMAGE_SIZE",
+    "LARGEST_STRIDE",
+    "Diagnosis",
+    "Finding",
+    "diagnose",
+    "report",
+]

@@ -12,16 +12,15 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from xcit_dense.flop_count import count_flops
-from xcit_dense.openmmlab.doctor.declared_strides import stride_findings
+from xcit_dense.openmmlab.doctor.declared_strides import parts_with_strides, stride_findings
+from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
-from xcit_dense.openmmlab.doctor.levels import LevelTable, measure_levels
+from xcit_dense.openmmlab.doctor.image_size import DEFAULT_IMAGE_SIZE
+from xcit_dense.openmmlab.doctor.levels import LevelTable, measure_levels, measure_neck
+from xcit_dense.openmmlab.doctor.map_sizes import sizes_of_given_maps
 from xcit_dense.openmmlab.doctor.optimizer_keys import optimizer_findings
 from xcit_dense.openmmlab.doctor.synthetic_batch import synthetic_batch
-from xcit_dense.openmmlab.doctor.trial_model import (
-    DEFAULT_IMAGE_SIZE,
-    TrialModel,
-    build_trial_model,
-)
+from xcit_dense.openmmlab.doctor.trial_model import TrialModel, build_trial_model
 
 
 @dataclass
@@ -34,9 +33,10 @@ class Diagnosis:
         image_size: height and width of the images, in pixels.
         parameters: number of parameters.
         backbone_parameters: those of the backbone.
-        flops: floating-point operations of a prediction on one image.
+        flops: floating-point operations of a prediction on one image; a multiply-add is two.
         losses: of one training step, by name.
         levels: what the backbone gives and who reads it.
+        is_tried: whether it could be tried; else nothing is known but the findings.
     """
 
     findings: list[Finding] = field(default_factory=list)
@@ -47,6 +47,7 @@ class Diagnosis:
     flops: int | None = None
     losses: dict[str, float] = field(default_factory=dict)
     levels: LevelTable | None = None
+    is_tried: bool = True
 
     @property
     def is_healthy(self) -> bool:
@@ -61,7 +62,7 @@ def diagnose(cfg: Config, image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> D
 
     Args:
         cfg: the config; stays as it is.
-        image_size: height and width, in pixels, multiples of 32 better than not.
+        image_size: height and width, in pixels; rounded up to multiples of 128.
     """
     diagnosis = Diagnosis()
     torch.manual_seed(0)
@@ -73,15 +74,16 @@ def diagnose(cfg: Config, image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> D
     diagnosis.parameters = _count(trial.model)
     diagnosis.backbone_parameters = _count(getattr(trial.model, "backbone", None))
     diagnosis.findings += optimizer_findings(trial, cfg)
+    if trial.hindrance is not None:
+        diagnosis.is_tried = False
+        diagnosis.findings.append(trial.hindrance)
+        return diagnosis
 
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
-        diagnosis.levels = _attempt(
-            diagnosis, "running backbone and neck", lambda: measure_levels(trial, cfg)
-        )
-        if diagnosis.levels is not None:
-            diagnosis.findings += diagnosis.levels.findings
-            diagnosis.findings += stride_findings(trial, diagnosis.levels)
-        step = _attempt(diagnosis, "a training step", lambda: _training_step(trial, cfg))
+        _try_levels(trial, diagnosis)
+        with sizes_of_given_maps(parts_with_strides(trial.model)) as given:
+            step = _attempt(diagnosis, "a training step", lambda: _training_step(trial, cfg))
+        diagnosis.findings += stride_findings(trial, given)
         if step is not None:
             diagnosis.losses = step
             diagnosis.findings += _loss_findings(step) + _gradient_findings(trial, cfg)
@@ -91,28 +93,22 @@ def diagnose(cfg: Config, image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> D
     return diagnosis
 
 
+def _try_levels(trial: TrialModel, diagnosis: Diagnosis) -> None:
+    what = "running backbone and neck"
+    levels = diagnosis.levels = _attempt(diagnosis, what, lambda: measure_levels(trial))
+    if levels is not None:
+        diagnosis.findings += levels.findings
+        if levels.fits:
+            levels.neck = _attempt(diagnosis, what, lambda: measure_neck(trial))
+
+
 def _attempt(diagnosis: Diagnosis, what: str, action: Callable[[], Any]) -> Any:
     """What the action returns; None, and a finding, if it fails in whatever way."""
     try:
         return action()
     except Exception as error:
-        diagnosis.findings.append(_failure(what, error))
+        diagnosis.findings.append(failure(what, error))
         return None
-
-
-def _failure(what: str, error: Exception) -> Finding:
-    # mmengine wraps an error of a constructor, with its text, in one of the same class
-    lines = str(error).strip().splitlines() or [""]
-    text = f"{what} fails: {type(error).__name__}: {' '.join(lines[0].split())}"
-    if isinstance(error, NotImplementedError) and "mmcv op" in text:
-        return Finding(text, "install an mmcv with compiled ops, or do without this part")
-    if isinstance(error, ImportError):
-        return Finding(text, "install what is missing")
-    if "view size is not compatible" in text:
-        return Finding(
-            text, "XCiT's maps are channels-last: contiguous_outputs=True in the backbone"
-        )
-    return Finding(text, "see the traceback: train.py on this config shows it")
 
 
 def _count(module: torch.nn.Module | None) -> int:

@@ -16,13 +16,19 @@ def report(diagnosis: Diagnosis) -> str:
         )
         if diagnosis.flops is not None:
             lines.append(f"prediction of {height}x{width}: {diagnosis.flops / 1e9:.2f} GFLOPs")
-    if diagnosis.levels is not None:
+    if diagnosis.levels is not None and diagnosis.levels.backbone:
         lines += _level_lines(diagnosis)
     if diagnosis.losses:
         lines.append(f"losses of a step: {_shortened(diagnosis.losses)}")
     lines += [str(finding) for finding in diagnosis.findings]
-    lines.append("healthy" if diagnosis.is_healthy else "not healthy")
+    lines.append(_verdict(diagnosis))
     return "\n".join(lines)
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    if not diagnosis.is_healthy:
+        return "not healthy"
+    return "healthy" if diagnosis.is_tried else "no verdict"
 
 
 def _shortened(losses: dict[str, float]) -> str:
@@ -38,7 +44,7 @@ def _level_lines(diagnosis: Diagnosis) -> list[str]:
     for index, (level, readers) in enumerate(zip(table.backbone, table.readers, strict=True)):
         who = ", ".join(readers) or "nobody"
         lines.append(f"{index:>5}  {level.stride:>6}  {level.channels:>8}  {who}")
-    if table.neck != table.backbone:
+    if table.neck is not None:
         strides = ", ".join(str(level.stride) for level in table.neck)
         lines.append(f"the neck makes maps of strides {strides}")
     return lines

@@ -24,12 +24,12 @@ def synthetic_batch(trial: TrialModel, cfg: Config, batch_size: int) -> dict[str
 
     Returns:
         ``inputs``, images (3, H, W) of bytes, and ``data_samples`` with everything that mm's models
-        learn from: boxes, labels and masks of objects, labels of pixels, and, for detectors that
-        make none, proposals.
+        learn from: boxes and labels of objects, masks if the config loads them, labels of pixels,
+        and, for detectors that make none, proposals.
     """
     generator = torch.Generator().manual_seed(0)
     height, width = trial.image_size
-    channels = trial.config["backbone"].get("in_channels", 3)
+    channels = trial.image_channels
     images = [
         torch.randint(0, 256, (channels, height, width), generator=generator, dtype=torch.uint8)
         for _ in range(batch_size)
@@ -39,7 +39,8 @@ def synthetic_batch(trial: TrialModel, cfg: Config, batch_size: int) -> dict[str
         samples = [_segmentation_sample(trial.image_size, classes) for _ in images]
     else:
         shrink = _label_map_shrinks_by(cfg)
-        samples = [_detection_sample(trial.image_size, classes, shrink) for _ in images]
+        masks = _has_masks(cfg)
+        samples = [_detection_sample(trial.image_size, classes, shrink, masks) for _ in images]
         if not getattr(trial.model, "with_rpn", True):
             for sample in samples:
                 sample.proposals = InstanceData(bboxes=sample.gt_instances.bboxes + 2)
@@ -54,6 +55,19 @@ def _number_of_classes(config: dict) -> int:
         if isinstance(node.get("num_classes"), int)
     ]
     return min(counts, default=1)
+
+
+def _has_masks(cfg: Config) -> bool:
+    """Whether training loads masks; yes where nothing tells.
+
+    Detectors of boxes are not made for masks: RTMDet's label assigner fails on them.
+    """
+    loads = [
+        node.get("with_mask", type_name(node) == "LoadPanopticAnnotations")
+        for _, node in dicts_in(cfg.get("train_dataloader"), "train_dataloader")
+        if type_name(node).startswith("Load") and type_name(node).endswith("Annotations")
+    ]
+    return any(loads) or not loads
 
 
 def _label_map_shrinks_by(cfg: Config) -> int:
@@ -97,24 +111,28 @@ def _segmentation_sample(size: tuple[int, int], classes: int) -> Any:
     return sample
 
 
-def _detection_sample(size: tuple[int, int], classes: int, shrink: int) -> Any:
+def _detection_sample(size: tuple[int, int], classes: int, shrink: int, has_masks: bool) -> Any:
     from mmdet.structures import DetDataSample
-    from mmdet.structures.mask import BitmapMasks
 
     height, width = size
     boxes = torch.tensor(_BOXES) * torch.tensor([width, height, width, height])
-    masks = torch.zeros(len(boxes), height, width, dtype=torch.uint8)
-    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
-        mask[top:bottom, left:right] = 1
     sample = DetDataSample(metainfo=_metainfo(size))
-    sample.gt_instances = InstanceData(
-        bboxes=boxes,
-        labels=torch.arange(len(boxes)) % classes,
-        masks=BitmapMasks(masks.numpy(), height, width),
-    )
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.arange(len(boxes)) % classes)
+    if has_masks:
+        sample.gt_instances.masks = _masks_of(boxes, size)
     sample.ignored_instances = InstanceData(
         bboxes=torch.zeros(0, 4), labels=torch.zeros(0, dtype=torch.long)
     )
     labels = _regions(size, classes)[:, ::shrink, ::shrink]
     sample.gt_sem_seg = PixelData(sem_seg=labels)
     return sample
+
+
+def _masks_of(boxes: torch.Tensor, size: tuple[int, int]) -> Any:
+    """The whole boxes as masks."""
+    from mmdet.structures.mask import BitmapMasks
+
+    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = 1
+    return BitmapMasks(masks.numpy(), *size)

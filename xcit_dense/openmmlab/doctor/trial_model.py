@@ -4,7 +4,7 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import MMLogger
@@ -12,14 +12,11 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
 from xcit_dense.openmmlab.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.doctor.failure import failure
+from xcit_dense.openmmlab.doctor.finding import Finding
+from xcit_dense.openmmlab.doctor.image_size import trial_image_size
 
-DEFAULT_IMAGE_SIZE = (128, 256)
-"""Height and width, in pixels; divisible by every stride, so that maps have whole places."""
-# two-stage query models choose their queries among the places of the maps
-_MANY_QUERIES = 300
-_SIZE_FOR_MANY_QUERIES = (256, 384)
-# it pools windows of 49x49 places
-_SIZE_FOR_LARGE_POOLING = (512, 512)
+_INITIALIZING = "without its pretrained weights, which the doctor leaves out, initializing"
 
 
 @dataclass(frozen=True)
@@ -31,12 +28,19 @@ class TrialModel:
         config: its dict, as it was built.
         path: where that stands in the config.
         image_size: height and width that it takes, in pixels.
+        hindrance: why nothing can be said of it, None if it can be tried.
     """
 
     model: BaseModel
     config: dict
     path: str
     image_size: tuple[int, int]
+    hindrance: Finding | None
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images."""
+        return (self.config.get("backbone") or {}).get("in_channels", 3)
 
 
 def build_trial_model(cfg: Config, image_size: tuple[int, int]) -> TrialModel:
@@ -46,19 +50,37 @@ def build_trial_model(cfg: Config, image_size: tuple[int, int]) -> TrialModel:
 
     Args:
         cfg: the config; stays as it is.
-        image_size: height and width, in pixels; a model bound to a size takes its own.
+        image_size: height and width, in pixels; rounded up to multiples of 128. A model bound to a
+            size takes its own.
     """
     config, path = _what_is_trained(cfg)
+    leaves_weights_out = False
     for _, node in dicts_in(config, path):
-        _forget_weights(node)
+        leaves_weights_out |= _forget_weights(node)
         if type_name(node) == "MMSyncBN":  # wants several processes when it is built
             node["type"] = "BN"
-    image_size = _own_image_size(config) or image_size
-    _take_images_of(config, image_size)
+    _take_images_as_they_are(config)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), _quiet():
         model = MODELS.build(ConfigDict(config))
+        hindrance = _initialize(model, leaves_weights_out=leaves_weights_out)
+        model = revert_sync_batchnorm(model)
+        image_size = trial_image_size(model, config, image_size)
+    if getattr(model.data_preprocessor, "size", None) is not None:
+        model.data_preprocessor.size = image_size
+    return TrialModel(model, config, path, image_size, hindrance)
+
+
+def _initialize(model: BaseModel, leaves_weights_out: bool) -> Finding | None:
+    """Give random weights; what is in the way where a model (SAN) can only load its own."""
+    try:
         model.init_weights()
-    return TrialModel(revert_sync_batchnorm(model), config, path, image_size)
+    except Exception as error:
+        if not leaves_weights_out:
+            raise
+        failed = failure(_INITIALIZING, error)
+        remedy = "none is known to be needed: no step is taken, and this is no verdict"
+        return replace(failed, remedy=remedy, is_wrong=False)
+    return None
 
 
 @contextmanager
@@ -101,32 +123,23 @@ def _for_single_images(preprocessor: dict | None) -> dict | None:
     return {"type": "DetDataPreprocessor"} | {k: preprocessor[k] for k in kept if k in preprocessor}
 
 
-def _forget_weights(node: dict) -> None:
-    for key in ("pretrained", "teacher_ckpt"):
-        if isinstance(node.get(key), str):
-            node[key] = None
-    if "Pretrained" in str(node.get("init_cfg")):
-        node["init_cfg"] = None
+def _forget_weights(node: dict) -> bool:
+    """Take out pretrained weights; whether there were any."""
+    keys = [key for key in ("pretrained", "teacher_ckpt") if isinstance(node.get(key), str)]
+    keys += ["init_cfg"] if "Pretrained" in str(node.get("init_cfg")) else []
+    for key in keys:
+        node[key] = None
+    return bool(keys)
 
 
-def _own_image_size(config: dict) -> tuple[int, int] | None:
-    """The size for which a model is made, or which has as many places as it wants."""
-    for _, node in dicts_in(config, "model"):
-        if type_name(node) == "SSDAnchorGenerator" and "input_size" in node:
-            return (node["input_size"],) * 2
-        if type_name(node) == "LRASPPHead":
-            return _SIZE_FOR_LARGE_POOLING
-        if node.get("num_queries", 0) > _MANY_QUERIES:
-            return _SIZE_FOR_MANY_QUERIES
-    return None
-
-
-def _take_images_of(config: dict, image_size: tuple[int, int]) -> None:
+def _take_images_as_they_are(config: dict) -> None:
     """Let nothing pad or resize the images to the size of real ones."""
     preprocessor = config.get("data_preprocessor") or {}
-    if preprocessor.get("size") is not None:
-        preprocessor["size"] = image_size
-    if preprocessor.get("batch_augments"):
-        preprocessor["batch_augments"] = None
-    if preprocessor.get("test_cfg"):
-        preprocessor["test_cfg"] = None
+    for key, nothing in [
+        ("batch_augments", None),
+        ("test_cfg", None),
+        ("pad_size_divisor", 1),
+        ("size_divisor", 1),
+    ]:
+        if preprocessor.get(key):
+            preprocessor[key] = nothing
