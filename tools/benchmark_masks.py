@@ -21,7 +21,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--width", type=int, default=6000, help="columns of the image")
     parser.add_argument("--instances", type=int, default=100, help="number of masks")
     options = parser.parse_args(arguments)
-    task = MaskTask(options.height, options.width, options.instances)
+    try:
+        task = MaskTask(options.height, options.width, options.instances)
+    except ValueError as error:
+        parser.error(str(error))
     print(report({way: measure_in_own_process(way, task) for way in WAYS}, task))
     return 0
 

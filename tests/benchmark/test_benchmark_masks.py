@@ -4,6 +4,8 @@ import io
 import json
 import sys
 
+import pytest
+
 from xcit_dense.benchmark import mask_memory
 from xcit_dense.benchmark.mask_memory import WAYS, MaskTask, measure, report
 
@@ -27,3 +29,9 @@ def test_a_process_of_its_own_measures_what_it_is_asked(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stdin", io.StringIO(json.dumps(request)))
     mask_memory.work()
     assert json.loads(capsys.readouterr().out).keys() == {"peak_bytes", "seconds", "result_bytes"}
+
+
+@pytest.mark.parametrize("nothing", [dict(instances=0), dict(height=0), dict(width=-1)])
+def test_nothing_to_measure_is_an_error(nothing):
+    with pytest.raises(ValueError, match="at least 1 each is needed"):
+        MaskTask(**nothing)

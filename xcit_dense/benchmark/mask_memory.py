@@ -28,12 +28,22 @@ class MaskTask:
         width: of the image, in pixels.
         instances: their number.
         longest_box: largest side of a box, as a part of the image's.
+
+    Raises:
+        ValueError: there is nothing to measure.
     """
 
     height: int = 4000
     width: int = 6000
     instances: int = 100
     longest_box: float = 0.5
+
+    def __post_init__(self) -> None:
+        if min(self.height, self.width, self.instances) < 1:
+            raise ValueError(
+                f"{self.instances} instances on {self.width} x {self.height} pixels: at least 1 "
+                "each is needed"
+            )
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,10 @@ def dicts_in(node: Any, path: str = "") -> Iterator[tuple[str, dict]]:
 
 
 def innermost_dataset(dataset: dict) -> dict:
-    """The data set inside wrappers such as ``RepeatDataset``: the one with files and a pipeline."""
-    while "dataset" in dataset:
-        dataset = dataset["dataset"]
+    """The data set inside wrappers such as ``RepeatDataset``: the one with files and a pipeline.
+
+    Of several, in a ``ConcatDataset``, it is the first.
+    """
+    while "dataset" in dataset or dataset.get("datasets"):
+        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
     return dataset

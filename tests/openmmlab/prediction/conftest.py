@@ -32,7 +32,7 @@ def save_model(folder, config, changes):
     torch.manual_seed(0)
     cfg = Config.fromfile(config)
     cfg.merge_from_dict(changes)
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     cfg.dump(folder / "config.py")
     init_default_scope(cfg.default_scope)
     model = MODELS.build(cfg.model)
@@ -44,6 +44,12 @@ def save_model(folder, config, changes):
     return SimpleNamespace(
         config=str(folder / "config.py"), checkpoint=str(folder / "checkpoint.pth"), cfg=cfg
     )
+
+
+@pytest.fixture(scope="session", name="save_model")
+def save_model_():
+    """Saves a config with changes, and a checkpoint of its model."""
+    return save_model
 
 
 @pytest.fixture(scope="session")

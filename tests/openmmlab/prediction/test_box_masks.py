@@ -133,3 +133,11 @@ def test_all_heads_of_a_cascade_change():
         for _ in range(3)
     ]
     assert encode_masks_in_boxes(torch.nn.ModuleList(heads)) == 3
+
+
+def test_heads_below_a_panoptic_fusion_stay(head):
+    """It lays whole arrays over each other."""
+    from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
+
+    model = torch.nn.ModuleList([head, HeuristicFusionHead()])
+    assert encode_masks_in_boxes(model) == 0

@@ -1,9 +1,17 @@
 """What is drawn lies where it should."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
-from xcit_dense.openmmlab.prediction import Categories, Detections, SegmentationMap, draw_prediction
+from xcit_dense.openmmlab.prediction import (
+    Categories,
+    Detections,
+    SegmentationMap,
+    draw_prediction,
+    drawing,
+)
 from xcit_dense.openmmlab.prediction.run_lengths import encode_mask
 
 CATEGORIES = Categories(("one", "two"), ((250, 0, 0), (0, 0, 250)))
@@ -71,3 +79,45 @@ def test_a_segmentation_tints_every_pixel_but_those_without_a_class():
     assert picture[100, 100, 2] > 150 > picture[100, 100, 0]
     assert picture[100, 250, 0] > 150 > picture[100, 250, 2]
     assert (picture[180, 20] == 128).all()
+
+
+NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+
+
+def mixed(pixels, colour):
+    """Image and colour, given in red, green, blue."""
+    return (pixels * 0.55 + np.array(colour[::-1]) * 0.45).astype(np.uint8)
+
+
+def test_inside_a_mask_image_and_colour_are_mixed():
+    found = Detections(np.zeros((1, 4)), np.array([1]), masks=[mask_in((60, 100, 280, 190))])
+    picture = draw_prediction(NOISE, found, CATEGORIES)
+    inner = np.s_[101:189, 61:279]
+    assert np.array_equal(picture[inner], mixed(NOISE[inner], CATEGORIES.palette[1]))
+
+
+@pytest.mark.parametrize("pixels_in_a_band", [1, 777, 2**18])
+def test_a_segmentation_in_bands_is_the_same(monkeypatch, pixels_in_a_band):
+    monkeypatch.setattr(drawing, "PIXELS_IN_A_BAND", pixels_in_a_band)
+    labels = np.random.default_rng(1).integers(0, 3, NOISE.shape[:2])
+    picture = draw_prediction(NOISE, SegmentationMap(labels), CATEGORIES)
+    below_legend = np.s_[60:]
+    expected = NOISE.copy()
+    for label, colour in enumerate(CATEGORIES.palette):
+        expected[labels == label] = mixed(NOISE[labels == label], colour)
+    assert np.array_equal(picture[below_legend], expected[below_legend])
+
+
+def test_a_large_picture_takes_little_memory():
+    """Beyond copies of the image, which NumPy counts."""
+    image = np.zeros((2000, 3000, 3), np.uint8)
+    labels = np.zeros(image.shape[:2], np.uint16)
+    labels[500:] = 1
+    whole = encode_mask(np.ones(image.shape[:2], bool))
+    found = Detections(np.array([[0, 0, 3000, 2000]]), np.array([0]), masks=[whole])
+    for prediction in (found, SegmentationMap(labels)):
+        tracemalloc.start()
+        draw_prediction(image, prediction, CATEGORIES)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 4 * image.nbytes

@@ -1,16 +1,13 @@
-"""Files, folders, patterns and videos become images with names of their own."""
+"""Files and videos become images with names of their own."""
 
 import cv2
 import numpy as np
 import pytest
 
-from xcit_dense.openmmlab.prediction.inputs import (
-    InputImage,
-    Skipped,
-    count_images,
-    find_files,
-    read_inputs,
-)
+from xcit_dense.openmmlab.prediction.decoding import Decoding
+from xcit_dense.openmmlab.prediction.input_files import Skipped
+from xcit_dense.openmmlab.prediction.inputs import InputImage, count_images, read_inputs
+from xcit_dense.openmmlab.prediction.output_names import output_names
 
 
 def save(path, size=8):
@@ -28,44 +25,8 @@ def save_video(path, frames=5, noise=0):
     return path
 
 
-def found(tmp_path, *inputs, out="out"):
-    files, skipped = find_files([str(name) for name in inputs], tmp_path / out)
-    return [file.relative_to(tmp_path).as_posix() for file in files], skipped
-
-
 def names(files):
     return [item.name for item in read_inputs(files)]
-
-
-def test_folders_are_searched_for_images_and_videos(tmp_path):
-    for name in ["b.png", "a.JPG", "deep/er/c.tif", "out/pictures/a.jpg"]:
-        save(tmp_path / name.replace("JPG", "jpg")).rename(tmp_path / name)
-    save_video(tmp_path / "v.avi")
-    (tmp_path / "notes.txt").write_text("no image")
-    assert found(tmp_path, tmp_path) == (["a.JPG", "b.png", "deep/er/c.tif", "v.avi"], [])
-
-
-def test_patterns_and_files_name_each_file_once(tmp_path):
-    for name in ["x/1.png", "x/2.png", "y/1.png"]:
-        save(tmp_path / name)
-    inputs = [tmp_path / "x/2.png", tmp_path / "*/1.png", tmp_path / "x", tmp_path / "y/../x"]
-    assert found(tmp_path, *inputs) == (["x/2.png", "x/1.png", "y/1.png"], [])
-
-
-def test_a_file_whose_name_looks_like_a_pattern(tmp_path):
-    save(tmp_path / "a[1].png")
-    assert found(tmp_path, tmp_path / "a[1].png") == (["a[1].png"], [])
-
-
-def test_inputs_that_name_nothing_are_told(tmp_path):
-    (tmp_path / "empty").mkdir()
-    files, skipped = found(tmp_path, tmp_path / "no.png", tmp_path / "*.gif", tmp_path / "empty")
-    assert not files
-    assert [item.reason for item in skipped] == [
-        "no such file or folder",
-        "no such file or folder",
-        "no images or videos in this folder",
-    ]
 
 
 def test_equal_names_from_different_folders(tmp_path):
@@ -73,12 +34,18 @@ def test_equal_names_from_different_folders(tmp_path):
     assert names(files) == ["x/a", "y/a"]
 
 
-def test_equal_names_but_for_the_suffix_or_the_case(tmp_path):
-    files = [save(tmp_path / name) for name in ["a.png", "a.jpg", "A.png", "a_2.png", "b.x.png"]]
-    got = names(files)
-    assert got[0] == "a"
-    assert got[4] == "b.x"
-    assert len({name.casefold() for name in got}) == len(files)
+def test_of_equal_names_the_later_one_keeps_its_suffix(tmp_path):
+    """Case does not count: some file systems take A for a."""
+    files = ["a.png", "a.jpg", "A.jpg", "a.jpg.png", "b.x.png", "c.jpg"]
+    expected = ["a", "a.jpg", "A.jpg_2", "a.jpg.png", "b.x", "c"]
+    assert list(output_names([tmp_path / name for name in files]).values()) == expected
+
+
+def test_names_leave_room_for_a_suffix(tmp_path):
+    long = ["ä" * 125 + ".jpg", "ä" * 125 + ".png", "b" * 255, "c" * 251 + ".mp4"]
+    names = output_names([tmp_path / name for name in long]).values()
+    assert all(len(f"{name}.json".encode()) <= 255 for name in names)
+    assert len(set(names)) == len(long)
 
 
 def test_frames_of_a_video_stand_in_a_folder(tmp_path):
@@ -109,3 +76,19 @@ def test_unreadable_images_are_skipped_in_their_place(tmp_path):
     files[1].touch()
     kinds = [type(item) for item in read_inputs(files)]
     assert kinds == [InputImage, Skipped, InputImage]
+
+
+def test_videos_whose_names_opencv_cannot_take_are_skipped(tmp_path):
+    """It would end the process."""
+    named = save_video(tmp_path / "v.avi").rename(tmp_path / "v\udcff.avi")
+    assert list(read_inputs([named])) == [
+        Skipped(str(named), "OpenCV opens a video only if its name is valid UTF-8")
+    ]
+    assert count_images([named]) == 1
+
+
+def test_what_is_drawn_on_has_three_channels(tmp_path):
+    path = save(tmp_path / "a.png")
+    (image,) = read_inputs([path], Decoding("grayscale"))
+    assert image.pixels.shape == image.size == (8, 8)
+    assert image.background.shape == (8, 8, 3)

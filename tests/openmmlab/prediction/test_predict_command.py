@@ -13,7 +13,6 @@ import torch
 from PIL import Image
 from pycocotools.coco import COCO
 
-from xcit_dense.openmmlab.commands.options import run
 from xcit_dense.openmmlab.commands.predict import main
 from xcit_dense.openmmlab.commands.test import main as evaluate
 from xcit_dense.openmmlab.prediction import Predictor
@@ -114,6 +113,25 @@ def test_pictures_of_an_earlier_run_are_no_inputs(detector, coco, tmp_path, caps
         assert "4 images predicted" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("out", [".", "photographs"])
+def test_results_may_lie_beside_or_among_the_images(detector, coco, tmp_path, monkeypatch, out):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(coco / "val2017", "photographs")
+    arguments = [detector.config, detector.checkpoint, "photographs", "**/*.jpg", "--out", out]
+    for _ in range(2):
+        assert main(arguments) == 0
+        assert len(list(Path(out, "pictures").iterdir())) == 4
+    assert len(list(Path("photographs").glob("*.jpg"))) == 4
+
+
+def test_inputs_are_not_overwritten(detector, image_path, tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    photograph = str(shutil.copy(image_path, tmp_path / "pictures" / "a.jpg"))
+    with pytest.raises(SystemExit, match="2"):
+        main([detector.config, detector.checkpoint, photograph, "--out", str(tmp_path)])
+    assert "pictures/a.jpg lies where results go and could be lost" in capsys.readouterr().err
+
+
 def test_nothing_to_predict_is_exit_code_1(detector, tmp_path, capsys):
     (tmp_path / "empty.jpg").touch()
     arguments = [detector.config, detector.checkpoint, "--out", str(tmp_path / "out")]
@@ -129,6 +147,11 @@ def test_nothing_to_predict_is_exit_code_1(detector, tmp_path, capsys):
         ("--device=tpu9000", "--device tpu9000: "),
         ("--out=setup.cfg", "--out setup.cfg: File exists"),
         ("--max-side=x", "argument --max-side: invalid number of at least 0 value: 'x'"),
+        ("--score-thr=1.5", "argument --score-thr: 1.5: scores go from 0 to 1"),
+        ("--score-thr=nan", "argument --score-thr: nan: scores go from 0 to 1"),
+        ("--device=meta", "--device meta: has no memory"),
+        ("--out=/proc", "--out /proc: "),
+        ("--cfg-options=model", "--cfg-options model: expected KEY=VALUE"),
     ],
 )
 def test_wrong_options_are_exit_code_2(option, message, capsys, monkeypatch, tmp_path):
@@ -138,28 +161,6 @@ def test_wrong_options_are_exit_code_2(option, message, capsys, monkeypatch, tmp
         main(["c.py", "c.pth", "a.jpg", "--out", "o", option])
     assert stopped.value.code == 2
     assert message in capsys.readouterr().err
-
-
-def test_what_cannot_be_loaded_ends_with_one_line(detector, image_path, tmp_path, monkeypatch):
-    (tmp_path / "broken.py").write_text("model = dict(")
-    without = "test_dataloader = None\nmetainfo = dict(classes=())"
-    (tmp_path / "bare.py").write_text(f"_base_ = {detector.config!r}\n{without}")
-    (tmp_path / "broken.pth").write_bytes(Path(detector.checkpoint).read_bytes()[:5000])
-
-    def run_tool(config, checkpoint):
-        arguments = [str(config), str(checkpoint), str(image_path), "--out", str(tmp_path / "out")]
-        monkeypatch.setattr(sys, "argv", ["predict.py", *arguments])
-        run(main)
-
-    for config, checkpoint, message in [
-        ("none.py", detector.checkpoint, r"^error: config none\.py does not exist$"),
-        (tmp_path / "broken.py", detector.checkpoint, r"^error: config .*broken\.py: SyntaxError"),
-        (tmp_path / "bare.py", detector.checkpoint, r"bare\.py: there is no test_dataloader"),
-        (detector.config, "none.pth", r"^error: none\.pth"),
-        (detector.config, tmp_path / "broken.pth", r"^error: .*broken\.pth"),
-    ]:
-        with pytest.raises(SystemExit, match=message):
-            run_tool(config, checkpoint)
 
 
 def test_the_tool_itself(detector, mixed, tmp_path):

@@ -1,19 +1,21 @@
 """Predictions in two lines equal mm's own, whatever the batch."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
+from mmengine.structures import BaseDataElement, PixelData
 from pycocotools import mask as coco_mask
 
 from xcit_dense.openmmlab.checkpoints import CheckpointError
-from xcit_dense.openmmlab.prediction import Detections, Predictor, SegmentationMap
-from xcit_dense.openmmlab.prediction.model import data_metainfo
-
-CONFIGS = Path(__file__).parents[3] / "configs"
+from xcit_dense.openmmlab.prediction import (
+    Detections,
+    Predictor,
+    SegmentationMap,
+    model,
+    read_image,
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,14 +73,48 @@ def test_any_size_of_image(detect, segment, size):
     assert segment(image).labels.shape == size
 
 
+def test_images_are_decoded_as_the_pipeline_says(
+    detector, save_model, image_path, pixels, tmp_path
+):
+    """Here for a model of one channel, which gets frames of three too."""
+    from mmdet.apis import inference_detector, init_detector
+
+    changes = {
+        "model.data_preprocessor": dict(mean=[110], std=[60], bgr_to_rgb=False),
+        "model.backbone.in_channels": 1,
+        "test_dataloader.dataset.pipeline.0.color_type": "grayscale",
+    }
+    grey = save_model(tmp_path / "grey", detector.config, changes)
+    model = init_detector(grey.config, grey.checkpoint, device="cpu")
+    expected = inference_detector(model, str(image_path)).pred_instances
+    ours = Predictor(grey.config, grey.checkpoint, "cpu")
+    assert np.array_equal(ours(image_path).boxes, expected.bboxes.numpy())
+    assert np.array_equal(ours(image_path).scores, expected.scores.numpy())
+    assert len(ours(pixels)) > 0
+    assert ours.draw(read_image(image_path, ours.decoding), ours(image_path)).shape == pixels.shape
+
+
+def test_void_of_a_panoptic_map_is_no_object(detector, pixels):
+    detect = Predictor(detector.config, detector.checkpoint, "cpu")
+    segments = torch.full((1, *pixels.shape[:2]), 5)  # of 5 classes, from 0
+    segments[0, 10:20, 10:30] = 4 + 1000
+    sample = BaseDataElement(pred_panoptic_seg=PixelData(sem_seg=segments))
+    detect.model.test_step = lambda batch: [sample]
+    found = detect(pixels)
+    assert found.labels.tolist() == [4]
+    assert found.boxes.tolist() == [[10, 10, 30, 20]]
+    detect.draw(pixels, found)
+
+
+@pytest.mark.parametrize("images", [["a.jpg"], None, 3])
+def test_what_is_neither_a_path_nor_pixels_is_refused(detect, images):
+    with pytest.raises(TypeError, match=r"^\w+: an image is its path or an array of its pixels"):
+        detect(images)
+
+
 def test_other_pixels_are_refused(detect):
     with pytest.raises(ValueError, match=r"\(4, 4\) and type float64: expected uint8 \(H, W, 3\)"):
         detect(np.zeros((4, 4)))
-
-
-def test_classes_and_colours(detect, segment):
-    assert detect.categories.names == ("circle", "square", "triangle", "star", "cross")
-    assert segment.categories.palette[1] == (230, 70, 60)
 
 
 def save_changed(checkpoint, path, change):
@@ -88,19 +124,6 @@ def save_changed(checkpoint, path, change):
     return path
 
 
-def test_a_checkpoint_without_classes_takes_those_of_the_config(detector, tmp_path):
-    path = save_changed(detector.checkpoint, tmp_path / "c.pth", lambda c: c.pop("meta"))
-    assert Predictor(detector.config, path, "cpu").categories.names[0] == "circle"
-
-
-def test_names_of_classes_as_mmdet_2_wrote_them(detector, tmp_path):
-    def write_old_meta(checkpoint):
-        checkpoint["meta"] = {"CLASSES": ("a", "b", "c", "d", "e"), "mmdet_version": "2.11.0"}
-
-    path = save_changed(detector.checkpoint, tmp_path / "c.pth", write_old_meta)
-    assert Predictor(detector.config, path, "cpu").categories.names == ("a", "b", "c", "d", "e")
-
-
 def test_labels_without_names_are_an_error(segmentor, image_path, tmp_path):
     def name_too_few(checkpoint):
         checkpoint["meta"] = {"dataset_meta": {"classes": ("background",)}}
@@ -108,14 +131,6 @@ def test_labels_without_names_are_an_error(segmentor, image_path, tmp_path):
     path = save_changed(segmentor.checkpoint, tmp_path / "c.pth", name_too_few)
     with pytest.raises(ValueError, match=r"predicts label \d, but only 1 classes are named"):
         Predictor(segmentor.config, path, "cpu")(image_path)
-
-
-@pytest.mark.parametrize(
-    ("config", "number"), [("xcit_maskrcnn_coco.py", 80), ("xcit_upernet_ade20k.py", 150)]
-)
-def test_a_data_set_that_mm_knows_needs_no_names_in_the_config(config, number):
-    metainfo = data_metainfo(Config.fromfile(CONFIGS / config))
-    assert len(metainfo["classes"]) == len(metainfo["palette"]) == number
 
 
 def test_a_checkpoint_of_another_model_is_refused(detector, segmentor):
@@ -132,6 +147,32 @@ def test_a_checkpoint_of_another_width_is_refused(detector, tmp_path):
     path = save_changed(detector.checkpoint, tmp_path / "c.pth", widen)
     with pytest.raises(CheckpointError, match=r"does not fit the config: .*fc_cls\.bias"):
         Predictor(detector.config, path, "cpu")
+
+
+def test_a_checkpoint_of_a_larger_backbone_is_refused(detector, tmp_path):
+    """A ResNet-101's fills a ResNet-50; XCiT sees that by itself."""
+
+    def add(checkpoint):
+        checkpoint["state_dict"]["backbone.layer3.22.weight"] = torch.zeros(1)
+
+    path = save_changed(detector.checkpoint, tmp_path / "c.pth", add)
+    expected = r"config: 1 of its tensors have no place in the backbone, backbone\.layer3\.22"
+    with pytest.raises(CheckpointError, match=expected):
+        Predictor(detector.config, path, "cpu")
+
+
+def test_other_weights_without_a_place_are_told(detector, tmp_path):
+    def add(checkpoint):
+        checkpoint["state_dict"]["rpn_head.more.weight"] = torch.zeros(1)
+        checkpoint["state_dict"]["auxiliary_head.weight"] = torch.zeros(1)  # nobody misses it
+
+    path = save_changed(detector.checkpoint, tmp_path / "c.pth", add)
+    lines = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(model, "print_log", lambda line, **_: lines.append(line))
+        Predictor(detector.config, path, "cpu")
+    expected = "1 of its tensors have no place in the model, rpn_head.more.weight among them"
+    assert lines == [f"{path}: {expected}"]
 
 
 def test_weights_for_training_only_may_be_missing(segmentor, tmp_path):

@@ -59,3 +59,30 @@ def test_decoding_gives_the_part_that_the_mask_lies_in():
 def test_decoding_an_empty_mask():
     part, _, _ = decode_in_box(encode_mask(np.zeros((5, 5))))
     assert part.size == 0
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_decoding_gives_back_what_was_encoded(seed):
+    rng = np.random.default_rng(seed)
+    mask = np.zeros(rng.integers(1, 60, 2), bool)
+    rows, columns = (np.sort(rng.integers(0, side + 1, 2)) for side in mask.shape)
+    window = mask[slice(*rows), slice(*columns)]
+    window[:] = rng.random(window.shape) < rng.choice([0.1, 0.9, 1.0])
+    part, top, left = decode_in_box(by_pycocotools(mask))
+    again = np.zeros_like(mask)
+    again[top : top + part.shape[0], left : left + part.shape[1]] = part
+    assert np.array_equal(again, mask)
+
+
+def test_decoding_makes_no_whole_image():
+    mask = {"size": [60_000, 60_000], "counts": [60_000 * 30_000 + 100, 50, 59_950, 50]}
+    mask["counts"].append(60_000**2 - sum(mask["counts"]))
+    part, top, left = decode_in_box(coco_mask.frPyObjects(mask, 60_000, 60_000))
+    assert (top, left, part.shape) == (100, 30_000, (50, 2))
+    assert part.all()
+
+
+def test_runs_of_no_length_do_not_count():
+    mask = coco_mask.frPyObjects({"size": [4, 3], "counts": [2, 0, 3, 2, 0, 1, 4]}, 4, 3)
+    part, top, left = decode_in_box(mask)
+    assert (top, left, part.sum()) == (1, 1, 3)

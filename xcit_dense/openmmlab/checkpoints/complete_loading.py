@@ -15,7 +15,7 @@ def load_complete(
     state_dict: Mapping[str, Tensor],
     source: object,
     is_needed: Callable[[str], bool],
-) -> None:
+) -> list[str]:
     """Load a state dict that has everything that is needed.
 
     Args:
@@ -24,12 +24,15 @@ def load_complete(
         source: where it is from, for the messages.
         is_needed: tells by its name whether a tensor of the model must be there.
 
+    Returns:
+        The names of the tensors that have no place in the model.
+
     Raises:
         CheckpointError: a tensor is missing, or has another shape.
     """
     tensors = {name.removeprefix(_OF_A_WRAPPER): tensor for name, tensor in state_dict.items()}
     try:
-        missing, _ = model.load_state_dict(tensors, strict=False)
+        missing, unexpected = model.load_state_dict(tensors, strict=False)
     except (RuntimeError, ValueError) as error:
         reason = " ".join(line.strip() for line in str(error).splitlines()[:3])
         raise CheckpointError(f"{source} does not fit the config: {reason}") from error
@@ -39,3 +42,4 @@ def load_complete(
             f"{source} does not fit the config: it lacks {len(lacking)} of "
             f"{len(model.state_dict())} tensors, {lacking[0]} among them"
         )
+    return unexpected

@@ -1,15 +1,33 @@
 """Reading config files."""
 
 import os.path as osp
+from argparse import ArgumentParser, Namespace
 from typing import Any
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 from xcit_dense.openmmlab.commands.data_roots import DataError
 
 
 class ConfigError(DataError):
     """A config cannot be read."""
+
+
+class ConfigChanges(DictAction):
+    """Reads ``KEY=VALUE`` pairs of a command line; others end it with a message."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Add the pairs to what the option has already."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:  # no "=", or brackets that do not match
+            parser.error(f"{option_string} {' '.join(values)}: expected KEY=VALUE ({error})")
 
 
 def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
@@ -21,14 +39,17 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ConfigError: its content is no config.
+        ConfigError: its content is no config, or cannot be changed so.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f"config {path} does not exist")
     try:
         cfg = Config.fromfile(path)
-    except (SyntaxError, NameError, TypeError, ValueError, KeyError, ImportError, OSError) as error:
+    except Exception as error:  # a config is a program, which may fail in any way
         raise ConfigError(f"config {path}: {type(error).__name__}: {error}") from error
-    if changes:
-        cfg.merge_from_dict(changes)
+    try:
+        cfg.merge_from_dict(changes or {})
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        given = " ".join(f"{name}={value}" for name, value in changes.items())
+        raise ConfigError(f"config {path} cannot be changed by {given}: {error}") from error
     return cfg

@@ -6,10 +6,10 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config
 
 from xcit_dense.openmmlab.checkpoints import CheckpointError
-from xcit_dense.openmmlab.commands.config_files import read_config
+from xcit_dense.openmmlab.commands.config_files import ConfigChanges, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError, set_data_root
 from xcit_dense.openmmlab.commands.launcher import LauncherError
 from xcit_dense.openmmlab.commands.processes import is_first_to_say
@@ -35,7 +35,7 @@ def add_shared_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=DictAction,
+        action=ConfigChanges,
         metavar="KEY=VALUE",
         help="override values of the config: a.b=1, lists as a.b='[1,2]'",
     )

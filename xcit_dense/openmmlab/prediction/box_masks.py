@@ -46,13 +46,19 @@ def encode_masks_in_boxes(model: nn.Module) -> int:
 
     Heads that paste masks in boxes as ``FCNMaskHead`` does are changed, those of Mask R-CNN and
     Cascade Mask R-CNN among them; others stay. The masks of a prediction are then a list of
-    :class:`RunLengths`, which COCO's evaluation takes as it is.
+    :class:`RunLengths`, which COCO's evaluation takes as it is. Models that fuse the masks to a
+    panoptic map need arrays and stay too.
 
     Returns:
         How many heads were changed.
     """
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+    from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head import (
+        BasePanopticFusionHead,
+    )
 
+    if any(isinstance(module, BasePanopticFusionHead) for module in model.modules()):
+        return 0
     heads = [
         module
         for module in model.modules()

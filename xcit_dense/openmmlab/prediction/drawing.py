@@ -7,11 +7,12 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from xcit_dense.openmmlab.prediction.model import Categories
+from xcit_dense.openmmlab.prediction.categories import Categories
 from xcit_dense.openmmlab.prediction.results import Detections, Prediction, SegmentationMap
 from xcit_dense.openmmlab.prediction.run_lengths import RunLengths, decode_in_box
 
 OPACITY = 0.45
+PIXELS_IN_A_BAND = 2**18
 # of the pixels; smaller classes do not stand in the legend
 _SMALLEST_IN_LEGEND = 0.002
 
@@ -21,6 +22,7 @@ def draw_prediction(
     prediction: Prediction,
     categories: Categories,
     longest_side: int | None = None,
+    image_size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Draw a prediction, or ground truth, into a copy of its image.
 
@@ -29,6 +31,7 @@ def draw_prediction(
         prediction: boxes with or without masks, or the class of every pixel.
         categories: names and colours of the labels.
         longest_side: largest height or width of the picture; None keeps the image's.
+        image_size: height and width that boxes and masks are measured in; None for the image's.
 
     Returns:
         uint8 (h, w, 3) in blue, green, red.
@@ -36,7 +39,7 @@ def draw_prediction(
     picture = shrunk(image, longest_side)
     if isinstance(prediction, SegmentationMap):
         return _draw_map(picture, prediction, categories)
-    return _draw_detections(picture, image.shape[:2], prediction, categories)
+    return _draw_detections(picture, image_size or image.shape[:2], prediction, categories)
 
 
 def shrunk(image: np.ndarray, longest_side: int | None) -> np.ndarray:
@@ -92,9 +95,10 @@ def _draw_mask(
         return
     part = cv2.resize(part.view(np.uint8), size[::-1].tolist(), interpolation=cv2.INTER_NEAREST)
     region = picture[first[0] : last[0], first[1] : last[1]]
-    tinted = region * (1 - OPACITY) + np.array(colour[::-1]) * OPACITY
-    inside = part.astype(bool)
-    region[inside] = tinted[inside].astype(np.uint8)
+    tints = _tints(np.array([colour[::-1]]))
+    for channel in range(3):
+        tinted = cv2.LUT(region[..., channel], tints[0, channel])
+        np.copyto(region[..., channel], tinted, where=part.view(bool))
     outlines, _ = cv2.findContours(part, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
     for outline in outlines:
         columns, rows = outline[:, 0].T
@@ -106,14 +110,13 @@ def _draw_map(
 ) -> np.ndarray:
     height, width = picture.shape[:2]
     labels = cv2.resize(
-        segmentation.labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST
+        segmentation.labels.astype(np.uint16, copy=False),
+        (width, height),
+        interpolation=cv2.INTER_NEAREST,
     )
-    known = labels < len(categories.names)
-    colours = np.array(categories.palette, dtype=np.uint8)[:, ::-1]
-    tinted = picture * (1 - OPACITY) + colours[np.where(known, labels, 0)] * OPACITY
-    picture = np.where(known[..., None], tinted, picture).astype(np.uint8)
-    present, counts = np.unique(labels[known], return_counts=True)
-    shown = present[counts >= _SMALLEST_IN_LEGEND * labels.size]
+    colours = np.array(categories.palette[: len(categories.names)])[:, ::-1]
+    counts = _tint_classes(picture, labels, colours)
+    shown = np.flatnonzero(counts >= max(1, _SMALLEST_IN_LEGEND * labels.size))
     canvas = Image.fromarray(picture[..., ::-1])
     pen = ImageDraw.Draw(canvas)
     size = 7 * _unit(picture) + 3
@@ -121,6 +124,31 @@ def _draw_map(
         corner = (0, (row + 1) * (size + 4))
         _write(pen, categories.names[label], corner, categories.palette[label], size, canvas.size)
     return np.asarray(canvas)[..., ::-1].copy()
+
+
+def _tint_classes(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Tint the pixels of each class, in place and in bands; labels without a colour stay.
+
+    Returns:
+        How many pixels there are of each class, (classes,).
+    """
+    untouched = np.broadcast_to(np.arange(256, dtype=np.uint8), (1, 3, 256))
+    tints = np.concatenate([_tints(colours), untouched])
+    counts = np.zeros(len(tints), np.int64)
+    rows = max(1, PIXELS_IN_A_BAND // picture.shape[1])
+    for first in range(0, len(picture), rows):
+        band = picture[first : first + rows]
+        classes = np.minimum(labels[first : first + rows], len(colours))
+        counts += np.bincount(classes.ravel(), minlength=len(tints))
+        for channel in range(3):
+            band[..., channel] = tints[classes, channel, band[..., channel]]
+    return counts[:-1]
+
+
+def _tints(colours: np.ndarray) -> np.ndarray:
+    """What every value of a channel becomes under each colour: (n, 3) -> uint8 (n, 3, 256)."""
+    values = np.arange(256) * (1 - OPACITY)
+    return (values + colours[..., None] * OPACITY).astype(np.uint8)
 
 
 def _unit(picture: np.ndarray) -> int:

@@ -1,41 +1,40 @@
 """Reading an image file as training does, or saying why that is not possible."""
 
-import struct
 import warnings
 from io import BytesIO
 from pathlib import Path
 
 import cv2
-import mmcv
 import numpy as np
 from PIL import Image
+
+from xcit_dense.openmmlab.prediction.decoding import Decoding
+from xcit_dense.openmmlab.prediction.errors import in_one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"}
     | {".tiff", ".webp"}
 )
 
-# What Pillow raises for damaged files, besides OSError.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
-
 
 class UnreadableImageError(ValueError):
     """A file is no image that could be read; the message says why, without the file's name."""
 
 
-def read_image(path: Path | str) -> np.ndarray:
-    """Read the first image of a file into 8-bit blue, green, red.
+def read_image(path: Path | str, decoding: Decoding | None = None) -> np.ndarray:
+    """Read the first image of a file, into 8-bit blue, green, red if nothing else is said.
 
-    OpenCV decodes, as it does in mm's ``LoadImageFromFile``, so that a model sees what it would
-    see in training: 16 bits are cut to the upper 8, grey is repeated, CMYK is converted, alpha is
-    dropped, and rotations that EXIF names are done. Pillow decodes too, only to find damage, which
-    OpenCV may fill with grey.
+    It is decoded as mm's ``LoadImageFromFile`` does, so that a model sees what it would see in
+    training: if nothing else is said, by OpenCV, which cuts 16 bits to the upper 8, repeats grey,
+    converts CMYK, drops alpha and does the rotations that EXIF names. Pillow decodes too, to find
+    damage, which OpenCV may fill with grey.
 
     Args:
         path: an image in any format that both OpenCV and Pillow know.
+        decoding: other channels or another library, as a test pipeline may choose.
 
     Returns:
-        uint8 (H, W, 3).
+        uint8 (H, W, 3), or what ``decoding`` gives.
 
     Raises:
         UnreadableImageError: the file is missing, empty, damaged, or of an unknown format.
@@ -48,9 +47,11 @@ def read_image(path: Path | str) -> np.ndarray:
         raise UnreadableImageError("the file is empty")
     mode = _check_whole(content)
     try:
-        image = mmcv.imfrombytes(content, flag="color", backend="cv2")
+        image = (decoding or Decoding()).decode(content)
     except cv2.error as error:
         raise UnreadableImageError(f"OpenCV cannot decode it ({error.err})") from error
+    except Exception as error:  # Pillow's, as below
+        raise UnreadableImageError(in_one_line(error)) from error
     if image is None:
         raise UnreadableImageError(f"OpenCV cannot decode it (pixels of Pillow's kind {mode})")
     return image
@@ -66,5 +67,5 @@ def _check_whole(content: bytes) -> str:
                 return image.mode
     except Image.UnidentifiedImageError as error:
         raise UnreadableImageError("no image, or of an unknown format") from error
-    except _DAMAGE as error:
-        raise UnreadableImageError(str(error) or type(error).__name__) from error
+    except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
+        raise UnreadableImageError(in_one_line(error)) from error

@@ -8,7 +8,10 @@ from mmengine.config import Config
 from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
-from xcit_dense.openmmlab.config_tree import bare_name, innermost_dataset
+from xcit_dense.openmmlab.config_tree import type_name
+from xcit_dense.openmmlab.prediction.decoding import Decoding
+from xcit_dense.openmmlab.prediction.errors import in_one_line
+from xcit_dense.openmmlab.prediction.scope import scope_of, tested_dataset
 
 _LOADERS = ("LoadImageFromFile", "LoadImageFromNDArray")
 
@@ -19,34 +22,43 @@ class InferencePipeline:
     Args:
         cfg: a config of mmdet or mmseg.
 
+    Attributes:
+        decoding: how the pipeline wants image files decoded.
+
     Raises:
-        ValueError: there is no such pipeline, or it does not begin with reading an image file.
+        ValueError: there is no such pipeline, it does not begin with reading an image file, or it
+            cannot be built.
     """
 
     def __init__(self, cfg: Config) -> None:
-        if not cfg.get("test_dataloader"):
-            raise ValueError("there is no test_dataloader, whose pipeline prepares the images")
-        loader, *others = innermost_dataset(cfg.test_dataloader.dataset).pipeline
-        if bare_name(loader["type"]) not in _LOADERS:
-            raise ValueError(
-                f"the test pipeline begins with {loader['type']}; only images that "
-                f"{_LOADERS[0]} reads can be predicted on"
-            )
-        self._pixel_type = np.float32 if loader.get("to_float32") else np.uint8
-        init_default_scope(cfg.get("default_scope", "mmdet"))
-        self._transforms: Callable[[dict], dict] = Compose(
-            [step for step in others if "Annotations" not in bare_name(step["type"])]
-        )
+        loader, *others = _steps(cfg)
+        self.decoding = Decoding.of_loader(loader)
+        self._as_floats = bool(loader.get("to_float32"))
+        kept = [step for step in others if "Annotations" not in type_name(step)]
+        init_default_scope(scope_of(cfg))
+        try:
+            self._transforms: Callable[[dict], dict] = Compose(kept)
+        except Exception as error:  # any transform may refuse its arguments in any way
+            raise ValueError(f"the test pipeline cannot be built ({in_one_line(error)})") from error
 
     def __call__(self, image: np.ndarray, source: str = "") -> dict[str, Any]:
-        """Prepare an image, uint8 (H, W, 3) in blue, green, red, for the model.
+        """Prepare an image for the model.
+
+        Args:
+            image: uint8 (H, W, 3) in blue, green, red, or what :attr:`decoding` gives.
+            source: its file.
 
         Returns:
             ``inputs`` (3, h, w) and ``data_samples``.
+
+        Raises:
+            ValueError: the pixels are of another kind.
         """
+        self.decoding.check(image)
+        image = self.decoding.convert(image)
         size = image.shape[:2]
         results = {
-            "img": image.astype(self._pixel_type, copy=False),
+            "img": image.astype(np.float32) if self._as_floats else image,
             "img_path": source,
             "img_id": 0,
             "img_shape": size,
@@ -54,3 +66,19 @@ class InferencePipeline:
             "seg_fields": [],
         }
         return self._transforms(results)
+
+
+def _steps(cfg: Config) -> list[dict]:
+    """The steps of the test pipeline, of which the first reads an image file."""
+    if not cfg.get("test_dataloader"):
+        raise ValueError("there is no test_dataloader, whose pipeline prepares the images")
+    steps = tested_dataset(cfg).get("pipeline")
+    if not steps:
+        raise ValueError("the data set of test_dataloader has no pipeline")
+    first = type_name(steps[0])
+    if first not in _LOADERS:
+        raise ValueError(
+            f"the test pipeline begins with {first}; only images that {_LOADERS[0]} reads can be "
+            "predicted on"
+        )
+    return list(steps)

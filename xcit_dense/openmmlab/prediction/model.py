@@ -1,36 +1,31 @@
 """Building a trained detector or segmentor from a config and a checkpoint."""
 
-from dataclasses import dataclass
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from mmengine.config import Config
+from mmengine.logging import print_log
 from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS, init_default_scope
+from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from xcit_dense.models import unwrap_checkpoint
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
-from xcit_dense.openmmlab.config_tree import innermost_dataset
+from xcit_dense.openmmlab.prediction.categories import (
+    Categories,
+    categories_of,
+    data_metainfo,
+    metainfo_in,
+)
+from xcit_dense.openmmlab.prediction.errors import in_one_line
+from xcit_dense.openmmlab.prediction.scope import scope_of
 
 # Parts that predictions do without; slim checkpoints lack them.
 _ONLY_FOR_TRAINING = ("auxiliary_head.",)
-
-
-@dataclass(frozen=True)
-class Categories:
-    """What a model tells apart.
-
-    Attributes:
-        names: of each label.
-        palette: red, green and blue of each label, 0 to 255.
-    """
-
-    names: tuple[str, ...]
-    palette: tuple[tuple[int, int, int], ...]
 
 
 def build_trained_model(
@@ -49,59 +44,42 @@ def build_trained_model(
     Raises:
         CheckpointError: the checkpoint is unusable or does not fit the config.
         FileNotFoundError: there is no such checkpoint.
+        ValueError: the config has no model, or one that cannot be built.
     """
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    model = revert_sync_batchnorm(MODELS.build(cfg.model))
+    model = _build(cfg)
     loaded = CheckpointLoader.load_checkpoint(str(checkpoint), map_location="cpu")
-    load_complete(model, unwrap_checkpoint(loaded), checkpoint, _is_for_predicting)
-    described = {**data_metainfo(cfg), **_metainfo_in(loaded)}
+    unused = load_complete(model, unwrap_checkpoint(loaded), checkpoint, _is_for_predicting)
+    _check_unused([name for name in unused if _is_for_predicting(name)], checkpoint)
+    described = {**data_metainfo(cfg), **metainfo_in(loaded)}
     return model.to(torch.device(device)).eval(), categories_of(described, checkpoint)
 
 
-def categories_of(metainfo: dict[str, Any], source: object) -> Categories:
-    """The classes that a data set describes; colours are made up where it has none.
-
-    Raises:
-        CheckpointError: it names no classes.
-    """
-    names = metainfo.get("classes")
-    if not names:
-        raise CheckpointError(
-            f"{source}: neither it nor the test data of the config name the classes; add "
-            "metainfo=dict(classes=(...)) to test_dataloader.dataset"
-        )
-    palette = metainfo.get("palette")
-    if not isinstance(palette, list | tuple) or len(palette) < len(names):
-        palette = _distinct_colours(len(names))
-    return Categories(tuple(names), tuple(tuple(map(int, colour)) for colour in palette))
-
-
-def data_metainfo(cfg: Config) -> dict[str, Any]:
-    """What the config and the data set's class say about the test data; no data are needed."""
-    dataset = innermost_dataset((cfg.get("test_dataloader") or {}).get("dataset", {}))
-    with DATASETS.switch_scope_and_registry(cfg.get("default_scope", "mmdet")) as datasets:
-        kind = datasets.get(dataset.get("type", ""))
-    return {**getattr(kind, "METAINFO", {}), **(dataset.get("metainfo") or {})}
-
-
-def _metainfo_in(checkpoint: dict[str, Any]) -> dict[str, Any]:
-    """What a checkpoint says about its data, also one of mmdet 2 or mmseg 0, in capitals."""
-    meta = checkpoint.get("meta") or {}
-    described = meta.get("dataset_meta") or meta
-    described = {name.lower(): value for name, value in described.items()}
-    return {name: described[name] for name in ("classes", "palette") if described.get(name)}
+def _build(cfg: Config) -> nn.Module:
+    if not isinstance(cfg.get("model"), Mapping):
+        raise ValueError("there is no model")
+    init_default_scope(scope_of(cfg))
+    try:
+        return revert_sync_batchnorm(MODELS.build(cfg.model))
+    except Exception as error:  # any module may refuse its arguments in any way
+        raise ValueError(f"the model cannot be built ({in_one_line(error)})") from error
 
 
 def _is_for_predicting(name: str) -> bool:
     return not name.startswith(_ONLY_FOR_TRAINING)
 
 
-def _distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """Colours around the circle of hues, neighbours far apart."""
-    from colorsys import hsv_to_rgb
-
-    golden = 0.618034
-    return [
-        tuple(round(255 * part) for part in hsv_to_rgb(index * golden % 1, 0.75, 0.9))
-        for index in range(count)
-    ]
+def _check_unused(names: list[str], source: object) -> None:
+    """Refuse another backbone's weights, which may fill a smaller one; tell of other surplus."""
+    of_backbone = [name for name in names if name.startswith("backbone.")]
+    if of_backbone:
+        raise CheckpointError(
+            f"{source} does not fit the config: {len(of_backbone)} of its tensors have no place in "
+            f"the backbone, {of_backbone[0]} among them"
+        )
+    if names:
+        print_log(
+            f"{source}: {len(names)} of its tensors have no place in the model, {names[0]} among "
+            "them",
+            logger="current",
+            level=logging.WARNING,
+        )

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +13,13 @@ import torch
 from mmengine.config import Config
 
 from xcit_dense.openmmlab.prediction.box_masks import encode_masks_in_boxes
+from xcit_dense.openmmlab.prediction.decoding import Decoding, viewable
 from xcit_dense.openmmlab.prediction.drawing import draw_prediction
 from xcit_dense.openmmlab.prediction.image_files import read_image
 from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
 from xcit_dense.openmmlab.prediction.model import build_trained_model
 from xcit_dense.openmmlab.prediction.results import Detections, Prediction, from_sample
+from xcit_dense.openmmlab.prediction.scope import scope_of
 
 
 class Predictor:
@@ -34,7 +37,7 @@ class Predictor:
     Raises:
         FileNotFoundError: there is no such config or checkpoint.
         CheckpointError: the checkpoint is unusable or does not fit the config.
-        ValueError: the config has no test pipeline for image files.
+        ValueError: the config has no test pipeline for image files, or no usable model.
     """
 
     def __init__(
@@ -46,8 +49,13 @@ class Predictor:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._prepare = InferencePipeline(config)
         self.model, self.categories = build_trained_model(config, checkpoint, device)
-        if config.get("default_scope", "mmdet") == "mmdet":
+        if scope_of(config) == "mmdet":
             encode_masks_in_boxes(self.model)
+
+    @property
+    def decoding(self) -> Decoding:
+        """How the config's test pipeline wants image files decoded."""
+        return self._prepare.decoding
 
     def __call__(self, image: np.ndarray | Path | str) -> Prediction:
         """Predict on an image file, or on pixels, uint8 (H, W, 3) in blue, green, red.
@@ -57,22 +65,29 @@ class Predictor:
 
         Raises:
             UnreadableImageError: the file cannot be read.
+            TypeError: what is given is neither.
         """
-        pixels = image if isinstance(image, np.ndarray) else read_image(image)
-        return self.predict_batch([pixels])[0]
+        if isinstance(image, str | PathLike):
+            image = read_image(image, self.decoding)
+        return self.predict_batch([image])[0]
 
     @torch.no_grad()
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
-        """Predict on images, each uint8 (H, W, 3) in blue, green, red.
+        """Predict on images, each uint8 (H, W, 3) in blue, green, red, or as :attr:`decoding` says.
 
         Images that the pipeline brings to different sizes are predicted one after the other:
         padding them to a common size would change what attention sees, and so the predictions.
 
         Raises:
-            ValueError: what is given is no image of this kind.
+            TypeError: one of them is no array.
+            ValueError: one has other pixels.
         """
         for image in images:
-            _check_pixels(image)
+            if not isinstance(image, np.ndarray):
+                raise TypeError(
+                    f"{type(image).__name__}: an image is its path or an array of its pixels; "
+                    "several arrays go to predict_batch"
+                )
         prepared = [self._prepare(image) for image in images]
         predictions: dict[int, Prediction] = {}
         for indices in _of_equal_shape([sample["inputs"].shape for sample in prepared]):
@@ -90,11 +105,11 @@ class Predictor:
         """Draw a prediction into a copy of its image, both in blue, green, red.
 
         Args:
-            image: uint8 (H, W, 3).
+            image: as it was predicted on.
             prediction: on that image.
             longest_side: largest height or width of the picture; None keeps the image's.
         """
-        return draw_prediction(image, prediction, self.categories, longest_side)
+        return draw_prediction(viewable(image), prediction, self.categories, longest_side)
 
     def _named(self, prediction: Prediction) -> Prediction:
         """See that all labels have names; leave out what a panoptic map gives to nothing.
@@ -112,14 +127,6 @@ class Predictor:
                 "the checkpoint or the test data of the config describe other classes"
             )
         return prediction
-
-
-def _check_pixels(image: np.ndarray) -> None:
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
-        raise ValueError(
-            f"pixels of shape {image.shape} and type {image.dtype}: expected uint8 (H, W, 3) in "
-            "blue, green, red, as xcit_dense.openmmlab.prediction.read_image gives"
-        )
 
 
 def _of_equal_shape(shapes: Sequence[torch.Size]) -> list[list[int]]:

@@ -58,9 +58,18 @@ def decode_in_box(run_lengths: RunLengths) -> tuple[np.ndarray, int, int]:
         bool (h, w), tight around the mask, and the row and the column of its top left corner; an
         empty mask is (0, 0).
     """
-    left, top, width, height = coco_mask.toBbox(run_lengths).astype(int)
-    whole = coco_mask.decode(run_lengths)
-    return whole[top : top + height, left : left + width].astype(bool), int(top), int(left)
+    left, top, width, height = coco_mask.toBbox(run_lengths).astype(int).tolist()
+    borders = np.cumsum(_uncompress(run_lengths["counts"]))
+    starts, ends = borders[0:-1:2], borders[1::2]
+    starts, ends = starts[starts < ends], ends[starts < ends]
+    # a run that goes on in the next column makes the box as high as the image, so none leaves it
+    columns, rows = np.divmod(starts, run_lengths["size"][0])
+    inside = (columns - left) * height + rows - top
+    stretches = np.stack((inside, inside + ends - starts), axis=1).ravel()
+    lengths = np.diff(stretches, prepend=0, append=width * height)
+    is_one = np.arange(len(lengths)) % 2 == 1
+    part = np.repeat(is_one, lengths).reshape(width, height).T
+    return part, top, left
 
 
 def _runs(mask: np.ndarray, top: int, left: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -88,3 +97,26 @@ def _counts(starts: np.ndarray, ends: np.ndarray, total: int) -> np.ndarray:
 def _compress(counts: np.ndarray, height: int, width: int) -> RunLengths:
     uncompressed = {"size": [height, width], "counts": counts.tolist()}
     return coco_mask.frPyObjects(uncompressed, height, width)
+
+
+def _uncompress(counts: bytes) -> np.ndarray:
+    """Lengths of the runs of zeros and ones in turn.
+
+    A number is written in groups of 5 bits, the lowest first, as characters from ``0`` on: bit 5
+    says that another group follows, bit 4 of the last one that the number is negative. From the
+    fourth number on it is the difference from the last but one.
+
+    Source: pycocotools, the comments on ``rleToString``.
+    """
+    characters = np.frombuffer(counts, np.uint8).astype(np.int64) - ord("0")
+    if not len(characters):
+        return characters
+    ends = np.flatnonzero(characters & 0b100000 == 0)
+    starts = np.concatenate(([0], ends[:-1] + 1))
+    groups = ends - starts + 1
+    shifts = 5 * (np.arange(len(characters)) - np.repeat(starts, groups))
+    numbers = np.add.reduceat((characters & 0b11111) << shifts, starts)
+    numbers -= np.where(characters[ends] & 0b10000, 1 << 5 * groups, 0)
+    numbers[1::2] = np.cumsum(numbers[1::2])
+    numbers[2::2] = np.cumsum(numbers[2::2])
+    return numbers
