@@ -195,3 +195,27 @@ class TestOptions:
         monkeypatch.setattr(sys, "argv", ["train.py", "no.py"])
         with pytest.raises(SystemExit, match=r"^error: config no\.py does not exist$"):
             run(train_command.main)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"type": "CocoDataset", "pipeline": ["old"]},
+        {"type": "RepeatDataset", "dataset": {"type": "CocoDataset", "pipeline": ["old"]}},
+        {"type": "ConcatDataset", "datasets": [{"pipeline": ["old"]}, {"pipeline": ["old"]}]},
+    ],
+)
+def test_every_data_set_gets_the_augmentations_of_testing(dataset):
+    cfg = Config(
+        {
+            "default_scope": "mmseg",
+            "model": {"type": "EncoderDecoder"},
+            "test_dataloader": {"dataset": dataset},
+            "tta_model": {"type": "SegTTAModel"},
+            "tta_pipeline": ["new"],
+        }
+    )
+    test_command.use_tta(cfg)
+    assert "old" not in str(cfg.test_dataloader)
+    assert str(cfg.test_dataloader).count("new") == str(dataset).count("old")
+    assert cfg.model == {"type": "SegTTAModel", "module": {"type": "EncoderDecoder"}}

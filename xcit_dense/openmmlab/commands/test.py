@@ -16,7 +16,7 @@ from xcit_dense.openmmlab.commands.launcher import (
     use_launcher,
 )
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
-from xcit_dense.openmmlab.config_tree import innermost_dataset
+from xcit_dense.openmmlab.config_tree import dicts_in
 
 
 def make_parser() -> ArgumentParser:
@@ -49,7 +49,9 @@ def use_tta(cfg: Config) -> None:
     """
     if "tta_model" not in cfg or "tta_pipeline" not in cfg:
         raise ValueError("--tta: the config lacks tta_model and tta_pipeline")
-    innermost_dataset(cfg.test_dataloader.dataset).pipeline = cfg.tta_pipeline
+    for _, dataset in dicts_in(cfg.test_dataloader.dataset):
+        if "pipeline" in dataset:
+            dataset["pipeline"] = cfg.tta_pipeline
     if is_detection(cfg):
         _leave_masks_out(cfg)
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
