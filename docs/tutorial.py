@@ -27,6 +27,9 @@ from xcit_dense.openmmlab.prediction import Predictor
 
 QUICK = "TUTORIAL_QUICK" in os.environ  # a few seconds instead of minutes; learns nothing
 FOLDER = Path(os.environ.get("TUTORIAL_FOLDER", "work_dirs/tutorial"))
+RESNET_CONFIG = Path("docs/tutorial_resnet.py")
+if not RESNET_CONFIG.is_file():
+    raise SystemExit(f"{RESNET_CONFIG} is not in {Path.cwd()}: run this in the repository's folder")
 
 # %% [markdown]
 # ## Data
@@ -34,7 +37,7 @@ FOLDER = Path(os.environ.get("TUTORIAL_FOLDER", "work_dirs/tutorial"))
 
 # %%
 write_coco(FOLDER / "data", Plan(train=6, val=3, size=64) if QUICK else Plan())
-resnet = Config.fromfile("docs/tutorial_resnet.py")
+resnet = Config.fromfile(RESNET_CONFIG)
 set_data_root(resnet, f"{FOLDER}/data")
 
 # %% [markdown]

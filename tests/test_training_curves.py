@@ -9,7 +9,7 @@ from xcit_dense.training_curves import (
     Record,
     TrainingLog,
     draw_curves,
-    find_scalar_log,
+    find_scalar_logs,
     last_evaluation,
     metrics_table,
     read_training_log,
@@ -104,27 +104,30 @@ def test_character_cut_in_two_is_damage_not_a_crash(tmp_path):
         assert len(read_training_log(path).losses) == 4
 
 
-def test_newest_run_is_found(tmp_path):
-    write_log(tmp_path, RUN, "20240101_120000")
-    newest = write_log(tmp_path, RUN, "20240102_000000")
-    assert find_scalar_log(tmp_path) == newest
-
-
-def test_newer_run_without_training_does_not_hide_one_with(tmp_path):
-    trained = write_log(tmp_path, RUN, "20240101_120000")
-    write_log(tmp_path, [detection_line(0, 0.2)], "20240102_000000")
-    write_log(tmp_path, [], "20240103_000000")
-    assert find_scalar_log(tmp_path) == trained
-
-
-def test_evaluation_alone_is_found_where_nothing_trained(tmp_path):
-    only = write_log(tmp_path, [detection_line(0, 0.2)])
-    assert find_scalar_log(tmp_path) == only
-
-
 def test_missing_log_names_where_it_was_looked_for(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"looked for .*nowhere.*vis_data.scalars\.json"):
-        find_scalar_log(tmp_path / "nowhere")
+        find_scalar_logs(tmp_path / "nowhere")
+
+
+def test_an_iteration_that_is_no_number_is_an_error_that_names_the_line(tmp_path):
+    path = write_log(tmp_path, [RUN[0], {"loss": 1.0, "iter": None}, RUN[1]])
+    with pytest.raises(ValueError, match=r"line 2: the iteration is null, expected a number"):
+        read_training_log(path)
+
+
+def test_a_log_of_mm_2_is_refused(tmp_path):
+    lines = [{"env_info": "x", "seed": 0}, {"mode": "train", "epoch": 2, "iter": 50, "loss": 1.0}]
+    with pytest.raises(ValueError, match=r"line 2 has a 'mode', as logs of mm 2, whose iterations"):
+        read_training_log(write_log(tmp_path, lines))
+
+
+def test_what_else_training_logged_is_kept_apart(tmp_path):
+    log = read_training_log(write_log(tmp_path, RUN))
+    assert [record.iteration for record in log.others] == [10, 20, 30, 40]
+    others = log.others[0].values
+    assert others["lr"] == 1e-4
+    assert others["decode.acc_seg"] == 50
+    assert not others.keys() & log.losses[0].values
 
 
 def test_last_evaluation_and_its_table(tmp_path):
@@ -206,12 +209,13 @@ def test_failed_drawing_keeps_the_old_picture(tmp_path, monkeypatch):
 
 @pytest.fixture
 def lines_drawn(monkeypatch):
-    """The labels of the lines of the two panels, and their colours, as they are saved."""
+    """The labels of the lines of the panels, and their colours, as they are saved."""
     figure = pytest.importorskip("matplotlib.figure")
     seen = {}
 
     def look(self, file, **options):
-        for panel, axes in zip(("losses", "metrics"), self.axes, strict=True):
+        panels = ["losses", *(axes.get_title() for axes in self.axes[1:-1]), "metrics"]
+        for panel, axes in zip(panels, self.axes, strict=True):
             lines = [line for line in axes.lines if not line.get_label().startswith("_")]
             seen[panel] = {line.get_label(): line.get_color() for line in lines}
 
@@ -244,6 +248,23 @@ def test_what_is_asked_for_is_drawn_alone(tmp_path, lines_drawn, runs):
     draw_curves(dict.fromkeys(runs, log), tmp_path / "c.png", names=["loss_bbox"])
     assert len(lines_drawn["losses"]) == len(runs)
     assert not lines_drawn["metrics"]
+
+
+@pytest.mark.parametrize("runs", [["a"], ["a", "b"]])
+def test_other_values_get_a_panel_each(tmp_path, lines_drawn, runs):
+    log = read_training_log(write_log(tmp_path, RUN))
+    names = ["loss", "lr", "decode.acc_seg"]
+    draw_curves(dict.fromkeys(runs, log), tmp_path / "c.png", names=names)
+    assert [*lines_drawn] == ["losses", "lr", "decode.acc_seg", "metrics"]
+    assert [len(lines) for lines in lines_drawn.values()] == [len(runs)] * 3 + [0]
+    assert len(set(lines_drawn["lr"].values())) == len(runs)
+
+
+def test_an_other_value_that_only_one_run_has(tmp_path, lines_drawn):
+    first = read_training_log(write_log(tmp_path / "a", RUN))
+    second = read_training_log(write_log(tmp_path / "b", [{"loss": 1.0, "iter": 1, "acc": 5}]))
+    draw_curves({"a": first, "b": second}, tmp_path / "c.png", names=["acc"])
+    assert lines_drawn["acc"].keys() == {"b: acc"}
 
 
 def test_a_name_that_was_not_logged_is_an_error_that_names_the_others(tmp_path):

@@ -72,6 +72,12 @@ def test_training_rows_have_what_is_kept_and_what_went_wrong(results):
     assert rows(results, "xcit_auto")[3][:3] == ["224x224", "xcit_auto", "died"]
 
 
+def test_without_two_large_sizes_there_is_no_growth_to_report(results):
+    results.measurements = [m for m in results.measurements if m.height in (224, 512)]
+    assert "Growth" not in report(results)
+    assert "512x512" in report(results)
+
+
 def test_growth_rows(results):
     assert rows(results, "timm_xcit")[4] == ["inference", "timm_xcit", "1.00", "1.00"]
     assert rows(results, "xcit_auto")[4] == ["inference", "xcit_auto", "2.00", "1.00"]

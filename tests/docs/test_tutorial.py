@@ -5,6 +5,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import cv2
+import pytest
 
 import xcit_dense  # noqa: F401
 
@@ -27,3 +28,10 @@ def test_the_tutorial_leads_from_a_resnet_to_pictures(tmp_path, monkeypatch, cap
     assert len(list((tmp_path / "predictions").iterdir())) == 3
     for name in ["curves.png", "attention.png"]:
         assert cv2.imread(str(tmp_path / name)).std() > 0
+
+
+def test_in_another_folder_it_ends_before_it_writes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit, match=r"tutorial_resnet\.py is not in .*repository's folder"):
+        runpy.run_path(str(PROJECT / "docs/tutorial.py"))
+    assert not list(tmp_path.iterdir())

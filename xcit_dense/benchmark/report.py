@@ -20,8 +20,8 @@ def report(results: Results) -> str:
             images = measurements[0].batch_size
             title = f"## {_TITLES[mode]}, {images} image{'s' if images > 1 else ''}"
             parts.append(f"{title}\n\n{_mode_table(results, mode)}")
-    if results.measurements:
-        parts.append(f"## Growth\n\n{_growth_table(results)}")
+    if growth := _growth_rows(results):
+        parts.append(f"## Growth\n\n{_growth_table(growth)}")
     return "\n\n".join(parts) + "\n"
 
 
@@ -106,13 +106,20 @@ def _columns(results: Results, mode: str, with_difference: bool) -> list[Column]
     return columns
 
 
-def _growth_table(results: Results) -> str:
+def _growth_rows(results: Results) -> list[list[str]]:
+    """A row for each contender; none where no contender ran on two large sizes."""
     rows = []
+    known = False
     for mode in MODES:
         for contender in dict.fromkeys(m.contender for m in results.of_mode(mode)):
             exponents = results.growth(mode, contender)
+            known = known or any(power is not None for power in exponents)
             cells = [_UNKNOWN if power is None else f"{power:.2f}" for power in exponents]
             rows.append([mode, contender, *cells])
+    return rows if known else []
+
+
+def _growth_table(rows: list[list[str]]) -> str:
     table = markdown_table(["mode", "contender", "time", "peak memory"], rows)
     return (
         "Power of the number of pixels that time and memory follow from 512x512 on: 1 is linear, "

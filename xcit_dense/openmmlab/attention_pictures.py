@@ -10,10 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from xcit_dense.atomic_files import write_atomically
 from xcit_dense.models.attention_maps import BlockAttention
 
 PIXELS_OF_A_PICTURE = 700
 INCHES = 2.0
+# height to width of a picture's place, beyond which pictures get narrower in it
+_TALLEST_PLACE = 3.0
+# height to width, or width to height, beyond which pictures are stretched to be seen at all
+_THINNEST = 6.0
 # of the values of a map; the few beyond have the colour of this one
 PERCENTILE = 99.5
 
@@ -33,6 +38,17 @@ class Backdrop:
     height_of_grid: float
     width_of_grid: float
 
+    @property
+    def aspect(self) -> float:
+        """Height to width of the image."""
+        height, width = self.image.shape[:2]
+        return height / width
+
+    @property
+    def aspect_drawn(self) -> float:
+        """Height to width of its pictures: that of the image, but for extremely thin ones."""
+        return min(_THINNEST, max(1 / _THINNEST, self.aspect))
+
 
 def draw_attention(
     backdrop: Backdrop,
@@ -42,6 +58,8 @@ def draw_attention(
 ) -> None:
     """Draw a grid: for each block a row of maps and one of attention matrices, a column a head.
 
+    The file appears only when it is complete.
+
     Args:
         backdrop: the image.
         blocks: cross-covariance attention.
@@ -50,18 +68,22 @@ def draw_attention(
 
     Raises:
         ValueError: the suffix is no format that matplotlib writes.
+        OSError: the file cannot be written.
     """
     heads = max(
         [len(block.maps) for block in blocks] + [len(maps) for maps in class_maps], default=0
     )
     rows = 2 * len(blocks) + len(class_maps)
-    height, width = backdrop.image.shape[:2]
-    aspect = min(3.0, max(1 / 3, height / width))
-    heights = [aspect, 1.0] * len(blocks) + [aspect] * len(class_maps)
+    place = min(_TALLEST_PLACE, max(1 / _TALLEST_PLACE, backdrop.aspect))
+    heights = [place, 1.0] * len(blocks) + [place] * len(class_maps)
+    # constrained: places keep their width, so that the titles of thin pictures do not collide
     figure = Figure(
-        figsize=((heads + 1) * INCHES, sum(heights) * INCHES * 1.15), layout="compressed"
+        figsize=((heads + 1) * INCHES, sum(heights) * INCHES * 1.15), layout="constrained"
     )
     FigureCanvasAgg(figure)
+    if backdrop.aspect != backdrop.aspect_drawn:
+        height, width = backdrop.image.shape[:2]
+        figure.suptitle(f"not to scale: the image has {width} x {height} pixels", fontsize="medium")
     grid = figure.subplots(rows, heads + 1, squeeze=False, height_ratios=heights)
     for axes in grid.flat:
         axes.set_axis_off()
@@ -69,8 +91,7 @@ def draw_attention(
         _draw_block(grid[2 * number], grid[2 * number + 1], backdrop, block)
     for number, maps in enumerate(class_maps):
         _draw_class_maps(grid[2 * len(blocks) + number], backdrop, maps, number)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, dpi=100)
+    write_atomically(target, lambda file: figure.savefig(file, dpi=100, format=target.suffix[1:]))
 
 
 def _draw_block(
@@ -113,7 +134,7 @@ def _draw_image(axes: Axes, backdrop: Backdrop, faint: bool = False) -> None:
     small = cv2.resize(backdrop.image, size, interpolation=cv2.INTER_AREA)
     if faint:
         small = np.repeat(small.mean(axis=2, keepdims=True) * 0.5 + 110, 3, axis=2).astype(np.uint8)
-    axes.imshow(small, extent=(0, width, height, 0))
+    axes.imshow(small, extent=(0, width, height, 0), aspect=_aspect_of_pixels(backdrop))
 
 
 def _lay_over(
@@ -130,7 +151,13 @@ def _lay_over(
         alpha=np.clip(strength / largest, 0, 1) ** 0.7,
         extent=(0, backdrop.width_of_grid, backdrop.height_of_grid, 0),
         interpolation="nearest",
+        aspect=_aspect_of_pixels(backdrop),
     )
     height, width = backdrop.image.shape[:2]
     axes.set_xlim(0, width)
     axes.set_ylim(height, 0)
+
+
+def _aspect_of_pixels(backdrop: Backdrop) -> float:
+    """Height to width that a pixel of the image is drawn with."""
+    return backdrop.aspect_drawn / backdrop.aspect

@@ -4,18 +4,20 @@ from xcit_dense.training_curves.drawing import draw_curves, smoothed
 from xcit_dense.training_curves.reading import (
     Record,
     TrainingLog,
-    find_scalar_log,
     read_training_log,
 )
+from xcit_dense.training_curves.runs import find_scalar_logs, joined, read_run
 from xcit_dense.training_curves.tables import last_evaluation, metrics_table
 
 __all__ = [
     "Record",
     "TrainingLog",
     "draw_curves",
-    "find_scalar_log",
+    "find_scalar_logs",
+    "joined",
     "last_evaluation",
     "metrics_table",
+    "read_run",
     "read_training_log",
     "smoothed",
 ]

@@ -47,13 +47,14 @@ def draw_curves(
     """Draws losses (left) and evaluation metrics (right) against the training iteration.
 
     Of one run all loss terms and metrics are drawn, of several the total loss and the metrics that
-    papers report. The file appears only when it is complete.
+    papers report. What else was logged in training is drawn only if it is named, between them in a
+    panel each. The file appears only when it is complete.
 
     Args:
         runs: what to draw, by the name of the run; a panel without data says so.
         target: the picture to write; its suffix chooses the format, for instance ``.png``.
         title: heading of the picture.
-        names: losses and metrics to draw instead.
+        names: what to draw instead: losses, metrics, or anything else that was logged.
 
     Raises:
         ImportError: if matplotlib is missing.
@@ -65,10 +66,12 @@ def draw_curves(
     from matplotlib.figure import Figure
 
     _check_names(runs, names)
-    figure = Figure(figsize=(13, 5), layout="constrained")
+    others = _names_of_others(runs, names)
+    panels = 2 + len(others)
+    figure = Figure(figsize=(6.5 * panels, 5), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    left, right = figure.subplots(1, 2, sharex=True)
+    left, *middle, right = figure.subplots(1, panels, sharex=True)
     if len(runs) == 1:
         (log,) = runs.values()
         _draw_losses_of_one(left, log.losses, names)
@@ -78,6 +81,8 @@ def draw_curves(
             _draw_run(left, right, f"C{number % 10}", run, log, names)
         _finish(left, "training loss")
         _finish(right, "evaluation")
+    for axes, name in zip(middle, others, strict=True):
+        _draw_other(axes, runs, name)
     suffix = Path(target).suffix[1:]
     write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=suffix or None))
 
@@ -86,7 +91,7 @@ def _check_names(runs: Mapping[str, TrainingLog], names: Collection[str]) -> Non
     known = dict.fromkeys(
         name
         for log in runs.values()
-        for record in (*log.losses, *log.evaluations)
+        for record in (*log.losses, *log.evaluations, *log.others)
         for name in record.values
     )
     unknown = [name for name in names if name not in known]
@@ -132,6 +137,22 @@ def _draw_run(
     iterations = [record.iteration for record in log.evaluations]
     for number, (name, values) in enumerate(metrics.items()):
         _plot_styled(right, iterations, values, f"{run}: {name}", colour, number, marker="o")
+
+
+def _names_of_others(runs: Mapping[str, TrainingLog], wanted: Collection[str]) -> list[str]:
+    known = {name for log in runs.values() for record in log.others for name in record.values}
+    return [name for name in dict.fromkeys(wanted) if name in known]
+
+
+def _draw_other(axes: Axes, runs: Mapping[str, TrainingLog], name: str) -> None:
+    """Draws a learning rate, an accuracy or the like, a run in its colour."""
+    for number, (run, log) in enumerate(runs.items()):
+        values = _series(log.others, (name,)).get(name)
+        if values:
+            label = f"{run}: {name}" if len(runs) > 1 else name
+            iterations = [record.iteration for record in log.others]
+            axes.plot(iterations, values, label=label, color=f"C{number % 10}", linewidth=1.2)
+    _finish(axes, name)
 
 
 def _plot_styled(

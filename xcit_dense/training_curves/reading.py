@@ -1,4 +1,4 @@
-"""Reading the scalar log that mmengine leaves in a work folder.
+"""Reading the scalar logs that mmengine leaves in a work folder.
 
 mmengine appends one JSON object a line to ``<work_dir>/<timestamp>/vis_data/scalars.json``: for
 training the loss, its terms and the iteration; for evaluation the metrics, and a ``step`` that
@@ -9,8 +9,9 @@ training iteration before them in the file.
 from __future__ import annotations
 
 import json
+import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,34 +36,13 @@ class TrainingLog:
     Attributes:
         losses: the loss terms of each logged training iteration; ``loss`` is their total.
         evaluations: the metrics of each evaluation.
+        others: whatever else was logged in training, at the iterations of ``losses``: learning
+            rates, accuracies, norms of gradients, times.
     """
 
     losses: tuple[Record, ...]
     evaluations: tuple[Record, ...]
-
-
-def find_scalar_log(work_dir: Path | str) -> Path:
-    """Returns the scalar log of the newest run in a work folder.
-
-    Runs that only evaluated do not hide an older one that trained.
-
-    Args:
-        work_dir: the folder, or the scalar log itself.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    if Path(work_dir).is_file():
-        return Path(work_dir)
-    # mmengine names the folders by date and time, so that they sort by age.
-    pattern = "*/vis_data/scalars.json"
-    logs = sorted(Path(work_dir).glob(pattern), key=lambda path: path.parts[-3], reverse=True)
-    if not logs:
-        raise FileNotFoundError(
-            f"no scalar log found: looked for {Path(work_dir) / pattern}; is this the work folder "
-            "(--work-dir, by default work_dirs/<config>) of a run that has logged something?"
-        )
-    return next((log for log in logs if f'"{TOTAL_LOSS}":' in _read_text(log)), logs[0])
+    others: tuple[Record, ...] = ()
 
 
 def read_training_log(path: Path | str) -> TrainingLog:
@@ -74,34 +54,44 @@ def read_training_log(path: Path | str) -> TrainingLog:
         path: the file, JSON lines.
 
     Returns:
-        Losses and evaluations.
+        What it holds; nothing, if it is empty.
 
     Raises:
-        ValueError: if another line than the last is damaged.
+        ValueError: if another line than the last is damaged, an iteration is no number, or the log
+            is one of mm 2.
     """
     losses: list[Record] = []
     evaluations: list[Record] = []
+    others: list[Record] = []
     iteration = 0
-    for entry in _read_entries(Path(path)):
+    for number, entry in _read_entries(Path(path)):
+        if "mode" in entry:
+            raise ValueError(
+                f"{path}: line {number} has a 'mode', as logs of mm 2, whose iterations begin anew "
+                "with every epoch and cannot be placed; wanted is a scalars.json of mmengine"
+            )
         if TOTAL_LOSS in entry:
-            iteration = int(entry.get("iter", entry.get("step", iteration)))
+            iteration = _iteration_of(entry, iteration, f"{path}: line {number}")
             losses.append(Record(iteration, _numbers(entry, _is_loss)))
+            others.append(Record(iteration, _numbers(entry, _is_no_loss)))
         elif metrics := _numbers(entry, _is_metric):
             evaluations.append(Record(iteration, metrics))
-    return TrainingLog(tuple(losses), tuple(evaluations))
+    return TrainingLog(tuple(losses), tuple(evaluations), tuple(others))
 
 
-def _read_text(path: Path) -> str:
+def _iteration_of(entry: dict[str, Any], previous: int, place: str) -> int:
+    iteration = entry.get("iter", entry.get("step", previous))
+    if not isinstance(iteration, int | float) or not math.isfinite(iteration):
+        raise ValueError(f"{place}: the iteration is {json.dumps(iteration)}, expected a number")
+    return int(iteration)
+
+
+def _read_entries(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yields the objects of a file of JSON lines, with the numbers of their lines."""
     # A killed run may have cut a character in two.
-    return path.read_text(encoding="utf-8", errors="replace")
-
-
-def _read_entries(path: Path) -> Iterable[dict[str, Any]]:
-    """Yields the objects of a file of JSON lines."""
+    text = path.read_text(encoding="utf-8", errors="replace")
     lines = [
-        (number, line)
-        for number, line in enumerate(_read_text(path).splitlines(), start=1)
-        if line.strip()
+        (number, line) for number, line in enumerate(text.splitlines(), start=1) if line.strip()
     ]
     for position, (number, line) in enumerate(lines, start=1):
         try:
@@ -109,7 +99,7 @@ def _read_entries(path: Path) -> Iterable[dict[str, Any]]:
         except ValueError:
             entry = None
         if isinstance(entry, dict):
-            yield entry
+            yield number, entry
         elif position == len(lines):
             warnings.warn(f"{path}: skipped the damaged last line ({number})", stacklevel=3)
         else:
@@ -127,6 +117,10 @@ def _numbers(entry: dict[str, Any], wanted: Callable[[str], bool]) -> dict[str, 
 def _is_loss(name: str) -> bool:
     """Tells loss terms, ``loss_bbox`` or ``decode.loss_ce``, from learning rates and the like."""
     return "loss" in name.rsplit(".", 1)[-1]
+
+
+def _is_no_loss(name: str) -> bool:
+    return not _is_loss(name)
 
 
 def _is_metric(name: str) -> bool:

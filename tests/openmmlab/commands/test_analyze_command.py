@@ -71,10 +71,36 @@ def test_the_tool_itself(runs):
         (["{a}/nowhere"], r"^error: no scalar log found: looked for .*nowhere"),
         (["{a}", "--keys", "mIoU"], r"^error: 'mIoU' was not logged; there are loss, loss_cls"),
         (["{a}", "-o", "{a}/c.xyz"], r"^error: .*xyz"),
+        (
+            ["{a}", "-o", "{a}/20240101_120000/vis_data/scalars.json/c.png"],
+            r"^error: .*File exists",
+        ),
+        (["{empty}"], r"^error: .*empty\.json has no whole record"),
+        (["{null}"], r"^error: .*null\.json: line 1: the iteration is null"),
     ],
 )
 def test_what_cannot_be_drawn_ends_with_one_line(runs, monkeypatch, arguments, message):
-    arguments = [argument.format(a=runs[0]) for argument in arguments]
+    logs = {name: runs[0].parent / f"{name}.json" for name in ("empty", "null")}
+    logs["empty"].touch()
+    logs["null"].write_text('{"loss": 1.0, "iter": null}\n')
+    arguments = [argument.format(a=runs[0], **logs) for argument in arguments]
     monkeypatch.setattr(sys, "argv", ["analyze_logs.py", *arguments])
     with pytest.raises(SystemExit, match=message):
         run(analyze_logs.main)
+
+
+def test_a_folder_is_no_picture(runs, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        analyze_logs.main([str(runs[0]), "-o", str(runs[1])])
+    assert f"--out {runs[1]} is a folder; wanted is a picture's file" in capsys.readouterr().err
+
+
+def test_the_parts_of_a_resumed_run_are_named(runs, capsys):
+    later = runs[0] / "20240102_120000/vis_data/scalars.json"
+    later.parent.mkdir(parents=True)
+    later.write_text('{"loss": 1.0, "iter": 20}\n{"coco/bbox_mAP": 0.5, "step": 2}\n')
+    analyze_logs.main([str(runs[0])])
+    table, *read, _ = capsys.readouterr().out.splitlines()
+    assert table.split() == ["coco/bbox_mAP", "0.5000"]
+    parts = ["20240101_120000", "20240102_120000"]
+    assert read == [f"read:    {runs[0]}/{part}/vis_data/scalars.json" for part in parts]

@@ -1,6 +1,8 @@
 """Pictures of attention from the command line, for trained models and classification weights."""
 
+import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
@@ -100,6 +103,54 @@ def test_what_does_not_fit_ends_with_one_line(
     with pytest.raises(SystemExit):
         run_tool(monkeypatch, DETECTION, trained, image, "--blocks", "6")
     assert "--blocks: no block 6: they are counted 0 to 5" in capsys.readouterr().err
+    no_tests = ["--cfg-options", "test_dataloader=None"]
+    with pytest.raises(SystemExit, match=r"^error: config .*: there is no test_dataloader"):
+        run_tool(monkeypatch, DETECTION, trained, image, *no_tests)
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"^error: --out .*/file/a\.png: .*"):
+        run_tool(monkeypatch, DETECTION, trained, image, "--out", str(tmp_path / "file/a.png"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("attention.xyz", r"has to end in one of .*\.png"), ("folder.png", "is a folder")],
+)
+def test_a_picture_that_cannot_be_written_is_refused_before_all_else(
+    tmp_path, capsys, name, message
+):
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["no_config.py", "none.pth", "none.jpg", "--out", str(tmp_path / name)])
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_class_attention_follows_the_last_block_whatever_the_pyramid_taps(classification_weights):
+    weights = torch.load(classification_weights)["model"]
+    pixels = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+
+    def maps(out_indices):
+        cfg = Config.fromfile(NANO)
+        cfg.model.backbone.out_indices = out_indices
+        trunk, tapped = command.load_trunk(cfg, weights, "weights", whole=True)
+        assert tuple(tapped) == (out_indices or (3, 5, 7, 11))
+        return command.class_attention_maps(trunk, pixels, weights)
+
+    for short, whole in zip(maps((1, 3, 5, 8)), maps(None), strict=True):
+        assert np.array_equal(short, whole)
+
+
+def test_padding_of_the_test_pipeline_is_no_part_of_the_image(image):
+    """As in YOLOX's and RTMDet's: maps lie on the same places with padding and without."""
+    cfg = Config.fromfile(DETECTION)
+    pipeline = cfg.test_dataloader.dataset.pipeline
+    pipeline[1].scale = (99, 99)
+    plain, on_plain = command.prepare(cfg, image)
+    pipeline.insert(2, dict(type="Pad", size=(160, 128), pad_val=dict(img=(114, 114, 114))))
+    padded, on_padded = command.prepare(cfg, image)
+    assert padded.shape[-2:] == (128, 160)
+    assert plain.shape[-2:] != padded.shape[-2:]
+    for backdrop in (on_plain, on_padded):
+        assert (backdrop.height_of_grid, backdrop.width_of_grid) == (68, 99)
 
 
 def test_a_map_lies_over_its_place(tmp_path):
@@ -115,3 +166,24 @@ def test_a_map_lies_over_its_place(tmp_path):
     rows, columns = np.nonzero(red)
     assert red.sum() > 100
     assert rows.mean() < red.shape[0] / 2 < columns.mean() * red.shape[0] / red.shape[1]
+
+
+@pytest.mark.parametrize("size", [(90, 131), (600, 100), (100, 600), (3000, 20), (20, 3000)])
+def test_titles_are_legible_whatever_the_shape_of_the_image(size, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *_, **__: figures.append(figure))
+    maps = torch.ones(4, 2, 2)
+    block = BlockAttention(11, torch.ones(4, 8, 8), torch.full((4,), 12.34), maps)
+    backdrop = Backdrop(np.zeros((*size, 3), np.uint8), *size)
+    draw_attention(backdrop, [block], [maps.numpy()], tmp_path / "a.png")
+    (figure,) = figures
+    figure.canvas.draw()
+    rows = np.array(figure.axes).reshape(3, 5)
+    for row in rows:
+        titles = [axes.title.get_window_extent() for axes in row]
+        assert all(left.x1 < right.x0 for left, right in pairwise(titles))
+        assert figure.bbox.x0 <= titles[0].x0
+        assert titles[-1].x1 <= figure.bbox.x1
+    for axes in (*rows[0], *rows[2]):  # wide enough to be seen
+        assert min(axes.get_window_extent().size) > 20
+    assert (figure.get_suptitle() != "") == (max(size) > 6 * min(size))

@@ -6,11 +6,12 @@ from pathlib import Path
 
 from xcit_dense.openmmlab.commands.data_roots import DataError
 from xcit_dense.training_curves import (
+    TrainingLog,
     draw_curves,
-    find_scalar_log,
+    find_scalar_logs,
     last_evaluation,
     metrics_table,
-    read_training_log,
+    read_run,
 )
 
 
@@ -21,7 +22,11 @@ def make_parser() -> ArgumentParser:
         "evaluations."
     )
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="work folder, or its scalars.json"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="work folder, a time-stamped one in it, or a scalars.json",
     )
     parser.add_argument(
         "-o", "--out", type=Path, help="picture to write (RUN/curves.png; of several: curves.png)"
@@ -31,7 +36,8 @@ def make_parser() -> ArgumentParser:
         nargs="+",
         default=(),
         metavar="NAME",
-        help="losses and metrics to draw (of one run all, of several the total loss, mAP and mIoU)",
+        help="what to draw: losses, metrics, lr, acc, grad_norm, whatever was logged (of one run "
+        "all losses and metrics, of several the total loss, mAP and mIoU)",
     )
     return parser
 
@@ -43,21 +49,32 @@ def main(argv: list[str] | None = None) -> None:
         FileNotFoundError: a run has no log.
         DataError: a log is damaged, or what is wanted cannot be drawn.
     """
-    args = make_parser().parse_args(argv)
-    paths = [find_scalar_log(run) for run in args.runs]
-    target = args.out or Path("curves.png")
-    if args.out is None and len(args.runs) == 1 and args.runs[0].is_dir():
-        target = args.runs[0] / "curves.png"
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    target = args.out or _beside(args.runs)
+    if target.is_dir():
+        parser.error(f"--out {target} is a folder; wanted is a picture's file, such as curves.png")
+    starts = [find_scalar_logs(run) for run in args.runs]
+    logs: dict[str, TrainingLog] = {}
+    paths: list[Path] = []
     try:
-        logs = dict(zip(_names(args.runs), map(read_training_log, paths), strict=True))
-        title = ", ".join(logs) if len(logs) > 1 else _title(args.runs[0], paths[0])
+        for name, of_run in zip(_names(args.runs), starts, strict=True):
+            logs[name], counting = read_run(of_run)
+            paths += counting
+        title = ", ".join(logs) if len(logs) > 1 else _title(args.runs[0], paths)
         draw_curves(logs, target, title, args.keys)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise DataError(str(error)) from error
     print(metrics_table({run: last_evaluation(log) for run, log in logs.items()}))
     for path in paths:
         print(f"read:    {path}")
     print(f"written: {target}")
+
+
+def _beside(runs: Sequence[Path]) -> Path:
+    """Where the picture goes if nothing is said: into the folder of a single run."""
+    folder = runs[0] if len(runs) == 1 and runs[0].is_dir() else Path()
+    return folder / "curves.png"
 
 
 def _names(runs: Sequence[Path]) -> list[str]:
@@ -67,5 +84,10 @@ def _names(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, runs))
 
 
-def _title(run: Path, log: Path) -> str:
-    return f"{run.resolve().name}, {log.resolve().parts[-3]}"
+def _title(run: Path, logs: Sequence[Path]) -> str:
+    """The name of a run, and when it was started, the first and the last time."""
+    stamped = [
+        log.resolve().parent.parent.name for log in logs if log.resolve().parent.name == "vis_data"
+    ]
+    starts = " to ".join(dict.fromkeys([*stamped[:1], *stamped[-1:]]))
+    return ", ".join(dict.fromkeys(filter(None, [run.resolve().name, starts])))

@@ -1,31 +1,35 @@
 """Looking at what a model is fed: the command line of ``tools/browse_dataset.py``."""
 
-from argparse import ArgumentParser
-from collections.abc import Iterator
+import os
+import sys
+from argparse import ArgumentParser, Namespace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
-import torch
-from mmengine.config import Config, DictAction
-from mmengine.registry import MODELS, init_default_scope
-from mmengine.runner import Runner
-from torch import Tensor
+from mmengine.utils import ProgressBar
 
-from xcit_dense.openmmlab.commands.config_files import read_config
-from xcit_dense.openmmlab.commands.data_roots import check_data_exists, set_data_root
-from xcit_dense.openmmlab.prediction.drawing import draw_prediction
-from xcit_dense.openmmlab.prediction.model import Categories, categories_of
-from xcit_dense.openmmlab.prediction.results import Prediction, SegmentationMap, from_instances
+from xcit_dense.openmmlab.checkpoints import CheckpointError
+from xcit_dense.openmmlab.commands.config_files import ConfigChanges, read_config
+from xcit_dense.openmmlab.commands.data_roots import DataError, check_data_exists, set_data_root
+from xcit_dense.openmmlab.fed_images import FedImage, FedImages
+from xcit_dense.openmmlab.ground_truth_pictures import draw_ground_truth
+from xcit_dense.openmmlab.prediction.errors import in_one_line
+from xcit_dense.openmmlab.prediction.input_files import Skipped
+from xcit_dense.openmmlab.prediction.writers import write_picture
+
+ALL_DRAWN, NOTHING_DRAWN, SOME_SKIPPED = 0, 1, 3
+# bytes of a source's name in a picture's, of which file systems take 255
+_LONGEST_NAME = 200
 
 
 def make_parser() -> ArgumentParser:
     """The command line."""
     parser = ArgumentParser(
         description="Draw what the model really gets in training: images after all augmentations, "
-        "normalization (undone in the pictures) and padding, with their boxes, masks and labels."
+        "normalization (undone in the pictures) and padding, with their boxes, masks and labels.",
+        epilog="Exit code 0: all drawn, 3: some images skipped, 1: nothing drawn, or the config or "
+        "its data unusable, 2: wrong command line.",
     )
     parser.add_argument("config", help="path of the config")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where pictures go")
@@ -36,75 +40,82 @@ def make_parser() -> ArgumentParser:
         "--data-root", metavar="DIR", help="where the data set is; replaces every data_root"
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config"
+        "--cfg-options",
+        nargs="+",
+        action=ConfigChanges,
+        metavar="KEY=VALUE",
+        help="change the config",
     )
     return parser
 
 
-def main(argv: list[str] | None = None) -> None:
+def main(argv: list[str] | None = None) -> int:
     """Draw as the arguments say (``sys.argv`` if None).
+
+    Returns:
+        The exit code.
 
     Raises:
         FileNotFoundError: the config or its data are missing.
-        DataError: the config or its data are unusable.
+        DataError: the config or its data are unusable, or pictures cannot be written.
+        SystemExit: the command line is wrong.
     """
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.number < 1:
+        parser.error(f"--number {args.number}: at least 1")
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out {args.out} is a file; wanted is a folder")
     cfg = read_config(args.config, args.cfg_options)
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)
     check_data_exists(cfg, [args.split])
-    args.out.mkdir(parents=True, exist_ok=True)
-    drawn = 0
-    for drawn, (source, picture) in enumerate(
-        islice(pictures_of(cfg, args.split, args.seed), args.number), start=1
-    ):
-        cv2.imwrite(str(args.out / f"{drawn:04d}_{Path(source).stem}.jpg"), picture)
-    print(f"{drawn} pictures written to {args.out}")
+    try:
+        drawn, skipped = _write_pictures(FedImages(cfg, args.split, args.seed), args)
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise DataError(f"config {args.config}: {error}") from error
+    except OSError as error:
+        raise DataError(f"--out {args.out}: {error.strerror or error}") from error
+    print(f"{drawn} pictures written to {args.out}, {len(skipped)} images skipped")
+    for item in skipped:
+        print(f"  skipped {item}")
+    if not drawn:
+        return NOTHING_DRAWN
+    return SOME_SKIPPED if skipped else ALL_DRAWN
 
 
-def pictures_of(cfg: Config, split: str, seed: int) -> Iterator[tuple[str, np.ndarray]]:
-    """The images of a split as the model gets them, with their ground truth drawn.
-
-    Args:
-        cfg: a config of mmdet or mmseg.
-        split: ``train``, ``val`` or ``test``.
-        seed: of the order and the augmentations.
+def _write_pictures(images: FedImages, args: Namespace) -> tuple[int, list[Skipped]]:
+    """Draw ``args.number`` images, those that fail included.
 
     Returns:
-        For each image the path of its file and a picture, uint8 (H, W, 3) in blue, green, red.
+        How many were drawn, and the others.
     """
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    torch.manual_seed(seed)
-    np.random.seed(seed)
-    # in this process: seeds hold, and nothing has to be started for a few pictures
-    settings = cfg[f"{split}_dataloader"]
-    settings.update(num_workers=0, persistent_workers=False)
-    loader = Runner.build_dataloader(settings, seed=seed)
-    categories = categories_of(loader.dataset.metainfo, cfg.filename)
-    preprocessor = MODELS.build(cfg.model.data_preprocessor)
-    red_first = bool(cfg.model.data_preprocessor.get("bgr_to_rgb"))
-    for batch in loader:
-        fed = preprocessor(batch, split == "train")
-        for pixels, sample in zip(fed["inputs"], fed["data_samples"], strict=True):
-            image = _to_image(pixels, preprocessor, red_first)
-            yield sample.img_path, _with_ground_truth(image, sample, categories)
+    drawn = 0
+    skipped: list[Skipped] = []
+    progress = ProgressBar(args.number, file=sys.stderr)
+    for image in islice(images, args.number):
+        picture = image if isinstance(image, Skipped) else _draw(image, images)
+        if isinstance(picture, Skipped):
+            skipped.append(picture)
+        else:
+            drawn += 1
+            write_picture(args.out / _file_name(image, drawn), picture)
+        progress.update()
+    print(file=sys.stderr)
+    return drawn, skipped
 
 
-def _to_image(pixels: Tensor, preprocessor: Any, red_first: bool) -> np.ndarray:
-    """Undo the normalization: (C, H, W) -> uint8 (H, W, 3) in blue, green, red."""
-    if getattr(preprocessor, "_enable_normalize", False):
-        pixels = pixels * preprocessor.std + preprocessor.mean
-    pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
-    image = pixels.round().clamp(0, 255).byte().permute(1, 2, 0).numpy()
-    return np.ascontiguousarray(image[..., ::-1] if red_first else image)
+def _draw(image: FedImage, images: FedImages) -> np.ndarray | Skipped:
+    try:
+        return draw_ground_truth(
+            image.pixels, image.sample, images.categories, images.annotated_as_read
+        )
+    except Exception as error:  # one picture that cannot be drawn does not end the run
+        return Skipped(image.source, in_one_line(error))
 
 
-def _with_ground_truth(image: np.ndarray, sample: Any, categories: Categories) -> np.ndarray:
-    truth: list[Prediction] = []
-    if "gt_sem_seg" in sample:
-        truth.append(SegmentationMap(sample.gt_sem_seg.data[0].numpy()))
-    if "gt_instances" in sample and "bboxes" in sample.gt_instances:
-        truth.append(from_instances(sample.gt_instances))
-    for each in truth:
-        image = draw_prediction(image, each, categories)
-    return image
+def _file_name(image: FedImage, number: int) -> str:
+    source = os.fsencode(Path(image.source).stem)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return "_".join(filter(None, [f"{number:04d}", source, image.branch])) + ".jpg"

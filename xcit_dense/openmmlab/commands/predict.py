@@ -138,9 +138,4 @@ def _write(
 def _summarize(images: int, skipped: Sequence[Skipped]) -> None:
     print(f"{images} images predicted, {len(skipped)} inputs skipped")
     for item in skipped:
-        print(f"  skipped {_printable(item.source)}: {_printable(item.reason)}")
-
-
-def _printable(text: str) -> str:
-    """A text with names of files, of which bytes that are not UTF-8 are written as numbers."""
-    return os.fsencode(text).decode("utf-8", "backslashreplace")
+        print(f"  skipped {item}")

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from mmengine.config import Config, DictAction
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
@@ -15,15 +16,21 @@ from torch import Tensor
 
 from xcit_dense.models import Trunk, convert_state_dict, unwrap_checkpoint
 from xcit_dense.models.attention_maps import attention_of_blocks
+from xcit_dense.models.checkpoint_identity import identify
 from xcit_dense.models.class_attention import class_attention, has_class_attention
 from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
+from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
-from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
+from xcit_dense.openmmlab.commands.config_files import ConfigChanges, ConfigError, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError
 from xcit_dense.openmmlab.config_tree import bare_name
 from xcit_dense.openmmlab.prediction import UnreadableImageError, read_image
+from xcit_dense.openmmlab.prediction.decoding import viewable
+from xcit_dense.openmmlab.prediction.errors import in_one_line
 from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
+from xcit_dense.openmmlab.prediction.resized_size import size_before_padding
+from xcit_dense.openmmlab.prediction.scope import scope_of
 from xcit_dense.ops import map_to_tokens, pad_to_multiple
 
 
@@ -53,7 +60,11 @@ def make_parser() -> ArgumentParser:
         help="only class attention, which classification weights have",
     )
     parser.add_argument(
-        "--cfg-options", nargs="+", action=DictAction, metavar="KEY=VALUE", help="change the config"
+        "--cfg-options",
+        nargs="+",
+        action=ConfigChanges,
+        metavar="KEY=VALUE",
+        help="change the config",
     )
     return parser
 
@@ -65,10 +76,11 @@ def main(argv: list[str] | None = None) -> None:
         FileNotFoundError: there is no such config or checkpoint.
         ConfigError: the config is unusable or has no XCiT.
         CheckpointError: the checkpoint is unusable, or of another backbone.
-        DataError: the image cannot be read.
+        DataError: the image cannot be read, or the picture cannot be written.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
+    _check_target(parser, args.out)
     cfg = read_config(args.config, args.cfg_options)
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location="cpu")
     state_dict = unwrap_checkpoint(checkpoint)
@@ -78,14 +90,10 @@ def main(argv: list[str] | None = None) -> None:
             f"{args.checkpoint}: --class-attention needs published classification weights, these "
             "have no class attention"
         )
-    trunk = load_trunk(cfg, state_dict, args.checkpoint)
-    blocks = [] if args.class_attention else (args.blocks or list(trunk.out_indices))
+    trunk, tapped = load_trunk(cfg, state_dict, args.checkpoint, whole=with_class_attention)
+    prepared, backdrop = prepare(cfg, args.image)
     try:
-        image = read_image(args.image)
-    except UnreadableImageError as error:
-        raise DataError(f"{args.image}: {error}") from error
-    prepared, backdrop = prepare(cfg, image)
-    try:
+        blocks = [] if args.class_attention else (args.blocks or tapped)
         attention = attention_of_blocks(trunk, prepared, blocks)
     except ValueError as error:
         parser.error(f"--blocks: {error}")
@@ -93,47 +101,89 @@ def main(argv: list[str] | None = None) -> None:
     if with_class_attention:
         class_maps = class_attention_maps(trunk, prepared, state_dict)
     covered = _covered(backdrop, prepared, trunk.patch_size)
-    draw_attention(covered, attention, class_maps, args.out)
+    try:
+        draw_attention(covered, attention, class_maps, args.out)
+    except OSError as error:
+        raise DataError(f"--out {args.out}: {error.strerror or error}") from error
     print(f"written: {args.out}")
 
 
-def load_trunk(cfg: Config, state_dict: Mapping[str, Tensor], source: object) -> Trunk:
+def _check_target(parser: ArgumentParser, target: Path) -> None:
+    formats = sorted(FigureCanvasAgg.get_supported_filetypes())
+    if target.suffix[1:].lower() not in formats:
+        parser.error(f"--out {target}: the name has to end in one of .{', .'.join(formats)}")
+    if target.is_dir():
+        parser.error(f"--out {target} is a folder; wanted is a picture's file")
+
+
+def load_trunk(
+    cfg: Config, state_dict: Mapping[str, Tensor], source: object, whole: bool = False
+) -> tuple[Trunk, Sequence[int]]:
     """The trunk of a config's XCiT, in eval mode, with the weights of a state dict.
 
     Args:
         cfg: a config of mmdet or mmseg.
         state_dict: of a whole model or of a backbone, by any of the names that XCiT takes.
         source: where the weights are from, for the messages.
+        whole: take all blocks of the state dict, and give the map after the last one only; else
+            the trunk ends with the last block that the config's pyramid taps.
+
+    Returns:
+        The trunk, and the blocks that the config's pyramid taps.
 
     Raises:
         ConfigError: the config's backbone is no XCiT.
         CheckpointError: the weights do not fit it.
     """
-    init_default_scope(cfg.get("default_scope", "mmdet"))
-    kind = cfg.model.get("backbone", {}).get("type", "missing")
+    init_default_scope(scope_of(cfg))
+    settings = (cfg.get("model") or {}).get("backbone") or {}
+    kind = settings.get("type", "missing")
     if bare_name(kind) != "XCiT":
         raise ConfigError(f"{cfg.filename}: the backbone is {kind}, wanted is XCiT")
-    backbone = revert_sync_batchnorm(MODELS.build(cfg.model.backbone))
-    load_complete(backbone, convert_state_dict(state_dict), source, _is_of_the_trunk)
-    return backbone.trunk.eval()
+    backbone = _build(settings)
+    tapped = backbone.trunk.out_indices
+    tensors = convert_state_dict(state_dict)
+    found = identify(tensors)
+    if whole and found and len(backbone.trunk.blocks) < found.depth <= backbone.identity.depth:
+        one_level = {"out_indices": (found.depth - 1,), "out_strides": (backbone.strides[-1],)}
+        backbone = _build({**settings, **one_level, "frozen_stages": -1})
+    load_complete(backbone, tensors, source, _is_of_the_trunk)
+    return backbone.trunk.eval(), tapped
+
+
+def _build(settings: Mapping[str, Any]) -> XCiT:
+    return revert_sync_batchnorm(MODELS.build(dict(settings)))
 
 
 def _is_of_the_trunk(name: str) -> bool:
     return name.startswith("trunk.")
 
 
-def prepare(cfg: Config, image: np.ndarray) -> tuple[Tensor, Backdrop]:
-    """Bring an image, uint8 (H, W, 3) in blue, green, red, to what the backbone gets in testing.
+def prepare(cfg: Config, source: str) -> tuple[Tensor, Backdrop]:
+    """Bring the image of a file to what the backbone gets in testing.
 
     Returns:
-        The model's input (1, 3, h, w), and the image, with the size of what it was resized to in
+        The model's input (1, C, h, w), and the image, with the size of what it was resized to in
         the place of the grid's.
+
+    Raises:
+        ConfigError: there is no test pipeline, or it cannot be used.
+        DataError: the image cannot be read or prepared.
     """
-    sample = InferencePipeline(cfg)(image)
-    resized = sample["inputs"].shape[-2:]
+    try:
+        pipeline = InferencePipeline(cfg)
+    except ValueError as error:
+        raise ConfigError(f"config {cfg.filename}: {error}") from error
+    try:
+        image = read_image(source, pipeline.decoding)
+        sample = pipeline(image, source)
+    except Exception as error:  # any transform may fail in any way
+        reason = error if isinstance(error, UnreadableImageError) else in_one_line(error)
+        raise DataError(f"{source}: {reason}") from error
+    resized = size_before_padding(sample["data_samples"], tuple(sample["inputs"].shape[-2:]))
     batch: dict[str, Any] = {key: [value] for key, value in sample.items()}
     inputs = MODELS.build(cfg.model.data_preprocessor)(batch, False)["inputs"]
-    return inputs, Backdrop(image[..., ::-1], *map(float, resized))
+    return inputs, Backdrop(viewable(image)[..., ::-1], *map(float, resized))
 
 
 @torch.no_grad()
@@ -142,7 +192,7 @@ def class_attention_maps(
 ) -> Sequence[np.ndarray]:
     """The maps of each class attention block, (heads, rows, columns).
 
-    They follow the last block of the trunk, which in the published models is tapped.
+    They follow the last block of the trunk, which has to be tapped.
     """
     *_, last = trunk.taps(pad_to_multiple(image, trunk.patch_size))
     num_heads = trunk.blocks[0].attention.num_heads

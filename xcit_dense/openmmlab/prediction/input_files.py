@@ -12,7 +12,7 @@ from xcit_dense.openmmlab.prediction.videos import VIDEO_SUFFIXES
 
 @dataclass(frozen=True)
 class Skipped:
-    """An input that nothing was predicted on.
+    """An input that nothing was done with.
 
     Attributes:
         source: its file.
@@ -21,6 +21,11 @@ class Skipped:
 
     source: str
     reason: str
+
+    def __str__(self) -> str:
+        """Both; bytes of names that are not UTF-8 are written as numbers."""
+        text = f"{self.source}: {self.reason}"
+        return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def find_files(
