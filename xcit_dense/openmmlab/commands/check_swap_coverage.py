@@ -5,8 +5,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.openmmlab.swap.coverage_table import coverage_document
-from xcit_dense.openmmlab.swap.coverage_walk import read_record, walk
+from xcit_dense.openmmlab.swap_coverage.table import coverage_document
+from xcit_dense.openmmlab.swap_coverage.walk import read_record, walk
 
 
 def make_parser() -> ArgumentParser:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 
 from xcit_dense.openmmlab.swap.config_source import PACKAGES
-from xcit_dense.openmmlab.swap.coverage import CHECKED, DECLINED, FAILED, FamilyOutcome
+from xcit_dense.openmmlab.swap_coverage.families import CHECKED, DECLINED, FAILED, FamilyOutcome
 
 Stacks = Mapping[str, Sequence[FamilyOutcome]]
 

@@ -9,9 +9,10 @@ import pytest
 
 from xcit_dense.openmmlab.commands import check_swap_coverage
 from xcit_dense.openmmlab.doctor import Diagnosis, Finding
-from xcit_dense.openmmlab.swap import coverage, coverage_walk
 from xcit_dense.openmmlab.swap.config_source import configs_of
-from xcit_dense.openmmlab.swap.coverage import (
+from xcit_dense.openmmlab.swap_coverage import families as coverage
+from xcit_dense.openmmlab.swap_coverage import walk as coverage_walk
+from xcit_dense.openmmlab.swap_coverage.families import (
     CHECKED,
     DECLINED,
     FAILED,

@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from xcit_dense.openmmlab.swap.config_source import PACKAGES, configs_of
-from xcit_dense.openmmlab.swap.coverage import (
+from xcit_dense.openmmlab.swap_coverage.families import (
     FAILED,
     FamilyOutcome,
     families_of,
