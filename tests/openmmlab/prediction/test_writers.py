@@ -44,7 +44,7 @@ def test_pictures_larger_than_a_jpeg_are_shrunk(tmp_path):
     assert Image.open(tmp_path / "a.jpg").size == (65_500, 2)
 
 
-def test_a_file_is_whole_or_not_there(tmp_path):
+def test_a_full_disk_leaves_what_was_there(tmp_path):
     class FullDisk(type(tmp_path)):
         def open(self, *args, **kwargs):
             return FullFile(super().open(*args, **kwargs))
@@ -64,6 +64,11 @@ def test_a_file_is_whole_or_not_there(tmp_path):
             self.file.flush()
             raise OSError(28, "No space left on device")
 
-    with pytest.raises(OSError, match="No space left"):
-        write_picture(FullDisk(tmp_path / "a.jpg"), GREY)
-    assert not list(tmp_path.iterdir())
+    old = tmp_path / "old.jpg"
+    write_picture(old, GREY)
+    before = old.read_bytes()
+    for name in ("old.jpg", "new.jpg"):
+        with pytest.raises(OSError, match="No space left"):
+            write_picture(FullDisk(tmp_path / name), np.zeros_like(GREY))
+    assert list(tmp_path.iterdir()) == [old]
+    assert old.read_bytes() == before

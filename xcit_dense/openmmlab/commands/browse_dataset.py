@@ -10,7 +10,7 @@ import numpy as np
 from mmengine.utils import ProgressBar
 
 from xcit_dense.openmmlab.checkpoints import CheckpointError
-from xcit_dense.openmmlab.commands.config_files import ConfigChanges, read_config
+from xcit_dense.openmmlab.commands.config_files import add_config_changes, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError, check_data_exists, set_data_root
 from xcit_dense.openmmlab.fed_images import FedImage, FedImages
 from xcit_dense.openmmlab.ground_truth_pictures import draw_ground_truth
@@ -39,13 +39,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--data-root", metavar="DIR", help="where the data set is; replaces every data_root"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigChanges,
-        metavar="KEY=VALUE",
-        help="change the config",
-    )
+    add_config_changes(parser)
     return parser
 
 

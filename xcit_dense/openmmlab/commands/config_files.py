@@ -30,6 +30,17 @@ class ConfigChanges(DictAction):
             parser.error(f"{option_string} {' '.join(values)}: expected KEY=VALUE ({error})")
 
 
+def add_config_changes(parser: ArgumentParser) -> None:
+    """Add the option ``--cfg-options``."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigChanges,
+        metavar="KEY=VALUE",
+        help="override values of the config: a.b=1, lists as a.b='[1,2]'",
+    )
+
+
 def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
     """Read a config file.
 

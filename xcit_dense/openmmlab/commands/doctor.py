@@ -5,7 +5,7 @@ from argparse import ArgumentParser, ArgumentTypeError
 
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.commands.config_files import ConfigChanges, read_config
+from xcit_dense.openmmlab.commands.config_files import add_config_changes, read_config
 from xcit_dense.openmmlab.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 
@@ -20,7 +20,7 @@ def make_parser() -> ArgumentParser:
         "random images and weights. Exit code: 0 healthy, 1 something is wrong."
     )
     parser.add_argument("config", help="a file, or mmdet::... or mmseg::...")
-    parser.add_argument("--cfg-options", nargs="+", action=ConfigChanges, metavar="KEY=VALUE")
+    add_config_changes(parser)
     add_size_option(parser)
     return parser
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from mmengine.config import Config
 
 from xcit_dense.openmmlab.checkpoints import CheckpointError
-from xcit_dense.openmmlab.commands.config_files import ConfigChanges, read_config
+from xcit_dense.openmmlab.commands.config_files import add_config_changes, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError, set_data_root
 from xcit_dense.openmmlab.commands.launcher import LauncherError
 from xcit_dense.openmmlab.commands.processes import is_first_to_say
@@ -32,13 +32,7 @@ def add_shared_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--data-root", metavar="DIR", help="where the data set is; replaces every data_root"
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigChanges,
-        metavar="KEY=VALUE",
-        help="override values of the config: a.b=1, lists as a.b='[1,2]'",
-    )
+    add_config_changes(parser)
     parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
     # torch.distributed.launch passes it, torchrun does not
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0)

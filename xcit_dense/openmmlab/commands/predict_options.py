@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 import torch
 
-from xcit_dense.openmmlab.commands.config_files import ConfigChanges
+from xcit_dense.openmmlab.commands.config_files import add_config_changes
 
 
 def make_parser() -> ArgumentParser:
@@ -46,13 +46,7 @@ def make_parser() -> ArgumentParser:
         metavar="FILE",
         help="number categories and images in predictions.json as this file in COCO's format does",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigChanges,
-        metavar="KEY=VALUE",
-        help="change the config",
-    )
+    add_config_changes(parser)
     return parser
 
 

@@ -22,7 +22,7 @@ from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
 from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
-from xcit_dense.openmmlab.commands.config_files import ConfigChanges, ConfigError, read_config
+from xcit_dense.openmmlab.commands.config_files import ConfigError, add_config_changes, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError
 from xcit_dense.openmmlab.config_tree import bare_name
 from xcit_dense.openmmlab.prediction import UnreadableImageError, read_image
@@ -59,13 +59,7 @@ def make_parser() -> ArgumentParser:
         action="store_true",
         help="only class attention, which classification weights have",
     )
-    parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        action=ConfigChanges,
-        metavar="KEY=VALUE",
-        help="change the config",
-    )
+    add_config_changes(parser)
     return parser
 
 

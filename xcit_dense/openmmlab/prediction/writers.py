@@ -1,5 +1,7 @@
 """Pictures and label maps as files, each whole or not there."""
 
+import os
+import secrets
 from io import BytesIO
 from pathlib import Path
 
@@ -44,12 +46,17 @@ def write_label_map(path: Path, segmentation: SegmentationMap, categories: Categ
 
 
 def _write(path: Path, content: bytes) -> None:
-    # encoded before, and written here: OpenCV ends the process at names that are not UTF-8
+    """Write a file, or leave what was there.
+
+    Not by OpenCV, which ends the process at names that are not UTF-8; and not by
+    :func:`write_atomically`, which for each picture would look through a folder of thousands and
+    wait for the disk.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        try:
-            file.write(content)
-            file.flush()
-        except BaseException:  # a full disk, or the end of the run
-            path.unlink()
-            raise
+    partial = path.with_name(f".{secrets.token_hex(4)}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except BaseException:  # a full disk, or the end of the run
+        partial.unlink(missing_ok=True)
+        raise
