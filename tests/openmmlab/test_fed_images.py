@@ -11,7 +11,7 @@ import xcit_dense  # noqa: F401
 from xcit_dense.demo_data import Plan, write_coco
 from xcit_dense.openmmlab.commands.data_roots import set_data_root
 from xcit_dense.openmmlab.fed_images import FedImages
-from xcit_dense.openmmlab.prediction.input_files import Skipped
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped
 
 CONFIG = Path(__file__).parents[2] / "configs/demo/xcit_maskrcnn_demo.py"
 

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from xcit_dense.openmmlab.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.errors import in_one_line
 from xcit_dense.openmmlab.prediction import UnreadableImageError, read_image
 from xcit_dense.openmmlab.prediction.categories import Categories, categories_of
-from xcit_dense.openmmlab.prediction.errors import in_one_line
-from xcit_dense.openmmlab.prediction.input_files import Skipped
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped
 from xcit_dense.openmmlab.prediction.scope import scope_of
 
 # what torch's loader refuses without worker processes

@@ -12,7 +12,7 @@ from xcit_dense.openmmlab.prediction import (
     draw_prediction,
     drawing,
 )
-from xcit_dense.openmmlab.prediction.run_lengths import encode_mask
+from xcit_dense.openmmlab.prediction.masks.run_lengths import encode_mask
 
 CATEGORIES = Categories(("one", "two"), ((250, 0, 0), (0, 0, 250)))
 GREY = np.full((200, 300, 3), 128, np.uint8)

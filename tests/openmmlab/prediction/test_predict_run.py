@@ -13,8 +13,9 @@ from pycocotools.coco import COCO
 
 from xcit_dense.openmmlab.commands import predict
 from xcit_dense.openmmlab.commands.data_roots import DataError
-from xcit_dense.openmmlab.prediction import Categories, Detections, SegmentationMap, outputs
-from xcit_dense.openmmlab.prediction.decoding import Decoding
+from xcit_dense.openmmlab.prediction import Categories, Detections, SegmentationMap
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding
+from xcit_dense.openmmlab.prediction.writing import outputs
 
 FOUND = Detections(np.array([[1, 1, 5, 5.0]]), np.array([1]), np.array([0.75]))
 

@@ -12,11 +12,11 @@ from mmengine.utils import ProgressBar
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.commands.config_files import add_config_changes, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError, check_data_exists, set_data_root
+from xcit_dense.openmmlab.errors import in_one_line
 from xcit_dense.openmmlab.fed_images import FedImage, FedImages
 from xcit_dense.openmmlab.ground_truth_pictures import draw_ground_truth
-from xcit_dense.openmmlab.prediction.errors import in_one_line
-from xcit_dense.openmmlab.prediction.input_files import Skipped
-from xcit_dense.openmmlab.prediction.writers import write_picture
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped
+from xcit_dense.openmmlab.prediction.writing.writers import write_picture
 
 ALL_DRAWN, NOTHING_DRAWN, SOME_SKIPPED = 0, 1, 3
 # bytes of a source's name in a picture's, of which file systems take 255

@@ -15,13 +15,16 @@ from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError
 from xcit_dense.openmmlab.commands.predict_options import check_options, make_parser
 from xcit_dense.openmmlab.commands.stopping import INTERRUPTED, exit_on_sigterm
+from xcit_dense.openmmlab.errors import in_one_line
 from xcit_dense.openmmlab.prediction import Detections, Prediction, Predictor
 from xcit_dense.openmmlab.prediction.batches import predict_files
-from xcit_dense.openmmlab.prediction.coco_numbers import AnnotatedNumbers, AnnotationFileError
-from xcit_dense.openmmlab.prediction.errors import in_one_line
-from xcit_dense.openmmlab.prediction.input_files import Skipped, find_files
-from xcit_dense.openmmlab.prediction.inputs import InputImage, count_images
-from xcit_dense.openmmlab.prediction.outputs import Outputs, folders_of_results
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped, find_files
+from xcit_dense.openmmlab.prediction.reading.inputs import InputImage, count_images
+from xcit_dense.openmmlab.prediction.writing.coco_numbers import (
+    AnnotatedNumbers,
+    AnnotationFileError,
+)
+from xcit_dense.openmmlab.prediction.writing.outputs import Outputs, folders_of_results
 
 ALL_PREDICTED, NOTHING_PREDICTED, SOME_SKIPPED = 0, 1, 3
 

@@ -25,10 +25,10 @@ from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
 from xcit_dense.openmmlab.commands.config_files import ConfigError, add_config_changes, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError
 from xcit_dense.openmmlab.config_tree import bare_name
+from xcit_dense.openmmlab.errors import in_one_line
 from xcit_dense.openmmlab.prediction import UnreadableImageError, read_image
-from xcit_dense.openmmlab.prediction.decoding import viewable
-from xcit_dense.openmmlab.prediction.errors import in_one_line
 from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
+from xcit_dense.openmmlab.prediction.reading.decoding import viewable
 from xcit_dense.openmmlab.prediction.resized_size import size_before_padding
 from xcit_dense.openmmlab.prediction.scope import scope_of
 from xcit_dense.ops import map_to_tokens, pad_to_multiple

@@ -3,10 +3,10 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from xcit_dense.openmmlab.prediction.errors import in_one_line
-from xcit_dense.openmmlab.prediction.input_files import Skipped
-from xcit_dense.openmmlab.prediction.inputs import InputImage, read_inputs
+from xcit_dense.openmmlab.errors import in_one_line
 from xcit_dense.openmmlab.prediction.predictor import Predictor
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped
+from xcit_dense.openmmlab.prediction.reading.inputs import InputImage, read_inputs
 from xcit_dense.openmmlab.prediction.results import Prediction
 
 Outcome = tuple[InputImage, Prediction] | Skipped

@@ -8,8 +8,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from xcit_dense.openmmlab.prediction.categories import Categories
+from xcit_dense.openmmlab.prediction.masks.run_lengths import RunLengths, decode_in_box
 from xcit_dense.openmmlab.prediction.results import Detections, Prediction, SegmentationMap
-from xcit_dense.openmmlab.prediction.run_lengths import RunLengths, decode_in_box
 
 OPACITY = 0.45
 PIXELS_IN_A_BAND = 2**18

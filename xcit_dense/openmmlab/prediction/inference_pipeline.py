@@ -9,8 +9,8 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
 from xcit_dense.openmmlab.config_tree import type_name
-from xcit_dense.openmmlab.prediction.decoding import Decoding
-from xcit_dense.openmmlab.prediction.errors import in_one_line
+from xcit_dense.openmmlab.errors import in_one_line
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding
 from xcit_dense.openmmlab.prediction.scope import scope_of, tested_dataset
 
 _LOADERS = ("LoadImageFromFile", "LoadImageFromNDArray")

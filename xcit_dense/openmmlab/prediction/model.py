@@ -15,13 +15,13 @@ from torch import nn
 from xcit_dense.models import unwrap_checkpoint
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
+from xcit_dense.openmmlab.errors import in_one_line
 from xcit_dense.openmmlab.prediction.categories import (
     Categories,
     categories_of,
     data_metainfo,
     metainfo_in,
 )
-from xcit_dense.openmmlab.prediction.errors import in_one_line
 from xcit_dense.openmmlab.prediction.scope import scope_of
 
 # Parts that predictions do without; slim checkpoints lack them.

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.prediction.box_masks import encode_masks_in_boxes
-from xcit_dense.openmmlab.prediction.decoding import Decoding, viewable
 from xcit_dense.openmmlab.prediction.drawing import draw_prediction
-from xcit_dense.openmmlab.prediction.image_files import read_image
 from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
+from xcit_dense.openmmlab.prediction.masks.box_masks import encode_masks_in_boxes
 from xcit_dense.openmmlab.prediction.model import build_trained_model
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding, viewable
+from xcit_dense.openmmlab.prediction.reading.image_files import read_image
 from xcit_dense.openmmlab.prediction.results import Detections, Prediction, from_sample
 from xcit_dense.openmmlab.prediction.scope import scope_of
 

@@ -7,7 +7,7 @@ import numpy as np
 from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from xcit_dense.openmmlab.prediction.run_lengths import RunLengths, encode_mask
+from xcit_dense.openmmlab.prediction.masks.run_lengths import RunLengths, encode_mask
 
 # mmdet numbers the segments of a panoptic map by label + 1000 * instance.
 _LABELS_OF_A_PANOPTIC_MAP = 1000

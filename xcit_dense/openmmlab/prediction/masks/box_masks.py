@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcit_dense.openmmlab.prediction.run_lengths import RunLengths, encode_windows
+from xcit_dense.openmmlab.prediction.masks.run_lengths import RunLengths, encode_windows
 
 PIXELS_IN_A_BAND = 2**20
 

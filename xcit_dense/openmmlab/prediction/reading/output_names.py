@@ -4,7 +4,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path, PurePath
 
-from xcit_dense.openmmlab.prediction.videos import is_video
+from xcit_dense.openmmlab.prediction.reading.videos import is_video
 
 # file systems take 255; suffixes and numbers are added
 _LONGEST_IN_BYTES = 240

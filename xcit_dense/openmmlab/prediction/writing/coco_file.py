@@ -11,8 +11,8 @@ from pycocotools import mask as coco_mask
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.openmmlab.prediction.categories import Categories
-from xcit_dense.openmmlab.prediction.coco_numbers import CocoNumbers
 from xcit_dense.openmmlab.prediction.results import Detections
+from xcit_dense.openmmlab.prediction.writing.coco_numbers import CocoNumbers
 
 
 class CocoFile:

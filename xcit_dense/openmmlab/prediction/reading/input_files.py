@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from xcit_dense.openmmlab.prediction.image_files import IMAGE_SUFFIXES
-from xcit_dense.openmmlab.prediction.videos import VIDEO_SUFFIXES
+from xcit_dense.openmmlab.prediction.reading.image_files import IMAGE_SUFFIXES
+from xcit_dense.openmmlab.prediction.reading.videos import VIDEO_SUFFIXES
 
 
 @dataclass(frozen=True)

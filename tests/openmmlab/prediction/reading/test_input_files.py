@@ -2,7 +2,7 @@
 
 import os
 
-from xcit_dense.openmmlab.prediction.input_files import Skipped, find_files
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped, find_files
 
 
 def make(path):

@@ -5,12 +5,12 @@ from pathlib import Path
 from types import TracebackType
 
 from xcit_dense.openmmlab.prediction.categories import Categories
-from xcit_dense.openmmlab.prediction.coco_file import CocoFile
-from xcit_dense.openmmlab.prediction.coco_numbers import CocoNumbers
 from xcit_dense.openmmlab.prediction.drawing import draw_prediction
-from xcit_dense.openmmlab.prediction.inputs import InputImage
+from xcit_dense.openmmlab.prediction.reading.inputs import InputImage
 from xcit_dense.openmmlab.prediction.results import Detections, Prediction
-from xcit_dense.openmmlab.prediction.writers import write_label_map, write_picture
+from xcit_dense.openmmlab.prediction.writing.coco_file import CocoFile
+from xcit_dense.openmmlab.prediction.writing.coco_numbers import CocoNumbers
+from xcit_dense.openmmlab.prediction.writing.writers import write_label_map, write_picture
 
 PICTURES, LABEL_MAPS, DETECTIONS = "pictures", "labels", "predictions.json"
 

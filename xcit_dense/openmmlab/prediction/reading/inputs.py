@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from xcit_dense.openmmlab.prediction.decoding import Decoding, viewable
-from xcit_dense.openmmlab.prediction.image_files import UnreadableImageError, read_image
-from xcit_dense.openmmlab.prediction.input_files import Skipped
-from xcit_dense.openmmlab.prediction.output_names import output_names
-from xcit_dense.openmmlab.prediction.videos import (
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding, viewable
+from xcit_dense.openmmlab.prediction.reading.image_files import UnreadableImageError, read_image
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped
+from xcit_dense.openmmlab.prediction.reading.output_names import output_names
+from xcit_dense.openmmlab.prediction.reading.videos import (
     UnreadableVideoError,
     count_frames,
     frames_of,

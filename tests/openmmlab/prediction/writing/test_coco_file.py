@@ -8,8 +8,8 @@ import pytest
 from pycocotools.coco import COCO
 
 from xcit_dense.openmmlab.prediction import Categories, Detections
-from xcit_dense.openmmlab.prediction.coco_file import CocoFile
-from xcit_dense.openmmlab.prediction.run_lengths import encode_mask
+from xcit_dense.openmmlab.prediction.masks.run_lengths import encode_mask
+from xcit_dense.openmmlab.prediction.writing.coco_file import CocoFile
 
 CATEGORIES = Categories(("one", "two"), ((250, 0, 0), (0, 0, 250)))
 MASK = np.zeros((20, 30), bool)

@@ -9,8 +9,8 @@ from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 
 import xcit_dense  # noqa: F401
-from xcit_dense.openmmlab.prediction import box_masks
-from xcit_dense.openmmlab.prediction.box_masks import encode_box_masks, encode_masks_in_boxes
+from xcit_dense.openmmlab.prediction.masks import box_masks
+from xcit_dense.openmmlab.prediction.masks.box_masks import encode_box_masks, encode_masks_in_boxes
 
 HEIGHT, WIDTH = 61, 83
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)

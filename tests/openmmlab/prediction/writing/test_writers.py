@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from xcit_dense.openmmlab.prediction import Categories, SegmentationMap
-from xcit_dense.openmmlab.prediction.writers import write_label_map, write_picture
+from xcit_dense.openmmlab.prediction.writing.writers import write_label_map, write_picture
 
 CATEGORIES = Categories(("one", "two"), ((250, 0, 0), (0, 0, 250)))
 GREY = np.full((20, 30, 3), 128, np.uint8)

@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from xcit_dense.openmmlab.prediction.decoding import Decoding
-from xcit_dense.openmmlab.prediction.input_files import Skipped
-from xcit_dense.openmmlab.prediction.inputs import InputImage, count_images, read_inputs
-from xcit_dense.openmmlab.prediction.output_names import output_names
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding
+from xcit_dense.openmmlab.prediction.reading.input_files import Skipped
+from xcit_dense.openmmlab.prediction.reading.inputs import InputImage, count_images, read_inputs
+from xcit_dense.openmmlab.prediction.reading.output_names import output_names
 
 
 def save(path, size=8):

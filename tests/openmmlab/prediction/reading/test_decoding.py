@@ -7,8 +7,9 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from xcit_dense.openmmlab.prediction import UnreadableImageError, image_files, read_image
-from xcit_dense.openmmlab.prediction.decoding import Decoding, viewable
+from xcit_dense.openmmlab.prediction import UnreadableImageError, read_image
+from xcit_dense.openmmlab.prediction.reading import image_files
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding, viewable
 
 COLOR_TYPES = ["color", "color_ignore_orientation", "grayscale", "unchanged"]
 RNG = np.random.default_rng(0)

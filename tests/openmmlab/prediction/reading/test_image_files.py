@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xcit_dense.openmmlab.prediction.image_files import UnreadableImageError, read_image
+from xcit_dense.openmmlab.prediction.reading.image_files import UnreadableImageError, read_image
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from xcit_dense.openmmlab.prediction import Categories, Detections
-from xcit_dense.openmmlab.prediction.coco_file import CocoFile
-from xcit_dense.openmmlab.prediction.coco_numbers import (
+from xcit_dense.openmmlab.prediction.masks.run_lengths import encode_mask
+from xcit_dense.openmmlab.prediction.writing.coco_file import CocoFile
+from xcit_dense.openmmlab.prediction.writing.coco_numbers import (
     AnnotatedNumbers,
     AnnotationFileError,
     CocoNumbers,
     category_ids,
 )
-from xcit_dense.openmmlab.prediction.run_lengths import encode_mask
 
 
 def test_numbers_of_categories():

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 
-from xcit_dense.openmmlab.prediction.run_lengths import decode_in_box, encode_mask, encode_windows
+from xcit_dense.openmmlab.prediction.masks.run_lengths import (
+    decode_in_box,
+    encode_mask,
+    encode_windows,
+)
 
 
 def by_pycocotools(mask):

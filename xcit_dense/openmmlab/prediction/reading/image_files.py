@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from xcit_dense.openmmlab.prediction.decoding import Decoding
-from xcit_dense.openmmlab.prediction.errors import in_one_line
+from xcit_dense.openmmlab.errors import in_one_line
+from xcit_dense.openmmlab.prediction.reading.decoding import Decoding
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"}

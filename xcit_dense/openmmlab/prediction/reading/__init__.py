@@ -1,0 +1,1 @@
+"""Reading a user's images and videos, damaged ones among them."""

@@ -1,0 +1,1 @@
+"""Writing predictions: pictures, label maps and the JSON of detections."""
