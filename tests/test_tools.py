@@ -41,9 +41,9 @@ def test_check_swap_coverage(tmp_path):
 def test_benchmark_masks():
     pytest.importorskip("mmdet", reason="its own way of pasting masks is one of the two")
     size = ("--height", 200, "--width", 300, "--instances", 4)
-    printed = run_tool("benchmark_masks.py", *size)
-    assert "in boxes" in printed
-    assert "4 masks" in printed
+    printed = run_tool("benchmark_masks.py", *size, "--heads", "SOLOv2")
+    assert "| one by one |" in printed
+    assert "SOLOv2: 4 masks" in printed
 
 
 def test_compare_attention_forms():

@@ -3,6 +3,8 @@
 import pytest
 from mmengine.visualization import Visualizer
 
+import xcit_dense  # noqa: F401 - before tests import mmdet or mmseg, which ask for mmcv's ops
+
 
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_visualizers():

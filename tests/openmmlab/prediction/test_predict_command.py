@@ -194,3 +194,36 @@ def test_evaluation_encodes_masks_in_boxes_where_only_coco_reads_them(
          "--work-dir", str(tmp_path / "work")]
     )  # fmt: skip
     assert kinds == ({torch.Tensor} if dump else {list})
+
+
+# what finds no package of those names
+_WITHOUT = """
+import sys
+
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {packages}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Missing())
+from xcit_dense.openmmlab.commands.predict import main
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize(
+    ("model", "packages", "written"),
+    [
+        ("segmentor", ["mmdet", "pycocotools"], "labels, pictures"),
+        ("detector", ["mmseg"], "pictures, predictions.json"),
+    ],
+)
+def test_either_library_is_enough(request, image_path, tmp_path, model, packages, written):
+    model = request.getfixturevalue(model)
+    process = subprocess.run(
+        [sys.executable, "-c", _WITHOUT.format(packages=packages), model.config, model.checkpoint,
+         str(image_path), "--out", str(tmp_path / "out")],
+        cwd=PROJECT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert f"out: {written}" in process.stdout

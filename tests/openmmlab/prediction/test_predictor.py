@@ -8,6 +8,7 @@ from mmengine.registry import init_default_scope
 from mmengine.structures import BaseDataElement, PixelData
 from pycocotools import mask as coco_mask
 
+from xcit_dense.openmmlab import class_maps
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.prediction import (
     Detections,
@@ -191,3 +192,13 @@ def test_a_score_threshold_keeps_what_belongs_together(detect, pixels):
     assert 0 < len(kept) < len(detections)
     assert len(kept.boxes) == len(kept.masks) == len(kept.labels)
     assert kept.scores.min() >= threshold
+
+
+def test_segmentations_of_large_images_equal_those_of_mmseg(
+    segmentor, segment, image_path, monkeypatch
+):
+    """Their classes are resized one by one."""
+    together = segment(image_path).labels
+    monkeypatch.setattr(class_maps, "NUMBERS_AT_A_TIME", 1)
+    assert np.array_equal(segment(image_path).labels, together)
+    assert len(np.unique(together)) > 1

@@ -5,8 +5,10 @@ from argparse import ArgumentParser
 
 from mmengine.config import Config, ConfigDict
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from torch import nn
 
+from xcit_dense.openmmlab.class_maps import keep_classes_only
 from xcit_dense.openmmlab.commands.checkpoints import check_checkpoints
 from xcit_dense.openmmlab.commands.data_roots import check_data_exists
 from xcit_dense.openmmlab.commands.launcher import (
@@ -17,6 +19,10 @@ from xcit_dense.openmmlab.commands.launcher import (
 )
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
 from xcit_dense.openmmlab.config_tree import dicts_in
+
+# Metrics that take masks as run lengths, and those that do without logits
+_COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}
+_CLASS_METRICS = {"IoUMetric", "CityscapesMetric"}
 
 
 def make_parser() -> ArgumentParser:
@@ -91,12 +97,19 @@ def keep_predictions(cfg: Config, out: str) -> None:
     cfg.test_evaluator = [*evaluators, {"type": "DumpDetResults", "out_file_path": out}]
 
 
-def only_coco_reads_masks(cfg: Config) -> bool:
-    """Whether instance masks go to COCO's evaluation and nowhere else."""
+def save_memory(cfg: Config, model: nn.Module) -> None:
+    """Let the model leave out, or encode, what nothing reads but the metrics of COCO or mmseg."""
     evaluators = cfg.test_evaluator
     evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
+    metrics = {evaluator.get("type") for evaluator in evaluators}
     draws = cfg.get("default_hooks", {}).get("visualization", {}).get("draw", False)
-    return all(evaluator.get("type") == "CocoMetric" for evaluator in evaluators) and not draws
+    if metrics <= _COCO_METRICS and not draws:
+        # here, since it needs pycocotools, which comes with mmdet
+        from xcit_dense.openmmlab.prediction import encode_masks
+
+        encode_masks(model)
+    if metrics <= _CLASS_METRICS:
+        keep_classes_only(model.module if is_model_wrapper(model) else model)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -120,10 +133,6 @@ def main(argv: list[str] | None = None) -> None:
     check_data_exists(cfg, ["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
-    # a flexible runner builds its model later
-    if only_coco_reads_masks(cfg) and isinstance(runner.model, nn.Module):
-        # here, since it needs pycocotools, which comes with mmdet
-        from xcit_dense.openmmlab.prediction import encode_masks_in_boxes
-
-        encode_masks_in_boxes(runner.model)
+    if isinstance(runner.model, nn.Module):  # a flexible runner builds its model later
+        save_memory(cfg, runner.model)
     runner.test()

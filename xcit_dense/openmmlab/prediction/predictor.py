@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from mmengine.config import Config
 
+from xcit_dense.openmmlab.class_maps import keep_classes_only
 from xcit_dense.openmmlab.prediction.drawing import draw_prediction
 from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
-from xcit_dense.openmmlab.prediction.masks.box_masks import encode_masks_in_boxes
+from xcit_dense.openmmlab.prediction.masks import encode_masks
 from xcit_dense.openmmlab.prediction.model import build_trained_model
 from xcit_dense.openmmlab.prediction.reading.decoding import Decoding, viewable
 from xcit_dense.openmmlab.prediction.reading.image_files import read_image
@@ -49,8 +50,11 @@ class Predictor:
             device = "cuda" if torch.cuda.is_available() else "cpu"
         self._prepare = InferencePipeline(config)
         self.model, self.categories = build_trained_model(config, checkpoint, device)
-        if scope_of(config) == "mmdet":
-            encode_masks_in_boxes(self.model)
+        scope = scope_of(config)
+        if scope == "mmdet":
+            encode_masks(self.model)
+        elif scope == "mmseg":
+            keep_classes_only(self.model)
 
     @property
     def decoding(self) -> Decoding:

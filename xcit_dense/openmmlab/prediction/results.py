@@ -4,10 +4,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from pycocotools import mask as coco_mask
 from torch import Tensor
 
-from xcit_dense.openmmlab.prediction.masks.run_lengths import RunLengths, encode_mask
+from xcit_dense.openmmlab.prediction.masks.run_lengths import RunLengths, boxes_around, encode_mask
 
 # mmdet numbers the segments of a panoptic map by label + 1000 * instance.
 _LABELS_OF_A_PANOPTIC_MAP = 1000
@@ -83,7 +82,7 @@ def from_instances(instances: Any) -> Detections:
     masks = _encoded(instances.masks) if "masks" in instances else None
     boxes = getattr(instances.bboxes, "tensor", instances.bboxes).cpu().float().numpy()
     if masks and not boxes.any():  # models without a branch for boxes leave zeros
-        boxes = _boxes_around(masks)
+        boxes = boxes_around(masks)
     return Detections(
         boxes=boxes,
         labels=instances.labels.cpu().numpy(),
@@ -105,11 +104,4 @@ def _from_panoptic_map(segments: np.ndarray) -> Detections:
     """Every segment of a panoptic map as one object without a score."""
     numbers = np.unique(segments)
     masks = [encode_mask(segments == number) for number in numbers]
-    return Detections(_boxes_around(masks), numbers % _LABELS_OF_A_PANOPTIC_MAP, masks=masks)
-
-
-def _boxes_around(masks: list[RunLengths]) -> np.ndarray:
-    """Left, top, right, bottom of each mask, (n, 4)."""
-    boxes = np.array([coco_mask.toBbox(mask) for mask in masks]).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
+    return Detections(boxes_around(masks), numbers % _LABELS_OF_A_PANOPTIC_MAP, masks=masks)

@@ -6,10 +6,10 @@ may be a thousand times larger, is never made.
 """
 
 from collections.abc import Iterable
+from types import ModuleType
 from typing import TypedDict
 
 import numpy as np
-from pycocotools import mask as coco_mask
 
 
 class RunLengths(TypedDict):
@@ -58,7 +58,7 @@ def decode_in_box(run_lengths: RunLengths) -> tuple[np.ndarray, int, int]:
         bool (h, w), tight around the mask, and the row and the column of its top left corner; an
         empty mask is (0, 0).
     """
-    left, top, width, height = coco_mask.toBbox(run_lengths).astype(int).tolist()
+    left, top, width, height = _coco_mask().toBbox(run_lengths).astype(int).tolist()
     borders = np.cumsum(_uncompress(run_lengths["counts"]))
     starts, ends = borders[0:-1:2], borders[1::2]
     starts, ends = starts[starts < ends], ends[starts < ends]
@@ -70,6 +70,25 @@ def decode_in_box(run_lengths: RunLengths) -> tuple[np.ndarray, int, int]:
     is_one = np.arange(len(lengths)) % 2 == 1
     part = np.repeat(is_one, lengths).reshape(width, height).T
     return part, top, left
+
+
+def boxes_around(masks: list[RunLengths]) -> np.ndarray:
+    """Left, top, right, bottom of each mask, (n, 4); zeros around an empty one."""
+    boxes = np.array([_coco_mask().toBbox(mask) for mask in masks]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def area(run_lengths: RunLengths) -> int:
+    """Pixels of a mask."""
+    return int(_coco_mask().area(run_lengths))
+
+
+def _coco_mask() -> ModuleType:
+    """The module of masks in pycocotools, which comes with mmdet; mmseg does without it."""
+    from pycocotools import mask
+
+    return mask
 
 
 def _runs(mask: np.ndarray, top: int, left: int, height: int) -> tuple[np.ndarray, np.ndarray]:
@@ -96,7 +115,7 @@ def _counts(starts: np.ndarray, ends: np.ndarray, total: int) -> np.ndarray:
 
 def _compress(counts: np.ndarray, height: int, width: int) -> RunLengths:
     uncompressed = {"size": [height, width], "counts": counts.tolist()}
-    return coco_mask.frPyObjects(uncompressed, height, width)
+    return _coco_mask().frPyObjects(uncompressed, height, width)
 
 
 def _uncompress(counts: bytes) -> np.ndarray:

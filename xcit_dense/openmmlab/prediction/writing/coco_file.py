@@ -7,10 +7,9 @@ from tempfile import TemporaryFile
 from types import TracebackType
 from typing import Any, BinaryIO
 
-from pycocotools import mask as coco_mask
-
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.openmmlab.prediction.categories import Categories
+from xcit_dense.openmmlab.prediction.masks.run_lengths import area
 from xcit_dense.openmmlab.prediction.results import Detections
 from xcit_dense.openmmlab.prediction.writing.coco_numbers import CocoNumbers
 
@@ -89,6 +88,6 @@ class CocoFile:
             entry["score"] = round(float(detections.scores[index]), 5)
         if detections.masks is not None:
             mask = detections.masks[index]
-            entry["area"] = int(coco_mask.area(mask))
+            entry["area"] = area(mask)
             entry["segmentation"] = {**mask, "counts": mask["counts"].decode("ascii")}
         return entry
