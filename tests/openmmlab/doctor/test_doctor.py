@@ -4,6 +4,7 @@ import pytest
 from mmengine.config import Config
 
 from xcit_dense.openmmlab.doctor import diagnose, report
+from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.swap import plan_swap
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 
@@ -133,6 +134,92 @@ def test_keys_that_match_nothing_and_decay_of_temperatures_are_found():
         "optim_wrapper: the temperature of XCiT is decayed",
         "optim_wrapper: the layer_scale of XCiT is decayed",
     ]
+
+
+@pytest.mark.parametrize(
+    ("keys", "decayed"),
+    [
+        ({"backbone": {"decay_mult": 0.0}}, []),
+        # a longer key comes before those of XCiT
+        ({**NO_DECAY, "backbone.trunk.blocks": {"lr_mult": 0.5}}, ["temperature", "layer_scale"]),
+    ],
+)
+def test_decay_is_that_of_the_optimizer(keys, decayed):
+    cfg = retinanet()
+    cfg.optim_wrapper.paramwise_cfg = {"custom_keys": keys}
+    assert [finding.text for finding in diagnose(cfg, SIZE).findings] == [
+        f"optim_wrapper: the {name} of XCiT is decayed" for name in decayed
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"constructor": "NoSuchConstructor"}, "KeyError: 'NoSuchConstructor is not in the"),
+        ({"optimizer.type": "NoSuchOptimizer"}, "ValueError: NoSuchOptimizer is no optimizer"),
+        ({"optimizer.momentum": 0.9}, "TypeError: "),
+    ],
+)
+def test_an_optimizer_that_cannot_be_built_is_found(changes, message):
+    cfg = retinanet()
+    cfg.optim_wrapper.type = "AmpOptimWrapper"  # not built: it wants a GPU
+    assert diagnose(cfg, SIZE).is_healthy
+    cfg.merge_from_dict({f"optim_wrapper.{key}": value for key, value in changes.items()})
+    (text,) = wrong(diagnose(cfg, SIZE))
+    assert text.startswith(f"building the optimizer fails: {message}")
+
+
+def test_an_optimizer_for_several_processes_is_not_built():
+    cfg = retinanet()
+    cfg.optim_wrapper.optimizer = {"type": "ZeroRedundancyOptimizer", "optimizer_type": "AdamW"}
+    assert diagnose(cfg, SIZE).is_healthy
+
+
+def test_unused_parameters_are_looked_for_where_mmengine_reads_it():
+    cfg = retinanet(out_strides=(4, 8, 16, 32))  # of which nobody reads the first
+    cfg.find_unused_parameters = True
+    cfg.model_wrapper_cfg = {"type": "MMDistributedDataParallel"}
+    assert not diagnose(cfg, SIZE).is_healthy
+    cfg.find_unused_parameters = False
+    cfg.model_wrapper_cfg.find_unused_parameters = True
+    assert diagnose(cfg, SIZE).is_healthy
+
+
+@pytest.mark.parametrize("ignored", [0, 7, 255])
+def test_heads_ignore_the_label_that_they_are_told_to(ignored):
+    cfg = pspnet()
+    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
+        head.ignore_index = ignored
+    assert diagnose(cfg, SIZE).is_healthy
+
+
+def test_heads_that_ignore_different_labels_get_none_of_them():
+    cfg = pspnet()
+    cfg.model.decode_head.ignore_index = 0
+    assert diagnose(cfg, SIZE).is_healthy
+
+
+def test_weights_without_a_type_are_left_out_too():
+    cfg = retinanet(init_cfg={"checkpoint": "https://nowhere.invalid/weights.pth"})
+    assert diagnose(cfg, SIZE).is_healthy
+
+
+def test_a_negative_loss_is_a_note():
+    cfg = pspnet()
+    cfg.model.auxiliary_head.loss_decode.loss_weight = -1.0
+    diagnosis = diagnose(cfg, SIZE)
+    assert diagnosis.is_healthy
+    (finding,) = diagnosis.findings
+    assert finding.text.startswith("aux.loss_ce is -")
+
+
+def test_an_assertion_without_a_text_is_told_by_its_line():
+    try:
+        assert isinstance(WIDTH, str)
+    except AssertionError as error:
+        error.args = ()  # pytest has written one
+        finding = failure("a trial", error)
+    assert finding.text == "a trial fails: AssertionError: assert isinstance(WIDTH, str)"
 
 
 @pytest.mark.parametrize("value", ["inf", "nan"])

@@ -338,3 +338,49 @@ def test_what_is_not_understood_is_an_error_that_says_where(cfg, message):
 def test_an_unknown_architecture_is_an_error():
     with pytest.raises(ValueError, match="'huge' is unknown"):
         plan_swap(detector(backbone=RESNET, neck=FPN), "huge")
+
+
+@pytest.mark.parametrize(
+    ("neck", "strides"),
+    [
+        ({"type": "FPN", "num_outs": 3, "end_level": 3}, (4, 8, 16)),
+        ({"type": "FPN", "num_outs": 2, "start_level": 1, "end_level": 3}, (8, 16)),
+        ({"type": "JPU", "start_level": 1, "end_level": 3}, (8, 16)),
+    ],
+)
+def test_the_end_level_of_mmsegs_necks_is_not_read(neck, strides):
+    head = {"type": "FCNHead", "in_channels": 64, "in_index": 1, "channels": 8, "num_classes": 2}
+    neck = {**neck, "in_channels": [64, 128, 256, 512]}
+    widths = {"mid_channels": 64} if neck["type"] == "JPU" else {"out_channels": 64}
+    model = xcit_dense.swap_backbone(
+        segmentor(RESNET, head, neck={**neck, **widths}), arch="nano_12"
+    ).model
+    assert model.backbone.out_strides == strides
+    assert model.neck.in_channels == [C] * len(strides)
+
+
+def test_a_backbone_of_timm_is_measured_without_its_weights(monkeypatch):
+    import timm
+
+    create, asked = timm.create_model, []
+
+    def spy(*args, **kwargs):
+        asked.append(kwargs.get("pretrained"))
+        return create(*args, **{**kwargs, "pretrained": False})
+
+    monkeypatch.setattr(timm, "create_model", spy)
+    head = {"type": "FCNHead", "in_channels": 512, "in_index": 3, "channels": 8, "num_classes": 2}
+    for pretrained in ({}, {"pretrained": False}, {"pretrained": True}):
+        backbone = {"type": "TIMMBackbone", "model_name": "resnet18", "features_only": True}
+        backbone |= {"out_indices": (1, 2, 3, 4), **pretrained}
+        xcit_dense.swap_backbone(segmentor(backbone, head), arch="nano_12")
+    assert asked
+    assert not any(asked)
+
+
+def test_how_xcit_lays_out_its_maps_is_kept():
+    cfg = detector(
+        backbone={"type": "XCiT", "arch": "nano_12", "patch_size": 16, "contiguous_outputs": True},
+        neck={"type": "FPN", "in_channels": [C] * 4, "out_channels": 64, "num_outs": 4},
+    )
+    assert xcit_dense.swap_backbone(cfg, arch="tiny_12").model.backbone.contiguous_outputs

@@ -100,6 +100,31 @@ def test_layer_wise_decay_counts_the_layers_of_xcit():
     assert optim_wrapper.constructor == "LayerDecayOptimWrapperConstructor"
     assert optim_wrapper.paramwise_cfg.decay_rate == 0.8
     assert not {"decay_type", "num_layers"} & optim_wrapper.paramwise_cfg.keys()
+    assert optim_wrapper.paramwise_cfg.bias_decay_mult == 0.0  # as mmdet's, without being told
+
+
+def test_layer_wise_decay_of_xcit_stays_as_it_is():
+    once = plan_swap(
+        config(
+            **wrapper(
+                "AdamW",
+                constructor="LearningRateDecayOptimizerConstructor",
+                paramwise_cfg={"decay_rate": 0.8, "bias_decay_mult": 0.5},
+            )
+        )
+    )
+    assert any("gives way to the one that knows XCiT's layers" in note for note in once.notes)
+    twice = plan_swap(once.config)
+    assert twice.config.optim_wrapper == once.config.optim_wrapper
+    assert once.config.optim_wrapper.paramwise_cfg.bias_decay_mult == 0.5
+    assert not any("gives way" in note for note in twice.notes)
+
+
+def test_a_key_that_spares_all_norms_is_enough():
+    keys = {"norm": {"decay_mult": 0.0}}
+    swap = plan_swap(segmentor(**wrapper("AdamW", paramwise_cfg={"custom_keys": keys})))
+    found = swap.config.optim_wrapper.paramwise_cfg.custom_keys
+    assert [key for key in found if "norm" in key] == ["norm"]
 
 
 def test_keys_of_the_old_backbone_go_and_others_stay():

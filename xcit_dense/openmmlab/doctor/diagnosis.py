@@ -1,5 +1,6 @@
 """A trial of a model: build it, take a training step, predict, and say what was found."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -149,7 +150,16 @@ def _loss_findings(losses: dict[str, float]) -> list[Finding]:
             "look for a wrong width, stride or number of classes in this head",
         )
         for name, value in losses.items()
-        if not torch.tensor(value).isfinite()
+        if not math.isfinite(value)
+    ] + [
+        Finding(
+            f"{name} is {value} in the first step",
+            "most losses are never negative: see that this one gets what it is made for (IoU "
+            "losses of decoded boxes want reg_decoded_bbox=True)",
+            is_wrong=False,
+        )
+        for name, value in losses.items()
+        if -math.inf < value < 0
     ]
 
 
@@ -167,9 +177,15 @@ def _gradient_findings(trial: TrialModel, cfg: Config) -> list[Finding]:
             f"no gradient in {len(without)} parameters: {named}",
             "distributed training waits for them for ever: take out the part that nobody reads, "
             "or set find_unused_parameters=True",
-            is_wrong=not cfg.get("find_unused_parameters", False),
+            is_wrong=not _looks_for_unused(cfg),
         )
     ]
+
+
+def _looks_for_unused(cfg: Config) -> bool:
+    """As mmengine's runner: the wrapper's own setting counts where a wrapper is told."""
+    wrapper = cfg.get("model_wrapper_cfg")
+    return (cfg if wrapper is None else wrapper).get("find_unused_parameters", False)
 
 
 def _prediction(trial: TrialModel, cfg: Config) -> int:

@@ -1,5 +1,7 @@
 """A failure of a trial as a finding."""
 
+import traceback
+
 from xcit_dense.openmmlab.doctor.finding import Finding
 
 
@@ -11,9 +13,15 @@ def failure(what: str, error: Exception) -> Finding:
         error: what it raised.
     """
     # mmengine wraps an error of a constructor, with its text, in one of the same class
-    lines = str(error).strip().splitlines() or [""]
+    lines = str(error).strip().splitlines() or [_failed_line(error)]
     text = f"{what} fails: {type(error).__name__}: {' '.join(lines[0].split())}"
     return Finding(text, _remedy(error, text))
+
+
+def _failed_line(error: Exception) -> str:
+    """The line of code that failed: mm asserts much without saying anything."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return frames[-1].line or "" if frames else ""
 
 
 def _remedy(error: Exception, text: str) -> str:

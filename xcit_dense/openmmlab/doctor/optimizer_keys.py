@@ -1,16 +1,25 @@
-"""What weight decay is, and is not, applied to."""
+"""Whether there is an optimizer, and what its weight decay is, and is not, applied to."""
 
+import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import OPTIMIZERS, DefaultScope
 
 from xcit_dense.openmmlab.backbone import XCiT
+from xcit_dense.openmmlab.config_tree import type_name
+from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
+from xcit_dense.openmmlab.doctor.quiet import quiet
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
 
 _SPARED = ("temperature", "layer_scale")
+_PARTS = ("constructor", "optimizer", "paramwise_cfg")
+# built among the processes of a distributed training only
+_DISTRIBUTED = ("ZeroRedundancyOptimizer",)
 
 
 def optimizer_findings(trial: TrialModel, cfg: Config) -> list[Finding]:
-    """Keys of ``paramwise_cfg`` that match no parameter, and decay where XCiT wants none."""
+    """Keys that match no parameter, an optimizer that fails, and decay where XCiT wants none."""
     wrapper = cfg.get("optim_wrapper") or {}
     paramwise = wrapper.get("paramwise_cfg") or {}
     keys = paramwise.get("custom_keys") or {}
@@ -24,15 +33,45 @@ def optimizer_findings(trial: TrialModel, cfg: Config) -> list[Finding]:
         for key in keys
         if not any(key in name for name in names)
     ]
-    decay = (wrapper.get("optimizer") or {}).get("weight_decay", 0)
-    if decay and any(isinstance(module, XCiT) for module in trial.model.modules()):
-        findings += [
-            Finding(
-                f"optim_wrapper: the {key} of XCiT is decayed",
-                f"paramwise_cfg=dict(custom_keys=dict({key}=dict(decay_mult=0.0)))",
-                is_wrong=False,
-            )
-            for key in _SPARED
-            if keys.get(key, {}).get("decay_mult") != 0
-        ]
-    return findings
+    optimizer = wrapper.get("optimizer")
+    if not optimizer or type_name(optimizer) in _DISTRIBUTED:
+        return findings
+    try:
+        built = _build(trial, cfg)
+    except Exception as error:  # any constructor may refuse its arguments in any way
+        return [*findings, failure("building the optimizer", error)]
+    return findings + _decay_findings(trial, built)
+
+
+def _build(trial: TrialModel, cfg: Config) -> torch.optim.Optimizer:
+    """Without mixed precision, which wants a GPU."""
+    parts = {key: cfg.optim_wrapper[key] for key in _PARTS if key in cfg.optim_wrapper}
+    kind = cfg.optim_wrapper["optimizer"].get("type")
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), quiet():
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
+            raise ValueError(f"{kind} is no optimizer that is registered")
+        return build_optim_wrapper(trial.model, {"type": "OptimWrapper", **parts}).optimizer
+
+
+def _decay_findings(trial: TrialModel, optimizer: torch.optim.Optimizer) -> list[Finding]:
+    decayed = {
+        id(parameter)
+        for group in optimizer.param_groups
+        if group.get("weight_decay")
+        for parameter in group["params"]
+    }
+    of_xcit = [
+        (name, parameter)
+        for module in trial.model.modules()
+        if isinstance(module, XCiT)
+        for name, parameter in module.named_parameters()
+    ]
+    return [
+        Finding(
+            f"optim_wrapper: the {key} of XCiT is decayed",
+            f"paramwise_cfg=dict(custom_keys=dict({key}=dict(decay_mult=0.0)))",
+            is_wrong=False,
+        )
+        for key in _SPARED
+        if any(key in name and id(parameter) in decayed for name, parameter in of_xcit)
+    ]

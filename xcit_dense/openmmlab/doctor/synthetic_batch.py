@@ -36,7 +36,8 @@ def synthetic_batch(trial: TrialModel, cfg: Config, batch_size: int) -> dict[str
     ]
     classes = _number_of_classes(trial.config)
     if cfg.get("default_scope") == "mmseg":
-        samples = [_segmentation_sample(trial.image_size, classes) for _ in images]
+        ignored = _ignored_label(trial.config)
+        samples = [_segmentation_sample(trial.image_size, classes, ignored) for _ in images]
     else:
         shrink = _label_map_shrinks_by(cfg)
         masks = _has_masks(cfg)
@@ -55,6 +56,16 @@ def _number_of_classes(config: dict) -> int:
         if isinstance(node.get("num_classes"), int)
     ]
     return min(counts, default=1)
+
+
+def _ignored_label(config: dict) -> int | None:
+    """The label that all heads ignore; None where they differ."""
+    labels = {
+        node.get("ignore_index", _IGNORED_LABEL)
+        for _, node in dicts_in(config, "model")
+        if "num_classes" in node
+    }
+    return labels.pop() if len(labels) == 1 else None
 
 
 def _has_masks(cfg: Config) -> bool:
@@ -93,19 +104,22 @@ def _metainfo(size: tuple[int, int]) -> dict[str, Any]:
     }
 
 
-def _regions(size: tuple[int, int], classes: int) -> torch.Tensor:
-    """Labels (1, H, W) in vertical stripes, with a row that is to be ignored."""
+def _regions(
+    size: tuple[int, int], classes: int, ignored: int | None = _IGNORED_LABEL
+) -> torch.Tensor:
+    """Labels (1, H, W) in vertical stripes, with a row that is to be ignored, if any can be."""
     height, width = size
     labels = (torch.arange(width) * min(classes, 4) // width).expand(1, height, width).clone()
-    labels[:, 0] = _IGNORED_LABEL
+    if ignored is not None:
+        labels[:, 0] = ignored
     return labels
 
 
-def _segmentation_sample(size: tuple[int, int], classes: int) -> Any:
+def _segmentation_sample(size: tuple[int, int], classes: int, ignored: int | None) -> Any:
     from mmseg.structures import SegDataSample
 
     sample = SegDataSample(metainfo=_metainfo(size))
-    sample.gt_sem_seg = PixelData(data=_regions(size, classes))
+    sample.gt_sem_seg = PixelData(data=_regions(size, classes, ignored))
     # for heads that learn edges too
     sample.gt_edge_map = PixelData(data=torch.zeros(1, *size))
     return sample

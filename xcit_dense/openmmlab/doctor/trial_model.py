@@ -1,13 +1,9 @@
 """A model of a config, made ready for a trial: no weights from elsewhere, small images."""
 
 import copy
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from mmengine.config import Config, ConfigDict
-from mmengine.logging import MMLogger
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
@@ -15,6 +11,7 @@ from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
 from xcit_dense.openmmlab.doctor.image_size import trial_image_size
+from xcit_dense.openmmlab.doctor.quiet import quiet
 
 _INITIALIZING = "without its pretrained weights, which the doctor leaves out, initializing"
 
@@ -60,7 +57,7 @@ def build_trial_model(cfg: Config, image_size: tuple[int, int]) -> TrialModel:
         if type_name(node) == "MMSyncBN":  # wants several processes when it is built
             node["type"] = "BN"
     _take_images_as_they_are(config)
-    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), _quiet():
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), quiet():
         model = MODELS.build(ConfigDict(config))
         hindrance = _initialize(model, leaves_weights_out=leaves_weights_out)
         model = revert_sync_batchnorm(model)
@@ -81,18 +78,6 @@ def _initialize(model: BaseModel, leaves_weights_out: bool) -> Finding | None:
         remedy = "none is known to be needed: no step is taken, and this is no verdict"
         return replace(failed, remedy=remedy, is_wrong=False)
     return None
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without mmengine's lines on how each parameter was initialized."""
-    logger = MMLogger.get_current_instance()
-    level = logger.level
-    logger.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
 
 
 def _what_is_trained(cfg: Config) -> tuple[dict, str]:
@@ -125,8 +110,12 @@ def _for_single_images(preprocessor: dict | None) -> dict | None:
 
 def _forget_weights(node: dict) -> bool:
     """Take out pretrained weights; whether there were any."""
-    keys = [key for key in ("pretrained", "teacher_ckpt") if isinstance(node.get(key), str)]
-    keys += ["init_cfg"] if "Pretrained" in str(node.get("init_cfg")) else []
+    keys = [key for key in ("pretrained", "teacher_ckpt") if node.get(key)]
+    if type_name(node) == "TIMMBackbone":
+        keys = ["pretrained"]  # which downloads if it is not told
+    # PVT's names a checkpoint, but no type
+    if any("checkpoint" in init for _, init in dicts_in(node.get("init_cfg"))):
+        keys.append("init_cfg")
     for key in keys:
         node[key] = None
     return bool(keys)

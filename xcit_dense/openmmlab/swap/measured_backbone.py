@@ -61,7 +61,9 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     """
     name = type_name(config)
     # detectors fill in the ones that they know better; none of them changes what comes out
-    config = {key: value for key, value in config.items() if key not in ("init_cfg", "pretrained")}
+    config = {key: value for key, value in config.items() if key != "init_cfg"}
+    if "pretrained" in config or name == "TIMMBackbone":  # which downloads if it is not told
+        config["pretrained"] = None
     side = _image_side(config)
     try:
         backbone, maps = _run_anywhere(config, scope, side)

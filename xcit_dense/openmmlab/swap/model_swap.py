@@ -29,7 +29,13 @@ _DROP_PATH_RATES = {
     "large_24": 0.15,
 }
 # that a user of XCiT has set, and that hold for another size of it
-_OPTIONS_OF_XCIT = ("norm_cfg", "drop_path_rate", "frozen_stages", "attention")
+_OPTIONS_OF_XCIT = (
+    "norm_cfg",
+    "drop_path_rate",
+    "frozen_stages",
+    "attention",
+    "contiguous_outputs",
+)
 # heads that call ``view`` across batch and channels of what they get
 _VIEWING_HEADS = ("DMHead",)
 

@@ -50,10 +50,10 @@ def neck_reader(neck: dict, path: str, detector: dict, backbone: MeasuredBackbon
 
 
 def _pyramid_reader(neck: dict, path: str, levels: tuple[int, ...]) -> Reader:
-    """FPN and its kin: they read from ``start_level`` to ``end_level``, this included."""
+    """FPN and its kin: they read from ``start_level`` to ``end_level``."""
     start = neck.get("start_level", 0)
     end = neck.get("end_level", -1)
-    stop = len(levels) if end == -1 else end + 1
+    stop = len(levels) if end == -1 else end + (not _stops_before_end_level(neck, start, end))
     changes = {}
     if start:
         changes["start_level"] = 0
@@ -61,6 +61,14 @@ def _pyramid_reader(neck: dict, path: str, levels: tuple[int, ...]) -> Reader:
         changes["end_level"] = -1
     widths = list(neck["in_channels"][start:stop])
     return Reader(neck, path, levels[start:stop], "in_channels", widths=widths, changes=changes)
+
+
+def _stops_before_end_level(neck: dict, start: int, end: int) -> bool:
+    """mmdet's necks read ``end_level`` itself too; mmseg's JPU and FPN do not.
+
+    An FPN of mmseg is told by its number of maps, which mmdet's would refuse.
+    """
+    return type_name(neck) == "JPU" or neck.get("num_outs") == end - start
 
 
 def _widen_behind_jpu(segmentor: dict, count: int, places: dict[int, int], width: int) -> None:

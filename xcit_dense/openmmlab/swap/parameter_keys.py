@@ -48,7 +48,8 @@ def no_decay_keys(others: Mapping[str, Mapping], names: tuple[str, ...]) -> dict
     keys = {key: _settings(key, others, names) for key in _ALWAYS}
     for name in names:
         match = _NORM.search(name)
-        if match and _outdone(name, others):
+        outdone = _outdone(name, others)
+        if match and outdone and others[outdone].get("decay_mult") != 0:
             keys[match["key"]] = _settings(match["key"], others, names)
     return keys
 

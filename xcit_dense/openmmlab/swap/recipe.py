@@ -26,6 +26,7 @@ _FOREIGN_KEYS = (
     "pos_block",
     "cls_token",
 )
+_LAYER_DECAY = "LayerDecayOptimWrapperConstructor"
 _LAYER_DECAY_OPTIONS = ("num_layers", "decay_type", "decay_rate", "layer_decay_rate")
 
 
@@ -111,7 +112,10 @@ def _use_layers_of_xcit(wrapper: dict, paramwise: dict) -> list[str]:
     for option in _LAYER_DECAY_OPTIONS:
         paramwise.pop(option, None)
     paramwise["decay_rate"] = rate
-    wrapper["constructor"] = "LayerDecayOptimWrapperConstructor"
+    if old == _LAYER_DECAY:
+        return []
+    wrapper["constructor"] = _LAYER_DECAY
+    paramwise.setdefault("bias_decay_mult", 0.0)  # as mmdet's and mmseg's
     return [f"optim_wrapper.constructor: {old} gives way to the one that knows XCiT's layers."]
 
 
