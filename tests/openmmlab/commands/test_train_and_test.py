@@ -10,6 +10,7 @@ import torch
 from mmengine.config import Config
 
 from xcit_dense.demo_data import Plan, write_ade20k, write_coco
+from xcit_dense.openmmlab.commands import config_files
 from xcit_dense.openmmlab.commands import test as test_command
 from xcit_dense.openmmlab.commands import train as train_command
 from xcit_dense.openmmlab.commands.options import run
@@ -219,3 +220,35 @@ def test_every_data_set_gets_the_augmentations_of_testing(dataset):
     assert "old" not in str(cfg.test_dataloader)
     assert str(cfg.test_dataloader).count("new") == str(dataset).count("old")
     assert cfg.model == {"type": "SegTTAModel", "module": {"type": "EncoderDecoder"}}
+
+
+def test_each_of_several_evaluators_writes_label_maps():
+    cfg = Config({"default_scope": "mmseg", "test_evaluator": [{"type": "IoUMetric"}] * 2})
+    test_command.keep_predictions(cfg, "labels")
+    assert [evaluator.output_dir for evaluator in cfg.test_evaluator] == ["labels"] * 2
+
+
+def test_each_of_several_evaluators_evaluates_boxes_only():
+    head = {"mask_head": {"type": "FCNMaskHead"}, "mask_roi_extractor": {}}
+    cfg = Config(
+        {
+            "model": {"type": "MaskRCNN", "roi_head": head},
+            "test_dataloader": {"dataset": {}},
+            "test_evaluator": [{"type": "CocoMetric", "metric": ["bbox", "segm"]}] * 2,
+            "tta_model": {"type": "DetTTAModel"},
+            "tta_pipeline": [],
+        }
+    )
+    test_command.use_tta(cfg)
+    assert [evaluator.metric for evaluator in cfg.test_evaluator] == [["bbox"]] * 2
+
+
+@pytest.mark.parametrize(("scope", "package"), [("mmdet", "mmdet"), ("mmseg", "mmsegmentation")])
+def test_a_config_of_a_missing_library_says_which(scope, package, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_files, "find_spec", lambda name: None)
+    config = tmp_path / "config.py"
+    config.write_text(f"default_scope = {scope!r}")
+    with pytest.raises(config_files.ConfigError, match=f"{scope}.*pip install {package}$"):
+        config_files.read_config(str(config))
+    config.write_text("default_scope = None")
+    assert config_files.read_config(str(config)).default_scope is None

@@ -194,6 +194,25 @@ def test_offset_of_a_tap_exactly_one_cell_before_the_map_gets_no_gradient():
     torch.testing.assert_close(plain, modulated)
 
 
+def test_taps_whose_offset_is_not_a_number_lie_outside():
+    """As in mmcv's kernels; torchvision's would read memory that is not theirs."""
+    input, offset, mask, weight, bias = random_operands(CASES[0])
+    lost = torch.zeros_like(offset, dtype=torch.bool)
+    lost[:, 4:7] = True  # rows and columns of one tap, rows of the next
+    outside = offset.masked_fill(lost, 1e4)
+    expected = output_and_gradients(
+        lambda *o: modulated_deform_conv2d(*o, *CASES[0]), (input, outside, mask, weight, bias)
+    )
+    offset = offset.masked_fill(lost, torch.nan)
+    found = output_and_gradients(
+        lambda *o: modulated_deform_conv2d(*o, *CASES[0]), (input, offset, mask, weight, bias)
+    )
+    for ours, wanted in zip(found, expected, strict=True):
+        assert torch.equal(ours, wanted)
+    nowhere = torch.full_like(offset, torch.nan)
+    assert not deform_conv2d(input, nowhere, weight, *CASES[0]).any()
+
+
 @pytest.mark.parametrize("dtype", LOW_DTYPES)
 def test_low_precision_equals_float32_rounded(dtype, device):
     operands = [operand.to(device) for operand in random_operands(CASES[1], dtype)]

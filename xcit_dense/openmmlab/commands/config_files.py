@@ -2,11 +2,14 @@
 
 import os.path as osp
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 from typing import Any
 
 from mmengine.config import Config, DictAction
 
 from xcit_dense.openmmlab.commands.data_roots import DataError
+
+_PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 
 
 class ConfigError(DataError):
@@ -50,7 +53,8 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ConfigError: its content is no config, or cannot be changed so.
+        ConfigError: its content is no config, cannot be changed so, or is for a library that is not
+            installed.
     """
     if not osp.isfile(path):
         raise FileNotFoundError(f"config {path} does not exist")
@@ -63,4 +67,15 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         given = " ".join(f"{name}={value}" for name, value in changes.items())
         raise ConfigError(f"config {path} cannot be changed by {given}: {error}") from error
+    _check_library(cfg, path)
     return cfg
+
+
+def _check_library(cfg: Config, path: str) -> None:
+    """See that the library of a config is there, before classes of it are missed one by one."""
+    scope = cfg.get("default_scope")
+    if scope in _PACKAGES and find_spec(scope) is None:
+        raise ConfigError(
+            f"config {path} is one of {scope} (default_scope), which is not installed: "
+            f"pip install {_PACKAGES[scope]}"
+        )

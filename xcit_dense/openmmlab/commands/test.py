@@ -4,8 +4,10 @@ import os.path as osp
 from argparse import ArgumentParser
 
 from mmengine.config import Config, ConfigDict
+from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
+from mmengine.runner import Runner
 from torch import nn
 
 from xcit_dense.openmmlab.class_maps import keep_classes_only
@@ -69,7 +71,13 @@ def _leave_masks_out(cfg: Config) -> None:
         print_log("mmdet's test-time augmentation merges boxes, not masks: evaluating boxes only")
         cfg.model.roi_head.mask_head = None
         cfg.model.roi_head.mask_roi_extractor = None
-        cfg.test_evaluator.metric = ["bbox"]
+        for evaluator in _evaluators(cfg):
+            evaluator.metric = ["bbox"]
+
+
+def _evaluators(cfg: Config) -> list[ConfigDict]:
+    evaluators = cfg.test_evaluator
+    return evaluators if isinstance(evaluators, list) else [evaluators]
 
 
 def use_show_dir(cfg: Config, folder: str) -> None:
@@ -87,29 +95,41 @@ def keep_predictions(cfg: Config, out: str) -> None:
     Raises:
         ValueError: detections are wanted in a file that is no pickle.
     """
-    evaluators = cfg.test_evaluator
+    evaluators = _evaluators(cfg)
     if not is_detection(cfg):
-        evaluators.output_dir = out
+        for evaluator in evaluators:
+            evaluator.output_dir = out
         return
     if not out.endswith((".pkl", ".pickle")):
         raise ValueError(f"--out {out}: detections are dumped to a .pkl file")
-    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
     cfg.test_evaluator = [*evaluators, {"type": "DumpDetResults", "out_file_path": out}]
 
 
-def save_memory(cfg: Config, model: nn.Module) -> None:
+def save_memory(cfg: Config, runner: Runner) -> None:
     """Let the model leave out, or encode, what nothing reads but the metrics of COCO or mmseg."""
-    evaluators = cfg.test_evaluator
-    evaluators = evaluators if isinstance(evaluators, list) else [evaluators]
-    metrics = {evaluator.get("type") for evaluator in evaluators}
-    draws = cfg.get("default_hooks", {}).get("visualization", {}).get("draw", False)
-    if metrics <= _COCO_METRICS and not draws:
+    if not isinstance(runner.model, nn.Module):  # a flexible runner builds its model later
+        return
+    if any(_reads_predictions(hook) for hook in runner.hooks):
+        return
+    metrics = {evaluator.get("type") for evaluator in _evaluators(cfg)}
+    if metrics <= _COCO_METRICS:
         # here, since it needs pycocotools, which comes with mmdet
         from xcit_dense.openmmlab.prediction import encode_masks
 
-        encode_masks(model)
+        encode_masks(runner.model)
     if metrics <= _CLASS_METRICS:
-        keep_classes_only(model.module if is_model_wrapper(model) else model)
+        keep_classes_only(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+
+
+def _reads_predictions(hook: Hook) -> bool:
+    """Whether a hook may look at them: one of a user, or one of mmdet or mmseg that draws."""
+    if type(hook).__module__.partition(".")[0] in ("mmengine", "xcit_dense"):
+        return False
+    looks = any(
+        getattr(type(hook), name) is not getattr(Hook, name)
+        for name in ("after_test_iter", "_after_iter")
+    )
+    return looks and getattr(hook, "draw", True)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -133,6 +153,5 @@ def main(argv: list[str] | None = None) -> None:
     check_data_exists(cfg, ["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
-    if isinstance(runner.model, nn.Module):  # a flexible runner builds its model later
-        save_memory(cfg, runner.model)
+    save_memory(cfg, runner)
     runner.test()

@@ -11,6 +11,9 @@ from torch import Tensor
 
 from xcit_dense.openmmlab.mmcv_ops.precision import to_kernel_precision
 
+# an offset, in cells, that leads out of any map
+_FAR_OUTSIDE = -1e6
+
 
 class Geometry(NamedTuple):
     """Whole numbers of a deformable convolution, in the order torchvision's kernels take them."""
@@ -85,12 +88,17 @@ def differentiate(
 def _kernel_operands(
     input: Tensor, weight: Tensor, offset: Tensor, mask: Tensor | None, bias: Tensor | None
 ) -> tuple[Tensor, ...]:
-    """Operands in kernel order and precision; torchvision wants a tensor in place of each None."""
+    """Operands in kernel order and precision; torchvision wants a tensor in place of each None.
+
+    A tap whose offset is NaN lies outside the map, as in mmcv's kernels; torchvision's would read
+    memory that is not theirs.
+    """
     if mask is None:
         mask = input.new_zeros(input.shape[0], 1)
     if bias is None:
         bias = input.new_zeros(weight.shape[0])
-    return to_kernel_precision(input, weight, offset, mask, bias)
+    input, weight, offset, mask, bias = to_kernel_precision(input, weight, offset, mask, bias)
+    return input, weight, offset.masked_fill(offset.isnan(), _FAR_OUTSIDE), mask, bias
 
 
 def _taps_before_map(offset: Tensor, kernel_size: torch.Size, geometry: Geometry) -> Tensor:

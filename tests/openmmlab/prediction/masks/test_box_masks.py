@@ -7,6 +7,7 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
+from torch import nn
 
 import xcit_dense  # noqa: F401
 from xcit_dense.openmmlab.prediction.masks import box_masks
@@ -86,7 +87,7 @@ def test_a_head_predicts_run_lengths(head, rescale, class_agnostic):
     theirs_boxes = boxes.clone()
     expected = pasted_by_mmdet(head, logits, theirs_boxes, labels, meta, rescale)
 
-    assert encode_masks_in_boxes(torch.nn.ModuleList([head])) == 1
+    assert encode_masks_in_boxes(nn.ModuleList([head])) == 1
     (result,) = head.predict_by_feat(
         (logits,), [InstanceData(bboxes=boxes, labels=labels)], [meta], TEST_CFG, rescale
     )
@@ -102,7 +103,7 @@ def test_averaged_masks_of_several_stages(head):
     expected = pasted_by_mmdet(
         head, probabilities.numpy(), boxes.clone(), labels, meta, True, activate_map=True
     )
-    encode_masks_in_boxes(torch.nn.ModuleList([head]))
+    encode_masks_in_boxes(nn.ModuleList([head]))
     (result,) = head.predict_by_feat(
         (probabilities.numpy(),), [InstanceData(bboxes=boxes, labels=labels)], [meta], TEST_CFG,
         rescale=True, activate_map=True,
@@ -111,7 +112,7 @@ def test_averaged_masks_of_several_stages(head):
 
 
 def test_masks_without_a_threshold_are_an_error(head):
-    encode_masks_in_boxes(torch.nn.ModuleList([head]))
+    encode_masks_in_boxes(nn.ModuleList([head]))
     meta = {"scale_factor": (1.0, 1.0), "ori_shape": (HEIGHT, WIDTH)}
     with pytest.raises(ValueError, match="mask_thr_binary=-1: run lengths need a threshold"):
         head._predict_by_feat_single(
@@ -121,7 +122,20 @@ def test_masks_without_a_threshold_are_an_error(head):
 
 
 def test_heads_that_paste_in_their_own_way_stay():
-    assert encode_masks_in_boxes(torch.nn.Linear(2, 2)) == 0
+    assert encode_masks_in_boxes(nn.Linear(2, 2)) == 0
+
+
+def test_a_head_that_may_read_masks_stays():
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    class HeadThatReadsMasks(FCNMaskHead):
+        def predict_by_feat(self, *args, **kwargs):
+            results = super().predict_by_feat(*args, **kwargs)
+            return [result.masks & True for result in results]
+
+    options = dict(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=1)
+    assert encode_masks_in_boxes(nn.ModuleList([HeadThatReadsMasks(**options)])) == 0
+    assert encode_masks_in_boxes(nn.ModuleList([FCNMaskHead(**options)])) == 1
 
 
 def test_all_heads_of_a_cascade_change():
@@ -132,12 +146,12 @@ def test_all_heads_of_a_cascade_change():
         MODELS.build(dict(type="HTCMaskHead", num_convs=1, in_channels=4, conv_out_channels=4))
         for _ in range(3)
     ]
-    assert encode_masks_in_boxes(torch.nn.ModuleList(heads)) == 3
+    assert encode_masks_in_boxes(nn.ModuleList(heads)) == 3
 
 
 def test_heads_below_a_panoptic_fusion_stay(head):
     """It lays whole arrays over each other."""
     from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 
-    model = torch.nn.ModuleList([head, HeuristicFusionHead()])
+    model = nn.ModuleList([head, HeuristicFusionHead()])
     assert encode_masks_in_boxes(model) == 0

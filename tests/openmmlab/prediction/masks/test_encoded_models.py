@@ -2,17 +2,20 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import mmdet
 import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset, CocoPanopticDataset
+from mmdet.engine.hooks import DetVisualizationHook
 from mmengine.config import Config
+from mmengine.hooks import Hook, LoggerHook
 from torch import nn
 
 from xcit_dense.demo_data import Plan, write_coco
-from xcit_dense.openmmlab import prediction
+from xcit_dense.openmmlab import SegmentationPictureHook, prediction
 from xcit_dense.openmmlab.commands import test as test_command
 from xcit_dense.openmmlab.prediction import Predictor, encode_masks, predictor
 
@@ -134,5 +137,21 @@ def test_what_others_read_stays(monkeypatch, evaluators, expected):
         test_command, "keep_classes_only", lambda model: called.add("keep_classes_only")
     )
     cfg = Config({"test_evaluator": [{"type": name} for name in evaluators]})
-    test_command.save_memory(cfg, nn.Identity())
+    hooks = [LoggerHook(), DetVisualizationHook(draw=False), SegmentationPictureHook(draw=True)]
+    runner = SimpleNamespace(model=nn.Identity(), hooks=hooks)
+    test_command.save_memory(cfg, runner)
     assert called == expected
+
+    for reader in (DetVisualizationHook(draw=True), HookThatLooks(), HookThatLooksAlways()):
+        called.clear()
+        runner.hooks = [*hooks, reader]
+        test_command.save_memory(cfg, runner)
+        assert not called
+
+
+class HookThatLooks(Hook):
+    def after_test_iter(self, runner, batch_idx, data_batch=None, outputs=None): ...
+
+
+class HookThatLooksAlways(Hook):
+    def _after_iter(self, runner, batch_idx, data_batch=None, outputs=None, mode="train"): ...

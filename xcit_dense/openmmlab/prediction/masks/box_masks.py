@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xcit_dense.openmmlab.own_methods import predicts_as_mm
 from xcit_dense.openmmlab.prediction.masks.run_lengths import RunLengths, encode_windows
 
 PIXELS_IN_A_BAND = 2**20
@@ -64,6 +65,7 @@ def encode_masks_in_boxes(model: nn.Module) -> int:
         for module in model.modules()
         if isinstance(module, FCNMaskHead)
         and type(module)._predict_by_feat_single is FCNMaskHead._predict_by_feat_single
+        and predicts_as_mm(module)
     ]
     for head in heads:
         head._predict_by_feat_single = partial(_predict_run_lengths, head)

@@ -2,6 +2,7 @@
 
 from torch import nn
 
+from xcit_dense.openmmlab.own_methods import predicts_as_mm
 from xcit_dense.openmmlab.prediction.masks.box_masks import encode_masks_in_boxes
 from xcit_dense.openmmlab.prediction.masks.query_masks import encode_query_masks
 from xcit_dense.openmmlab.prediction.masks.upsampled_masks import encode_upsampled_masks
@@ -16,4 +17,6 @@ def encode_masks(model: nn.Module) -> int:
     Returns:
         How many heads were changed.
     """
+    if not predicts_as_mm(model):
+        return 0
     return encode_masks_in_boxes(model) + encode_upsampled_masks(model) + encode_query_masks(model)

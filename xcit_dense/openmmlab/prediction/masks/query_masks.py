@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from xcit_dense.openmmlab.own_methods import predicts_as_mm
 from xcit_dense.openmmlab.prediction.masks.query_panoptic import panoptic_map
 from xcit_dense.openmmlab.prediction.masks.run_lengths import (
     RunLengths,
@@ -19,6 +20,8 @@ from xcit_dense.openmmlab.prediction.masks.run_lengths import (
     encode_mask,
 )
 from xcit_dense.openmmlab.prediction.masks.upsampled_queries import UpsampledQueries
+
+_POST_PROCESSING = ("predict", "panoptic_postprocess", "instance_postprocess")
 
 
 def encode_query_masks(model: nn.Module) -> int:
@@ -32,13 +35,14 @@ def encode_query_masks(model: nn.Module) -> int:
     """
     from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
 
-    own_names = ("predict", "panoptic_postprocess", "instance_postprocess")
     heads = [
         module
         for module in model.modules()
         if isinstance(module, MaskFormerFusionHead)
+        and predicts_as_mm(module)
         and all(
-            getattr(type(module), name) is getattr(MaskFormerFusionHead, name) for name in own_names
+            getattr(type(module), name) is getattr(MaskFormerFusionHead, name)
+            for name in _POST_PROCESSING
         )
     ]
     for head in heads:

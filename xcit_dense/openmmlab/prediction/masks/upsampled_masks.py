@@ -10,6 +10,7 @@ from typing import Any
 
 from torch import nn
 
+from xcit_dense.openmmlab.own_methods import predicts_as_mm
 from xcit_dense.openmmlab.prediction.masks.deferred_masks import DeferInterpolation
 
 
@@ -27,7 +28,7 @@ def encode_upsampled_masks(model: nn.Module) -> int:
     for module in model.modules():
         for name in {method.__name__ for method in upsampling}:
             method = getattr(type(module), name, None)
-            if method in upsampling:
+            if method in upsampling and predicts_as_mm(module):
                 setattr(module, name, partial(_run_deferred, method, module))
                 changed += 1
     return changed
