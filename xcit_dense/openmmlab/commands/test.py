@@ -111,14 +111,15 @@ def save_memory(cfg: Config, runner: Runner) -> None:
         return
     if any(_reads_predictions(hook) for hook in runner.hooks):
         return
+    model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     metrics = {evaluator.get("type") for evaluator in _evaluators(cfg)}
     if metrics <= _COCO_METRICS:
         # here, since it needs pycocotools, which comes with mmdet
         from xcit_dense.openmmlab.prediction import encode_masks
 
-        encode_masks(runner.model)
+        encode_masks(model)
     if metrics <= _CLASS_METRICS:
-        keep_classes_only(runner.model.module if is_model_wrapper(runner.model) else runner.model)
+        keep_classes_only(model)
 
 
 def _reads_predictions(hook: Hook) -> bool:
