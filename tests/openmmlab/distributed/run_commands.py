@@ -17,6 +17,7 @@ from torch.distributed.tensor import DTensor
 import xcit_dense  # noqa: F401 - registers what the configs name
 from xcit_dense.openmmlab.commands import test as test_command
 from xcit_dense.openmmlab.commands import train as train_command
+from xcit_dense.openmmlab.commands.processes import part
 
 COMMANDS = {"train": train_command.main, "test": test_command.main}
 
@@ -74,6 +75,7 @@ def main():
     config.FormatCode = lambda text, **_: (text, False)
     for name, arguments in json.loads(sys.argv[1]):
         COMMANDS[name](arguments)
+    part()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Starting as one of several processes: what fits, what does not, and who says so."""
 
+import gc
 import re
 import socket
 from pathlib import Path
@@ -12,6 +13,7 @@ from torch import nn
 
 from xcit_dense.openmmlab.commands import launcher
 from xcit_dense.openmmlab.commands.launcher import LauncherError, evaluate_whole, use_launcher
+from xcit_dense.openmmlab.commands.processes import part
 from xcit_dense.openmmlab.training import FullyShardedStrategy, ShardingError
 from xcit_dense.openmmlab.training.fully_sharded import gather, shard, share_like
 
@@ -46,6 +48,11 @@ def started_by_torchrun(monkeypatch, local_rank=0):
     }  # fmt: skip
     for name, value in values.items():
         monkeypatch.setenv(name, str(value))
+
+
+def threads_of_gloo():
+    names = [path.read_text() for path in Path("/proc/self/task").glob("*/comm")]
+    return sum(name.startswith("pt_gloo") for name in names)
 
 
 def config(launcher="pytorch", **more):
@@ -153,6 +160,27 @@ class TestCPUs:
         after = wrapped.module.state_dict()
         assert after.keys() == weights.keys()
         assert torch.equal(after["0.weight"], weights["0.weight"])
+
+
+class TestParting:
+    def test_no_thread_of_the_group_is_left(self, environment):
+        """One that has a tensor to free when Python ends aborts the process."""
+        gc.collect()  # groups of other tests
+        before = threads_of_gloo()
+        started_by_torchrun(environment)
+        use_launcher(cfg := config())
+        model = MODEL_WRAPPERS.build({**cfg.model_wrapper_cfg, "module": nn.Linear(2, 2)})
+        model(torch.rand(1, 2)).sum().backward()
+        model.itself = [model]  # models of mm's refer to themselves in circles, too
+        del model
+        assert threads_of_gloo() > before
+        part()
+        assert threads_of_gloo() == before
+        assert not torch.distributed.is_initialized()
+
+    def test_one_process_alone_has_nobody_to_part_from(self):
+        part()
+        assert not torch.distributed.is_initialized()
 
 
 class TestSharding:

@@ -12,7 +12,7 @@ from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.commands.config_files import add_config_changes, read_config
 from xcit_dense.openmmlab.commands.data_roots import DataError, set_data_root
 from xcit_dense.openmmlab.commands.launcher import LauncherError
-from xcit_dense.openmmlab.commands.processes import is_first_to_say
+from xcit_dense.openmmlab.commands.processes import is_first_to_say, part
 from xcit_dense.openmmlab.training import NonFiniteError, ShardingError
 
 # what ends a tool with one line
@@ -68,5 +68,6 @@ def run(main: Callable[[list[str] | None], int | None]) -> None:
     except USER_ERRORS as error:
         line = f"error: {error}"
         sys.exit(line if is_first_to_say(line) else 1)
+    part()
     if exit_code:
         sys.exit(exit_code)

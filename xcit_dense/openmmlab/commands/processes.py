@@ -1,7 +1,9 @@
-"""Speaking once where several processes of a run have the same to say."""
+"""Processes of one run: speaking once where several have the same to say, and parting."""
 
+import gc
 import os
 import sys
+import time
 
 import torch.distributed
 
@@ -21,3 +23,16 @@ def is_first_to_say(text: str) -> bool:
         return store.add(f"said: {text}", 1) == 1
     except torch.distributed.DistError:  # the others are gone
         return True
+
+
+def part() -> None:
+    """Part from the other processes of the run, when all has gone well.
+
+    A thread of gloo that still has a tensor of Python's to free when Python ends aborts the process
+    ("terminate called without an active exception"). The threads end with their process group,
+    which a model in ``DistributedDataParallel`` keeps alive until it is collected.
+    """
+    if torch.distributed.is_initialized():
+        gc.collect()
+        torch.distributed.destroy_process_group()
+        time.sleep(0.1)  # the group of a sharded model lives on; its threads free what they have
