@@ -106,9 +106,18 @@ def test_where_all_fail_nothing_is_predicted(model, arguments, capsys):
     assert printed.count("KeyError: scale_factor") == 4
 
 
+@pytest.fixture
+def heeds_ctrl_c():
+    """A shell lets what it starts in the background ignore Ctrl-C, these tests too."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, previous)
+
+
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"]
 )
+@pytest.mark.usefixtures("heeds_ctrl_c")
 def test_a_stopped_run_keeps_what_was_predicted(model, arguments, tmp_path, capsys, number, code):
     def stop(image):
         if image == 3:
