@@ -128,10 +128,6 @@ def test_what_is_there_is_not_overwritten(tmp_path):
 
 
 def test_a_config_that_is_no_config_is_one_line(tmp_path):
-    lazy = tmp_path / "lazy.py"
-    lazy.write_text("from mmdet.models import RetinaNet\nmodel = dict(type=RetinaNet)\n")
-    with pytest.raises(ConfigError, match=r"a config in the new style .* swap it from Python"):
-        swap(lazy, "-o", tmp_path / "out.py")
     broken = tmp_path / "broken.py"
     broken.write_text("model = dict(\n")
     with pytest.raises(ConfigError, match=r"broken\.py: SyntaxError"):

@@ -10,6 +10,7 @@ from xcit_dense.openmmlab.commands import swap_backbone
 from xcit_dense.openmmlab.swap import plan_swap
 from xcit_dense.openmmlab.swap.config_difference import LINE_LENGTH, as_source, difference
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
+from xcit_dense.openmmlab.swap.new_style import new_style_text
 from xcit_dense.openmmlab.swap.written_config import config_text
 
 CONFIGS = Path(__file__).parents[3] / "configs"
@@ -136,6 +137,19 @@ def test_old_merged_with_the_difference_is_new(seed, tmp_path):
     (tmp_path / "old.py").write_text(as_source(old))
     written = as_source(difference(old, new))
     (tmp_path / "new.py").write_text(f'_base_ = "old.py"\n{written}')
+    loaded = Config.fromfile(tmp_path / "new.py").to_dict()
+    assert loaded == new
+    assert repr_of_kinds(loaded) == repr_of_kinds(new)
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_old_merged_with_the_difference_is_new_in_the_new_style(seed, tmp_path):
+    rng = random.Random(seed)
+    old, new = random_config(rng), random_config(rng)
+    new = {**old, **new}
+    imports = "from mmengine.optim import OptimWrapper\n"  # what makes it one of the new style
+    (tmp_path / "old.py").write_text(imports + as_source(old))
+    (tmp_path / "new.py").write_text(new_style_text(difference(old, new), old, ".old"))
     loaded = Config.fromfile(tmp_path / "new.py").to_dict()
     assert loaded == new
     assert repr_of_kinds(loaded) == repr_of_kinds(new)

@@ -3,12 +3,11 @@
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook
 
 from xcit_dense.openmmlab.checkpoints.resuming import check_resumable, newest_resumable
 from xcit_dense.openmmlab.checkpoints.safe_loading import load_local_checkpoint
 from xcit_dense.openmmlab.commands.processes import say
-from xcit_dense.openmmlab.config_tree import dicts_in
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 
 
 def use_resume(cfg: Config, checkpoint: str) -> None:
@@ -43,7 +42,7 @@ def check_checkpoints(cfg: Config) -> None:
         else:
             load_local_checkpoint(cfg.load_from, map_location="meta")
     for _, node in dicts_in(cfg.model):
-        if node.get("type") == "Pretrained" and _is_local(node.get("checkpoint")):
+        if type_name(node) == "Pretrained" and _is_local(node.get("checkpoint")):
             load_local_checkpoint(node["checkpoint"], map_location="meta")
 
 
@@ -51,7 +50,7 @@ def use_atomic_checkpoints(cfg: Config) -> None:
     """Let a config of mm's own save checkpoints as ours do; see :class:`AtomicCheckpointHook`."""
     of_mmengine = {"type": "CheckpointHook", "interval": 1}
     hook = cfg.get("default_hooks", {}).get("checkpoint", of_mmengine)
-    if hook is not None and hook.get("type") in ("CheckpointHook", CheckpointHook):
+    if hook is not None and type_name(hook) == "CheckpointHook":
         cfg.merge_from_dict(
             {"default_hooks": {"checkpoint": {**hook, "type": "AtomicCheckpointHook"}}}
         )

@@ -10,6 +10,7 @@ from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
+from xcit_dense.openmmlab.config_tree import type_name
 from xcit_dense.openmmlab.training import ShardingError
 from xcit_dense.openmmlab.training.cpu_processes import join_cpu_processes
 
@@ -73,13 +74,13 @@ def log_in_one_process(runner: Runner) -> None:
 
 
 def _is_sharded(cfg: Config) -> bool:
-    return (cfg.get("strategy") or {}).get("type") == "FullyShardedStrategy"
+    return type_name(cfg.get("strategy") or {}) == "FullyShardedStrategy"
 
 
 def _check_strategy(cfg: Config) -> None:
     """Refuse early what sharding cannot do."""
     if _is_sharded(cfg) and any(
-        hook.get("type") == "EMAHook" for hook in cfg.get("custom_hooks") or []
+        type_name(hook) == "EMAHook" for hook in cfg.get("custom_hooks") or []
     ):
         raise ShardingError(
             "custom_hooks has an EMAHook, which keeps a copy of the whole model, and "
@@ -122,7 +123,7 @@ def _use_cpus(cfg: Config) -> None:
     cfg.merge_from_dict({"env_cfg.dist_cfg.backend": "gloo"})
     if cfg.get("strategy") or cfg.get("runner_type") == "FlexibleRunner":
         strategy = cfg.get("strategy") or {"type": "DDPStrategy"}
-        if strategy["type"] == "DDPStrategy":
+        if type_name(strategy) == "DDPStrategy":
             wrapper = _cpu_wrapper(cfg, strategy.get("model_wrapper"))
             cfg.strategy = {**strategy, "model_wrapper": wrapper}
     else:
@@ -139,6 +140,6 @@ def _cpu_wrapper(cfg: Config, wrapper: dict | None) -> dict:
         **(wrapper or {}),
         "device_ids": None,
     }
-    if wrapper["type"] == "MMDistributedDataParallel":
+    if type_name(wrapper) == "MMDistributedDataParallel":
         wrapper["type"] = "CPUDistributedDataParallel"
     return wrapper

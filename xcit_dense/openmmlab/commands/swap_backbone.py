@@ -19,6 +19,7 @@ from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.doctor import add_size_option, examine
 from xcit_dense.openmmlab.swap import SwapError, plan_swap
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
+from xcit_dense.openmmlab.swap.new_style import inherits_from, is_new_style
 from xcit_dense.openmmlab.swap.written_config import config_text
 
 
@@ -66,7 +67,10 @@ def main(argv: list[str] | None = None) -> None:
     except (SwapError, ValueError) as error:
         raise ConfigError(f"{args.config}: {error}; nothing is written") from error
     title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(_settings(args))}"
-    text = config_text(source, old, swap, args.out, title)
+    try:
+        text = config_text(source, old, swap, args.out, title)
+    except ValueError as error:
+        raise ConfigError(f"{error}; nothing is written") from error
     try:
         write_atomically(args.out, lambda file: file.write(text.encode()))
     except OSError as error:
@@ -77,14 +81,15 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _check_can_inherit(source: ConfigSource, config: Config, out: Path) -> None:
-    if Config._is_lazy_import(str(source.path)):
-        raise ConfigError(
-            f"{source.path}: a config in the new style (read_base, imports), from which none in "
-            "the old style can inherit; swap it from Python, with xcit_dense.swap_backbone"
-        )
-    # mmengine keeps the texts of all files that a config is made of, each under its name
-    if out.exists() and any(_is_file(line, out) for line in config.text.splitlines()):
+    if out.exists() and _inherits_from(source.path, config, out):
         raise ConfigError(f"{out}: {source.path} inherits from it, and OUT is to inherit from that")
+
+
+def _inherits_from(path: Path, config: Config, other: Path) -> bool:
+    if is_new_style(path):
+        return inherits_from(path, other)
+    # mmengine keeps the texts of all files that a config is made of, each under its name
+    return any(_is_file(line, other) for line in config.text.splitlines())
 
 
 def _is_file(line: str, path: Path) -> bool:

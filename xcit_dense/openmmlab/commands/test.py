@@ -20,7 +20,7 @@ from xcit_dense.openmmlab.commands.launcher import (
     use_launcher,
 )
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
-from xcit_dense.openmmlab.config_tree import dicts_in
+from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 
 # Metrics that take masks as run lengths, and those that do without logits
 _COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}
@@ -112,7 +112,7 @@ def save_memory(cfg: Config, runner: Runner) -> None:
     if any(_reads_predictions(hook) for hook in runner.hooks):
         return
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    metrics = {evaluator.get("type") for evaluator in _evaluators(cfg)}
+    metrics = {type_name(evaluator) for evaluator in _evaluators(cfg)}
     if metrics <= _COCO_METRICS:
         # here, since it needs pycocotools, which comes with mmdet
         from xcit_dense.openmmlab.prediction import encode_masks

@@ -19,6 +19,7 @@ from xcit_dense.openmmlab.commands.checkpoints import (
 from xcit_dense.openmmlab.commands.data_roots import check_data_exists
 from xcit_dense.openmmlab.commands.launcher import build_runner, use_launcher
 from xcit_dense.openmmlab.commands.options import add_shared_options, load_config
+from xcit_dense.openmmlab.config_tree import type_name
 from xcit_dense.openmmlab.training.mixed_precision import DTYPES, checked_dtype
 
 # kinds of optimizer wrapper that --amp can take the place of
@@ -66,7 +67,7 @@ def use_amp(cfg: Config, dtype: str | None = None) -> None:
         ValueError: the optimizer wrapper has no mixed-precision counterpart, or the GPU does not
             know the data type.
     """
-    kind = cfg.optim_wrapper.get("type", "OptimWrapper")
+    kind = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if kind not in AMP_WRAPPERS:
         raise ValueError(f"--amp: optim_wrapper.type is {kind!r}, wanted 'OptimWrapper'")
     cfg.optim_wrapper.type = "MixedPrecisionOptimWrapper"
@@ -102,10 +103,10 @@ def use_pretrained(cfg: Config, source: str) -> None:
     """
     backbone = cfg.model.backbone
     if source in published_kinds():
-        if backbone.type != "XCiT":
+        if type_name(backbone) != "XCiT":
             raise ValueError(
                 f"--pretrained {source}: these weights are for XCiT, the backbone of the config "
-                f"is {backbone.type}; name a file or a URL"
+                f"is {type_name(backbone)}; name a file or a URL"
             )
         arch, patch_size = backbone.get("arch", "small_12"), backbone.get("patch_size", 16)
         try:

@@ -5,7 +5,11 @@ import math
 from typing import Any
 
 LINE_LENGTH = 100
-_DELETE = "_delete_"
+DELETE = "_delete_"
+
+
+class Name(str):
+    """A string that is written as a name, without quotes."""
 
 
 def difference(old: dict, new: dict) -> dict:
@@ -22,7 +26,7 @@ def difference(old: dict, new: dict) -> dict:
             if old[key] != value or type(old[key]) is not type(value):
                 changed[key] = value
         elif not isinstance(old[key], dict) or old[key].keys() - value.keys():
-            changed[key] = {_DELETE: True, **value}
+            changed[key] = {DELETE: True, **value}
         elif inner := difference(old[key], value):
             changed[key] = inner
     return changed
@@ -30,9 +34,17 @@ def difference(old: dict, new: dict) -> dict:
 
 def as_source(values: dict[str, Any]) -> str:
     """Python source that assigns every value to its name."""
-    return "".join(
-        f"{name} = {_source(value, 0, len(name) + 3)}\n" for name, value in values.items()
-    )
+    return "".join(assignment(name, value) for name, value in values.items())
+
+
+def assignment(name: str, value: Any) -> str:
+    """Python source that assigns a value to a name."""
+    return f"{name} = {_source(value, 0, len(name) + 3)}\n"
+
+
+def merger(name: str, value: dict) -> str:
+    """Python source that merges a dict into the one that has a name, in a new-style config."""
+    return f"{name}.merge({_source(value, 0, len(name) + 8)})\n"
 
 
 def _source(value: Any, indent: int, before: int) -> str:
@@ -75,6 +87,8 @@ def _one_line(value: Any) -> str:
         return f"({inner},)" if len(value) == 1 else f"({inner})"
     if isinstance(value, float) and not math.isfinite(value):
         return f'float("{value}")'
+    if isinstance(value, Name):
+        return str(value)
     return _string(value) if isinstance(value, str) else repr(value)
 
 

@@ -7,6 +7,7 @@ from mmengine.config import Config
 
 from xcit_dense.openmmlab.swap.config_difference import LINE_LENGTH, as_source, difference
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
+from xcit_dense.openmmlab.swap.new_style import is_new_style, module_of, new_style_text
 from xcit_dense.openmmlab.swap.swap import Swap
 
 _FIRST = ("custom_imports", "model", "optim_wrapper", "param_scheduler")
@@ -15,18 +16,27 @@ _FIRST = ("custom_imports", "model", "optim_wrapper", "param_scheduler")
 def config_text(source: ConfigSource, old: Config, swap: Swap, out: Path, title: str) -> str:
     """A config that holds only what the swap changed, with the notes as comments.
 
+    It is in the style of the old one.
+
     Args:
         source: where the old config is.
         old: the old config.
         swap: the new one.
         out: the file that the text is for.
         title: first line.
+
+    Raises:
+        ValueError: the old config is in the new style, and ``out`` can not import it.
     """
     changes = difference(old.to_dict(), swap.config.to_dict())
     ordered = {key: changes[key] for key in _FIRST if key in changes} | changes
     comments = [title, *(f"- {note}" for note in swap.notes)]
     lines = [line for comment in comments for line in _commented(comment)]
-    return "\n".join([*lines, _base_line(source.base_expression(out)), as_source(ordered)])
+    if is_new_style(source.path):
+        body = new_style_text(ordered, old.to_dict(), module_of(source.path, out))
+    else:
+        body = f"{_base_line(source.base_expression(out))}\n{as_source(ordered)}"
+    return "\n".join([*lines, body])
 
 
 def _base_line(expression: str) -> str:
