@@ -3,6 +3,9 @@
 from collections.abc import Iterator
 from typing import Any
 
+PACKAGES = ("mmdet", "mmseg")
+"""Whose models are trained here."""
+
 
 def bare_name(kind: str | type) -> str:
     """The name of a registered class, without scope: ``ResNet`` for ``mmdet.ResNet``."""
@@ -24,6 +27,31 @@ def dicts_in(node: Any, path: str = "") -> Iterator[tuple[str, dict]]:
     elif isinstance(node, (list, tuple)):
         for index, value in enumerate(node):
             yield from dicts_in(value, f"{path}.{index}")
+
+
+def model_scope(cfg: dict) -> str | None:
+    """The package that the model of a config is from: as its class says, or the default scope."""
+    kind = (cfg.get("model") or {}).get("type", "")
+    name = kind if isinstance(kind, str) else f"{kind.__module__}."
+    package = name.partition(".")[0] if "." in name else None
+    return package if package in PACKAGES else cfg.get("default_scope") or package
+
+
+def module_prefix(model: dict, path: str) -> str:
+    """What names of parameters begin with, of the part of a model that stands at ``path``.
+
+    ``model.detector`` has ``detector.``; but mmdet's semi-supervised models make a student and a
+    teacher of their detector, and train the student.
+    """
+    inner = "model.student" if "semi_train_cfg" in model and path == "model.detector" else path
+    return f"{inner}.".removeprefix("model.")
+
+
+def unsynchronize(node: Any) -> None:
+    """Make every MMSyncBN a BN, in place: it wants several processes when it is built."""
+    for _, inner in dicts_in(node):
+        if type_name(inner) == "MMSyncBN":
+            inner["type"] = "BN"
 
 
 def innermost_dataset(dataset: dict) -> dict:

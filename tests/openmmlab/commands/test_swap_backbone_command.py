@@ -105,7 +105,31 @@ def test_no_circle_is_written(tmp_path):
     assert mine.read_text() == 'default_scope = "mmdet"\n'
 
 
+def test_an_unknown_architecture_is_one_line(tmp_path):
+    weights, out = tmp_path / "weights.pth", tmp_path / "out.py"
+    torch.save({}, weights)
+    for more in ([], ["--weights", weights]):
+        with pytest.raises(ConfigError, match=r"'huge' is unknown.*; nothing is written"):
+            swap(RETINANET, "--arch", "huge", *more, "-o", out)
+    assert not out.exists()
+
+
+def test_what_has_no_literal_is_one_line(tmp_path):
+    mine, out = tmp_path / "mine.py", tmp_path / "out.py"
+    mine.write_text(
+        'default_scope = "mmseg"\n'
+        'head = dict(type="FCNHead", in_channels=512, in_index=3, w=__import__("numpy").zeros(2))\n'
+        'model = dict(backbone=dict(type="ResNet", depth=18), decode_head=[head])\n'
+    )
+    message = r"model\.decode_head\.0\.w: ndarray has no literal .*; nothing is written"
+    with pytest.raises(ConfigError, match=message):
+        swap(mine, "-o", out, "--no-check")
+    assert not out.exists()
+
+
 def test_a_place_that_can_not_be_written_is_one_line(tmp_path):
+    with pytest.raises(ConfigError, match=r"File name too long"):
+        swap(RETINANET, "-o", tmp_path / f"{'x' * 300}.py", "--no-check")
     (tmp_path / "folder.py").mkdir()
     with pytest.raises(ConfigError, match=r"folder\.py: OUT is a folder"):
         swap(RETINANET, "-o", tmp_path / "folder.py", "--force")

@@ -10,12 +10,14 @@ from torch import nn
 
 from xcit_dense.openmmlab.commands.doctor import make_parser
 from xcit_dense.openmmlab.doctor import diagnose, report
+from xcit_dense.openmmlab.doctor.optimizer_keys import optimizer_findings
 from xcit_dense.openmmlab.doctor.synthetic_batch import synthetic_batch
-from xcit_dense.openmmlab.doctor.trial_model import TrialModel
+from xcit_dense.openmmlab.doctor.trial_model import TrialModel, build_trial_model
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 
 WIDTH = 32
 SIZE = (128, 128)
+SOFT_TEACHER = "mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py"
 
 
 def texts(diagnosis, are_wrong):
@@ -99,6 +101,54 @@ def test_a_neck_that_is_not_understood_has_its_strides_compared():
         "model.bbox_head.anchor_generator.strides = [4, 8, 16], "
         "but the maps have strides [8, 16, 32]"
     ]
+
+
+def test_pixels_that_a_loss_cannot_ignore_are_a_note():
+    """mmseg's cross entropy looks up a weight for the label of every pixel."""
+    cfg = ConfigSource.find("mmseg::fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py").load()
+    cfg.model.decode_head.loss_decode.class_weight = [1.0] * 19
+    cfg.model.auxiliary_head = None
+    diagnosis = diagnose(cfg, SIZE)
+    assert not texts(diagnosis, are_wrong=True)
+    (text,) = texts(diagnosis, are_wrong=False)
+    assert "a training step with pixels that are to be ignored fails: IndexError" in text
+    assert "class_weight is a likely cause" in report(diagnosis)
+    assert diagnosis.losses.keys() == {"decode.loss_ce"}
+
+
+def test_keys_of_mms_own_transformers_are_a_note():
+    cfg = ConfigSource.find("mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py").load()
+    diagnosis = diagnose(cfg, SIZE)
+    assert diagnosis.is_healthy, report(diagnosis)
+    (text,) = texts(diagnosis, are_wrong=False)
+    assert "'absolute_pos_embed' matches no parameter" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "fault"),
+    [
+        ("mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py", "track_head", None),
+        ("mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py", "detector.neck", None),
+        ("mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py", "detector.nick", "wrong"),
+        (SOFT_TEACHER, "student.backbone", None),
+        (SOFT_TEACHER, "teacher.backbone", None),
+        (SOFT_TEACHER, "detector.backbone", "wrong"),
+    ],
+)
+def test_keys_are_those_of_the_whole_model(name, key, fault):
+    cfg = ConfigSource.find(name).load()
+    cfg.optim_wrapper.paramwise_cfg = {"custom_keys": {key: {"lr_mult": 0.1}}}
+    trial = build_trial_model(cfg, SIZE)
+    found = [finding.text for finding in optimizer_findings(trial, cfg)]
+    expected = f"optim_wrapper.paramwise_cfg.custom_keys: {key!r} matches no parameter"
+    assert found == ([expected] if fault else [])
+
+
+def test_a_model_of_the_other_library_gets_its_own_samples():
+    cfg = ConfigSource.find("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py").load()
+    cfg.model.type, cfg.model["_scope_"], cfg.default_scope = "mmdet.RetinaNet", "mmdet", "mmseg"
+    diagnosis = diagnose(cfg, SIZE)
+    assert diagnosis.is_healthy, report(diagnosis)
 
 
 def test_no_verdict_where_a_model_cannot_do_without_its_weights():

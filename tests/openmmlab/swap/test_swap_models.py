@@ -28,6 +28,7 @@ def detector(**parts):
 
 
 RESNET = {"type": "ResNet", "depth": 18}
+FPN = {"type": "FPN", "in_channels": [64, 128, 256, 512]}
 VIT = {
     "type": "VisionTransformer",
     "img_size": 64,
@@ -226,6 +227,53 @@ def test_a_head_without_in_index_reads_the_last_level():
     assert swap.config.model.decode_head == {"type": "FCNHead", "in_channels": C}
 
 
+def test_every_head_that_reads_the_levels_follows():
+    head = {"type": "SSDHead", "in_channels": [64, 128, 256, 512]}
+    other = {"type": "Other", "in_channels": [7, 7]}
+    cfg = detector(backbone=RESNET, head_a=head, head_b={**head}, head_c=other)
+    model = plan_swap(cfg, "nano_12").config.model
+    assert [model[f"head_{name}"].in_channels for name in "abc"] == [[C] * 4, [C] * 4, [7, 7]]
+
+
+@pytest.mark.parametrize(
+    ("head", "channels"),
+    [
+        ({"in_channels": 512, "channels": 512, "num_convs": 0}, C),
+        (
+            {
+                "in_channels": [64, 512], "in_index": [0, 3], "channels": 576, "num_convs": 0,
+                "input_transform": "resize_concat",
+            },
+            2 * C,
+        ),
+        ({"in_channels": 512, "channels": 512, "num_convs": 1}, 512),
+    ],
+)  # fmt: skip
+def test_a_head_that_only_classifies_is_as_wide_as_what_it_reads(head, channels):
+    cfg = segmentor(RESNET, {"type": "FCNHead", **head})
+    assert plan_swap(cfg, "nano_12").config.model.decode_head.channels == channels
+
+
+@pytest.mark.parametrize(
+    ("indices", "widths"), [([0, 1, -1], [C, C, 2048]), ([0, -2, 2], [C, C, 2048])]
+)
+def test_levels_behind_jpu_are_counted_from_either_end(indices, widths):
+    cfg = shipped("mmseg::fastfcn/fastfcn_r50-d32_jpu_enc_4xb2-80k_cityscapes-512x1024.py")
+    cfg.model.decode_head.in_index = indices
+    cfg.model.auxiliary_head.in_index = -2
+    model = plan_swap(cfg, "nano_12").config.model
+    assert model.decode_head.in_channels == widths
+    assert model.auxiliary_head.in_channels == C
+
+
+def test_norms_that_want_several_processes_are_measured_alone():
+    norm = {"type": "mmdet.MMSyncBN"}
+    cfg = detector(backbone={**RESNET, "norm_cfg": norm}, neck={**FPN, "norm_cfg": norm})
+    model = plan_swap(cfg, "nano_12").config.model
+    assert model.neck.in_channels == [C] * 4
+    assert model.neck.norm_cfg == norm
+
+
 def test_what_the_old_backbone_was_told_is_kept_where_it_means_the_same():
     old = {**RESNET, "in_channels": 4, "with_cp": True, "frozen_stages": 1, "norm_eval": True}
     cfg = detector(backbone=old, neck={"type": "FPN", "in_channels": [64, 128, 256, 512]})
@@ -258,9 +306,6 @@ def test_the_config_that_is_given_stays_as_it_is():
     before = cfg.to_dict()
     xcit_dense.swap_backbone(cfg)
     assert cfg.to_dict() == before
-
-
-FPN = {"type": "FPN", "in_channels": [64, 128, 256, 512]}
 
 
 @pytest.mark.parametrize(
@@ -320,6 +365,28 @@ FPN = {"type": "FPN", "in_channels": [64, 128, 256, 512]}
         (
             segmentor(RESNET, {"type": "MyHead"}),
             "model.decode_head: MyHead does not say which widths it reads",
+        ),
+        (
+            segmentor(RESNET, {"type": "MyHead", "in_index": 3}),
+            "model.decode_head: MyHead does not say in_channels: it may read any width",
+        ),
+        (
+            detector(backbone=RESNET, neck={**FPN, "start_level": 5}),
+            "model.neck: start_level=5, end_level=-1 read none of 4 levels",
+        ),
+        (
+            detector(backbone=RESNET, neck={**FPN, "start_level": None, "end_level": None}),
+            "model.neck: what stands there is not understood .TypeError",
+        ),
+        (detector(backbone=RESNET, neck="FPN"), "model.neck: what stands there is not understood"),
+        (segmentor(RESNET, "FCNHead"), "model.decode_head: what stands there is not understood"),
+        (
+            segmentor(RESNET, {"type": "FCNHead", "in_channels": None}),
+            "model.decode_head: what stands there is not understood",
+        ),
+        (
+            detector(backbone={"type": "RegNet", "arch": "regnetx_400mf", "frozen_stages": "all"}),
+            "model.backbone: RegNet can not be run here",
         ),
         (
             segmentor({**VIT, "out_indices": 3, "output_cls_token": True}, {"in_channels": 64}),

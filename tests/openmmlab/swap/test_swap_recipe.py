@@ -53,6 +53,43 @@ def test_adamw_keeps_its_settings(kind):
     assert optim_wrapper.clip_grad == {"max_norm": 0.1}
 
 
+def test_decay_that_is_not_told_is_torchs_own():
+    """mmengine multiplies it, and fails where there is none."""
+    cfg = config(**wrapper("AdamW"))
+    new = plan_swap(cfg, "nano_12").config.optim_wrapper
+    assert (
+        new.optimizer.weight_decay == torch.optim.AdamW([torch.zeros(1)]).defaults["weight_decay"]
+    )
+    build_optim_wrapper(nn.ModuleDict({"backbone": xcit_dense.XCiT("nano_12")}), new)
+
+
+@pytest.mark.parametrize(
+    ("optim_wrapper", "has"),
+    [
+        (None, "none"),
+        ({"optimizer": None}, "no single optimizer, and stays as it is"),
+        ({"neck": {"optimizer": {"type": "SGD"}}}, "no single optimizer, and stays as it is"),
+    ],
+)
+def test_without_a_single_optimizer_it_is_left_to_the_user(optim_wrapper, has):
+    swap = plan_swap(config(optim_wrapper=optim_wrapper))
+    assert any(f"optim_wrapper: the config has {has}; use AdamW" in note for note in swap.notes)
+    assert swap.config.get("optim_wrapper") == optim_wrapper
+
+
+@pytest.mark.parametrize(
+    ("rest", "place"),
+    [
+        ({"optim_wrapper": {"optimizer": "SGD"}}, "optim_wrapper"),
+        (wrapper(lr="1e-2"), "optim_wrapper"),
+        (wrapper("AdamW", paramwise_cfg={"custom_keys": {"backbone": 0.1}}), "optim_wrapper"),
+    ],
+)
+def test_values_of_another_kind_are_an_error_that_says_where(rest, place):
+    with pytest.raises(SwapError, match=f"^{place}: what stands there is not understood"):
+        plan_swap(config(**rest))
+
+
 @pytest.mark.parametrize("scaling", [None, {}, {"enable": True}])
 def test_the_batch_size_of_the_recipe_need_not_be_told(scaling):
     cfg = config(**wrapper(), auto_scale_lr=scaling)
@@ -86,6 +123,31 @@ def test_momentum_is_no_learning_rate():
     linear = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin": 0, "end": 500}
     cfg = config(**wrapper(), param_scheduler=[linear, momentum])
     assert plan_swap(cfg).config.param_scheduler[1] == momentum
+
+
+def test_other_parameters_of_the_optimizer_are_no_learning_rate():
+    momentum = {"type": "CosineAnnealingParamScheduler", "param_name": "momentum", "eta_min": 0.85}
+    rate = {"type": "CosineAnnealingParamScheduler", "param_name": "lr", "eta_min": 0.002}
+    cfg = config(**wrapper(), param_scheduler=[momentum, rate])
+    _, kept, scaled = plan_swap(cfg).config.param_scheduler
+    assert kept == momentum
+    assert scaled.eta_min == pytest.approx(1e-5)
+
+
+def test_a_rate_that_falls_is_no_warm_up_and_has_a_lower_floor():
+    falling = {"type": "LinearLR", "start_factor": 1.0, "end_factor": 0.01, "end": 12}
+    plateau = {"type": "ReduceOnPlateauLR", "min_value": 1e-3}
+    new = plan_swap(config(**wrapper(), param_scheduler=[falling, plateau])).config.param_scheduler
+    assert [scheduler.type for scheduler in new] == ["LinearLR", "LinearLR", "ReduceOnPlateauLR"]
+    assert new[0].start_factor == 1e-6
+    assert new[2].min_value == pytest.approx(1e-3 * 1e-4 / 0.02)
+
+
+def test_a_constructor_without_a_rate_of_layers_stays():
+    own = wrapper("AdamW", constructor="Own", paramwise_cfg={"num_layers": 7, "total": 3})
+    new = plan_swap(config(**own)).config.optim_wrapper
+    assert new.constructor == "Own"
+    assert (new.paramwise_cfg.num_layers, new.paramwise_cfg.total) == (7, 3)
 
 
 def test_layer_wise_decay_counts_the_layers_of_xcit():
@@ -140,6 +202,35 @@ def test_keys_of_the_old_backbone_go_and_others_stay():
     assert {"backbone", "query_embed"} <= left.keys()
     assert not {"backbone.layer4", "layer3", "absolute_pos_embed"} & left.keys()
     assert any("without backbone.layer4, absolute_pos_embed, layer3" in n for n in swap.notes)
+
+
+@pytest.mark.parametrize("kind", ["tracker", "semi-supervised"])
+def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(kind):
+    """The longest key wins, and ``detector.backbone`` is longer than ``temperature``."""
+    prefix, more = ("student", {"semi_train_cfg": {}}) if kind != "tracker" else ("detector", {})
+    keys = {
+        f"{prefix}.backbone": {"lr_mult": 0.1},
+        f"{prefix}.backbone.layer4": {"lr_mult": 0.2},
+        f"{prefix}.neck": {"lr_mult": 2.0},
+    }
+    cfg = config(**wrapper("AdamW", 1.0, paramwise_cfg={"custom_keys": keys}))
+    cfg.model = {"type": "Any", "detector": {"type": "RPN", **cfg.model}, **more}
+    swap = plan_swap(cfg, "nano_12")
+    assert any(f"{prefix}.backbone is backbone now" in note for note in swap.notes)
+    new = swap.config
+    assert f"{prefix}.backbone.layer4" not in new.optim_wrapper.paramwise_cfg.custom_keys
+    assert "backbone.layer4" not in new.optim_wrapper.paramwise_cfg.custom_keys
+    backbone = {key: value for key, value in new.model.detector.backbone.items() if key != "type"}
+    detector = nn.ModuleDict({"backbone": xcit_dense.XCiT(**backbone), "neck": nn.Linear(1, 1)})
+    model = nn.ModuleDict({prefix: detector})
+    groups = build_optim_wrapper(model, new.optim_wrapper).optimizer.param_groups
+    settings = {id(p): group for group in groups for p in group["params"]}
+    for name, parameter in model.named_parameters():
+        group = settings[id(parameter)]
+        rate = 0.1 if "trunk" in name else 2.0 if "neck" in name else 1.0
+        assert group["lr"] == pytest.approx(rate), name
+        if name.endswith(("temperature", "layer_scale", "norm.weight")):
+            assert group["weight_decay"] == 0.0, name
 
 
 def test_keys_that_name_parts_of_heads_too_stay():
@@ -263,6 +354,10 @@ def test_the_scope_is_that_of_the_models_class():
     cfg.default_scope = None
     cfg.model.type = "mmdet.models.detectors.RPN"
     assert plan_swap(cfg).config.model.backbone.type == "XCiT"
+    cfg.default_scope = "mmseg"
+    cfg.optim_wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}}
+    assert plan_swap(cfg).config.optim_wrapper.optimizer.lr == 1e-4  # that of detection
+    cfg.default_scope = None
     cfg.model.type = "RPN"
     with pytest.raises(SwapError, match="default_scope: None, must be one of mmdet, mmseg"):
         plan_swap(cfg)

@@ -3,12 +3,19 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 from mmengine.config import Config
+from torch import nn
 
 from xcit_dense.openmmlab.commands import swap_backbone
-from xcit_dense.openmmlab.swap import plan_swap
-from xcit_dense.openmmlab.swap.config_difference import LINE_LENGTH, as_source, difference
+from xcit_dense.openmmlab.swap import SwapError, plan_swap
+from xcit_dense.openmmlab.swap.config_difference import (
+    LINE_LENGTH,
+    as_literals,
+    as_source,
+    difference,
+)
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 from xcit_dense.openmmlab.swap.new_style import new_style_text
 from xcit_dense.openmmlab.swap.written_config import config_text
@@ -168,6 +175,21 @@ def test_only_what_changes_is_written():
     assert difference(old, old) == {}
     assert difference(old, {"a": {"b": 1}, "d": 2}) == {"a": {"_delete_": True, "b": 1}}
     assert difference({"a": None}, {"a": {"b": 1}}) == {"a": {"_delete_": True, "b": 1}}
+
+
+def test_what_a_config_holds_beside_literals_is_written_as_such():
+    plain = as_literals({"a": [np.float64(1.5), np.int64(2)], "b": nn.Linear, "c": None}, "x")
+    assert as_source(plain) == 'a = [1.5, 2]\nb = "torch.nn.modules.linear.Linear"\nc = None\n'
+    with pytest.raises(SwapError, match=r"^x\.a\.1\.b: ndarray has no literal"):
+        as_literals({"a": [0, {"b": np.zeros(2)}]}, "x")
+
+
+def test_arrays_that_stay_are_no_change():
+    old = {"a": {"b": np.arange(3), "c": [np.arange(3)]}, "d": 1}
+    new = {"a": {"b": np.arange(3), "c": [np.arange(3)]}, "d": 2}
+    assert difference(old, new) == {"d": 2}
+    new["a"]["c"][0][1] = 7
+    assert difference(old, new).keys() == {"a", "d"}
 
 
 def test_source_is_short():

@@ -9,7 +9,9 @@ from pathlib import Path
 from mmengine.config import Config
 
 from xcit_dense.atomic_files import write_atomically
+from xcit_dense.models import resolve_arch
 from xcit_dense.openmmlab.backbone import XCiT
+from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -17,7 +19,7 @@ from xcit_dense.openmmlab.checkpoints.published_weights import (
 )
 from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.doctor import add_size_option, examine
-from xcit_dense.openmmlab.swap import SwapError, plan_swap
+from xcit_dense.openmmlab.swap import plan_swap
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 from xcit_dense.openmmlab.swap.new_style import inherits_from, is_new_style
 from xcit_dense.openmmlab.swap.written_config import config_text
@@ -61,10 +63,13 @@ def main(argv: list[str] | None = None) -> None:
     _check_out(args, source)
     old = read_config(str(source.path))
     _check_can_inherit(source, old, args.out)
-    weights = _weights(args)
     try:
+        resolve_arch(args.arch)
+        weights = _weights(args)
         swap = plan_swap(old, args.arch, args.patch_size, weights)
-    except (SwapError, ValueError) as error:
+    except (ConfigError, CheckpointError):
+        raise
+    except ValueError as error:
         raise ConfigError(f"{args.config}: {error}; nothing is written") from error
     title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(_settings(args))}"
     try:
@@ -97,13 +102,17 @@ def _is_file(line: str, path: Path) -> bool:
 
 
 def _check_out(args: Namespace, source: ConfigSource) -> None:
+    try:
+        is_folder, is_there = args.out.is_dir(), args.out.exists()
+    except OSError as error:  # a name that is too long
+        raise ConfigError(f"{args.out}: {error.strerror}") from error
     if args.out.suffix != ".py":
         raise ConfigError(f"{args.out}: OUT must end in .py")
     if args.out.resolve() == source.path.resolve():
         raise ConfigError(f"{args.out}: OUT is CONFIG, from which it is to inherit")
-    if args.out.is_dir():
+    if is_folder:
         raise ConfigError(f"{args.out}: OUT is a folder, wanted is a file")
-    if args.out.exists() and not args.force:
+    if is_there and not args.force:
         raise ConfigError(f"{args.out}: is there already; --force replaces it")
 
 

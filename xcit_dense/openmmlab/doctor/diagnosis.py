@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from torch import Tensor
 
 from xcit_dense.flop_count import count_flops
+from xcit_dense.openmmlab.config_tree import model_scope
 from xcit_dense.openmmlab.doctor.declared_strides import parts_with_strides, stride_findings
 from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
@@ -22,6 +23,8 @@ from xcit_dense.openmmlab.doctor.map_sizes import sizes_of_given_maps
 from xcit_dense.openmmlab.doctor.optimizer_keys import optimizer_findings
 from xcit_dense.openmmlab.doctor.synthetic_batch import synthetic_batch
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel, build_trial_model
+
+_STEP = "a training step"
 
 
 @dataclass
@@ -83,7 +86,7 @@ def diagnose(cfg: Config, image_size: tuple[int, int] = DEFAULT_IMAGE_SIZE) -> D
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         _try_levels(trial, diagnosis)
         with sizes_of_given_maps(parts_with_strides(trial.model)) as given:
-            step = _attempt(diagnosis, "a training step", lambda: _training_step(trial, cfg))
+            step = _attempt(diagnosis, _STEP, lambda: _try_step(trial, cfg, diagnosis))
         diagnosis.findings += stride_findings(trial, given)
         if step is not None:
             diagnosis.losses = step
@@ -116,12 +119,31 @@ def _count(module: torch.nn.Module | None) -> int:
     return 0 if module is None else sum(parameter.numel() for parameter in module.parameters())
 
 
-def _training_step(trial: TrialModel, cfg: Config) -> dict[str, float]:
+def _try_step(trial: TrialModel, cfg: Config, diagnosis: Diagnosis) -> dict[str, float]:
+    """A training step; one without pixels that are to be ignored where they make it fail."""
+    try:
+        return _training_step(trial, cfg)
+    except Exception as error:  # of mm's own losses some take no such pixels
+        if model_scope(cfg) != "mmseg":
+            raise
+        try:
+            losses = _training_step(trial, cfg, ignores=False)
+        except Exception:
+            raise error from None
+        text = failure(f"{_STEP} with pixels that are to be ignored", error).text
+        remedy = "see that no image has any, padding included; class_weight is a likely cause"
+        diagnosis.findings.append(Finding(text, remedy, is_wrong=False))
+        return losses
+
+
+def _training_step(trial: TrialModel, cfg: Config, ignores: bool = True) -> dict[str, float]:
     """Losses of a batch of two, and their gradients in the parameters."""
     model = trial.model
+    model.zero_grad()
     model.train()
     _say_that_it_is_the_first_step(model)
-    batch = model.data_preprocessor(synthetic_batch(trial, cfg, batch_size=2), training=True)
+    data = synthetic_batch(trial, cfg, batch_size=2, ignores=ignores)
+    batch = model.data_preprocessor(data, training=True)
     losses = model(**batch, mode="loss")
     total, _ = model.parse_losses(losses)
     total.backward()
@@ -192,7 +214,7 @@ def _prediction(trial: TrialModel, cfg: Config) -> int:
     """Floating-point operations of predicting one image."""
     model = trial.model
     model.train(False)
-    if cfg.get("default_scope", "mmdet") == "mmdet":
+    if model_scope(cfg) != "mmseg":
         # here, since it needs pycocotools, which comes with mmdet
         from xcit_dense.openmmlab.prediction import encode_masks_in_boxes
 

@@ -4,6 +4,7 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import OPTIMIZERS, DefaultScope
+from torch import nn
 
 from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.config_tree import type_name
@@ -11,6 +12,7 @@ from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
 from xcit_dense.openmmlab.doctor.quiet import quiet
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
+from xcit_dense.openmmlab.swap.recipe import TRANSFORMER_KEYS
 
 _SPARED = ("temperature", "layer_scale")
 _PARTS = ("constructor", "optimizer", "paramwise_cfg")
@@ -23,15 +25,17 @@ def optimizer_findings(trial: TrialModel, cfg: Config) -> list[Finding]:
     wrapper = cfg.get("optim_wrapper") or {}
     paramwise = wrapper.get("paramwise_cfg") or {}
     keys = paramwise.get("custom_keys") or {}
-    prefix = trial.path.removeprefix("model").removeprefix(".")
-    names = [f"{prefix}.{name}".removeprefix(".") for name, _ in trial.model.named_parameters()]
+    names = [f"{trial.prefix}{name}" for name, _ in trial.model.named_parameters()]
+    has_xcit = any(isinstance(module, XCiT) for module in trial.model.modules())
     findings = [
         Finding(
             f"optim_wrapper.paramwise_cfg.custom_keys: {key!r} matches no parameter",
             "take it out, or mend its name: what it was to do is not done",
+            # mm's own recipes have some for parts that their transformers do without
+            is_wrong=has_xcit or key not in TRANSFORMER_KEYS,
         )
         for key in keys
-        if not any(key in name for name in names)
+        if not any(key in name for name in names) and not key.startswith(_not_built(trial))
     ]
     optimizer = wrapper.get("optimizer")
     if not optimizer or type_name(optimizer) in _DISTRIBUTED:
@@ -50,7 +54,19 @@ def _build(trial: TrialModel, cfg: Config) -> torch.optim.Optimizer:
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), quiet():
         if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
             raise ValueError(f"{kind} is no optimizer that is registered")
-        return build_optim_wrapper(trial.model, {"type": "OptimWrapper", **parts}).optimizer
+        model = _whole_model(trial)
+        return build_optim_wrapper(model, {"type": "OptimWrapper", **parts}).optimizer
+
+
+def _not_built(trial: TrialModel) -> tuple[str, ...]:
+    """Parts of a tracker or a semi-supervised model beside what is trained in the trial."""
+    return (*trial.others, "teacher") if trial.prefix else ()
+
+
+def _whole_model(trial: TrialModel) -> nn.Module:
+    """With parameters called as in the whole model, which is not built."""
+    name = trial.prefix.removesuffix(".")
+    return nn.ModuleDict({name: trial.model}) if name else trial.model
 
 
 def _decay_findings(trial: TrialModel, optimizer: torch.optim.Optimizer) -> list[Finding]:

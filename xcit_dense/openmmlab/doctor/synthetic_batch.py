@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmengine.structures import InstanceData, PixelData
 
-from xcit_dense.openmmlab.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.config_tree import dicts_in, model_scope, type_name
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
 
 # left, top, right, bottom as parts of the image: large, middle, small
@@ -14,13 +14,16 @@ _BOXES = [(0.1, 0.1, 0.8, 0.9), (0.5, 0.2, 0.9, 0.6), (0.1, 0.5, 0.25, 0.75)]
 _IGNORED_LABEL = 255
 
 
-def synthetic_batch(trial: TrialModel, cfg: Config, batch_size: int) -> dict[str, Any]:
+def synthetic_batch(
+    trial: TrialModel, cfg: Config, batch_size: int, ignores: bool = True
+) -> dict[str, Any]:
     """What a data loader would give to the model.
 
     Args:
         trial: the model.
         cfg: the config that it is from.
         batch_size: number of images.
+        ignores: whether a few pixels have the label that the heads of a segmentor ignore.
 
     Returns:
         ``inputs``, images (3, H, W) of bytes, and ``data_samples`` with everything that mm's models
@@ -35,8 +38,8 @@ def synthetic_batch(trial: TrialModel, cfg: Config, batch_size: int) -> dict[str
         for _ in range(batch_size)
     ]
     classes = _number_of_classes(trial.config)
-    if cfg.get("default_scope") == "mmseg":
-        ignored = _ignored_label(trial.config)
+    if model_scope(cfg) == "mmseg":
+        ignored = _ignored_label(trial.config) if ignores else None
         samples = [_segmentation_sample(trial.image_size, classes, ignored) for _ in images]
     else:
         shrink = _label_map_shrinks_by(cfg)

@@ -7,7 +7,7 @@ from mmengine.config import Config, ConfigDict
 from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS, DefaultScope
 
-from xcit_dense.openmmlab.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.config_tree import dicts_in, module_prefix, type_name, unsynchronize
 from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
 from xcit_dense.openmmlab.doctor.image_size import trial_image_size
@@ -26,6 +26,8 @@ class TrialModel:
         path: where that stands in the config.
         image_size: height and width that it takes, in pixels.
         hindrance: why nothing can be said of it, None if it can be tried.
+        prefix: what its parameters are called in the whole model: ``detector.``, or nothing.
+        others: what else stands in the config of the whole model.
     """
 
     model: BaseModel
@@ -33,6 +35,8 @@ class TrialModel:
     path: str
     image_size: tuple[int, int]
     hindrance: Finding | None
+    prefix: str = ""
+    others: tuple[str, ...] = ()
 
     @property
     def image_channels(self) -> int:
@@ -54,8 +58,7 @@ def build_trial_model(cfg: Config, image_size: tuple[int, int]) -> TrialModel:
     leaves_weights_out = False
     for _, node in dicts_in(config, path):
         leaves_weights_out |= _forget_weights(node)
-        if type_name(node) == "MMSyncBN":  # wants several processes when it is built
-            node["type"] = "BN"
+    unsynchronize(config)
     _take_images_as_they_are(config)
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), quiet():
         model = MODELS.build(ConfigDict(config))
@@ -64,7 +67,11 @@ def build_trial_model(cfg: Config, image_size: tuple[int, int]) -> TrialModel:
         image_size = trial_image_size(model, config, image_size)
     if getattr(model.data_preprocessor, "size", None) is not None:
         model.data_preprocessor.size = image_size
-    return TrialModel(model, config, path, image_size, hindrance)
+    prefix = module_prefix(cfg.model, path)
+    inner = path.removeprefix("model.")
+    parts = (key for key, part in cfg.model.items() if prefix and isinstance(part, dict))
+    others = tuple(key for key in parts if key != inner)
+    return TrialModel(model, config, path, image_size, hindrance, prefix, others)
 
 
 def _initialize(model: BaseModel, leaves_weights_out: bool) -> Finding | None:

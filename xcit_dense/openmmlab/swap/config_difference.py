@@ -2,7 +2,12 @@
 
 import keyword
 import math
+import pickle
 from typing import Any
+
+import numpy as np
+
+from xcit_dense.openmmlab.swap.swap_error import SwapError
 
 LINE_LENGTH = 100
 DELETE = "_delete_"
@@ -23,13 +28,45 @@ def difference(old: dict, new: dict) -> dict:
         if key not in old:
             changed[key] = value
         elif not isinstance(value, dict):
-            if old[key] != value or type(old[key]) is not type(value):
+            if type(old[key]) is not type(value) or not _is_equal(old[key], value):
                 changed[key] = value
         elif not isinstance(old[key], dict) or old[key].keys() - value.keys():
             changed[key] = {DELETE: True, **value}
         elif inner := difference(old[key], value):
             changed[key] = inner
     return changed
+
+
+def as_literals(value: Any, path: str) -> Any:
+    """What a config may hold, of values that Python can write: numbers of numpy become Python's.
+
+    Args:
+        value: dicts, sequences, numbers, texts and classes.
+        path: where it stands, for errors.
+
+    Raises:
+        SwapError: there is something else.
+    """
+    if isinstance(value, dict):
+        return {key: as_literals(inner, f"{path}.{key}") for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        inner = [as_literals(each, f"{path}.{index}") for index, each in enumerate(value)]
+        return type(value)(inner)
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return value
+    reason = f"{type(value).__name__} has no literal to write into a config; make it a list"
+    raise SwapError(path, reason)
+
+
+def _is_equal(old: Any, new: Any) -> bool:
+    try:
+        return bool(old == new)
+    except ValueError:  # arrays have no single answer
+        return pickle.dumps(old) == pickle.dumps(new)
 
 
 def as_source(values: dict[str, Any]) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-PACKAGES = ("mmdet", "mmseg")
+from xcit_dense.openmmlab.config_tree import PACKAGES
+
 _CONFIGS = ".mim/configs"
 
 

@@ -1,11 +1,12 @@
 """How heads read a backbone, where no neck stands between."""
 
 from collections.abc import Iterator
+from functools import partial
 
 from xcit_dense.openmmlab.config_tree import dicts_in, type_name
 from xcit_dense.openmmlab.swap.measured_backbone import MeasuredBackbone
 from xcit_dense.openmmlab.swap.reader import Reader
-from xcit_dense.openmmlab.swap.swap_error import SwapError
+from xcit_dense.openmmlab.swap.swap_error import SwapError, located
 
 SEGMENTATION_HEADS = ("decode_head", "auxiliary_head")
 # further keys with the width of one level: key to the level
@@ -23,9 +24,11 @@ def segmentation_readers(segmentor: dict, path: str, backbone: MeasuredBackbone)
         heads = segmentor.get(key) or []
         for index, head in enumerate(heads if isinstance(heads, (list, tuple)) else [heads]):
             where = f"{path}.{key}" + (f".{index}" if isinstance(heads, (list, tuple)) else "")
-            found = list(_readers_in_head(head, where, backbone))
+            with located(where):
+                found = list(_readers_in_head(head, where, backbone))
+                name = type_name(head)
             if not found:
-                raise SwapError(where, f"{type_name(head)} does not say which widths it reads")
+                raise SwapError(where, f"{name} does not say which widths it reads")
             readers += found
     return readers
 
@@ -40,12 +43,16 @@ def _readers_in_head(head: dict, path: str, backbone: MeasuredBackbone) -> Itera
 
 
 def _readers_of_node(node: dict, path: str, backbone: MeasuredBackbone) -> Iterator[Reader]:
+    if "in_channels" not in node:
+        raise SwapError(path, f"{type_name(node)} does not say in_channels: it may read any width")
     count = len(backbone.levels)
     indices = node.get("in_index")
+    more = partial(_widen_its_classifier, node) if _only_classifies(node) else None
     if indices is None:
         # mm's heads take the last level, or, told several widths, all of them
         one = isinstance(node["in_channels"], int)
-        yield Reader(node, path, (count - 1,) if one else tuple(range(count)), "in_channels")
+        levels = (count - 1,) if one else tuple(range(count))
+        yield Reader(node, path, levels, "in_channels", more=more)
     else:
         wanted = [indices] if isinstance(indices, int) else indices
         if any(not -count <= index < count for index in wanted):
@@ -58,10 +65,22 @@ def _readers_of_node(node: dict, path: str, backbone: MeasuredBackbone) -> Itera
             widths = list(node["in_channels"])[-1:]
             yield Reader(node, path, levels[-1:], "in_channels", "in_index", widths)
         else:
-            yield Reader(node, path, levels, "in_channels", "in_index")
+            yield Reader(node, path, levels, "in_channels", "in_index", more=more)
     for key, level in _EXTRA_WIDTHS.items():
         if node.get(key):
             yield Reader(node, path, (level,), key)
+
+
+def _only_classifies(node: dict) -> bool:
+    """Whether a head has no convolutions, so that it is as wide as what it reads."""
+    widths = node["in_channels"]
+    width = widths if isinstance(widths, int) else sum(widths)
+    return node.get("num_convs") == 0 and node.get("channels") == width
+
+
+def _widen_its_classifier(node: dict, places: dict[int, int], width: int) -> None:
+    widths = node["in_channels"]
+    node["channels"] = widths if isinstance(widths, int) else sum(widths)
 
 
 def detection_readers(detector: dict, path: str, backbone: MeasuredBackbone) -> list[Reader]:
@@ -70,10 +89,14 @@ def detection_readers(detector: dict, path: str, backbone: MeasuredBackbone) -> 
     Raises:
         SwapError: no head takes the levels as they are.
     """
-    for key, head in detector.items():
-        if isinstance(head, dict) and isinstance(head.get("in_channels"), (list, tuple)):
-            levels = tuple(range(len(backbone.levels)))
-            return [Reader(head, f"{path}.{key}", levels, "in_channels")]
+    levels = tuple(range(len(backbone.levels)))
+    readers = [
+        Reader(head, f"{path}.{key}", levels, "in_channels")
+        for key, head in detector.items()
+        if isinstance(head, dict) and isinstance(head.get("in_channels"), (list, tuple))
+    ]
+    if readers:
+        return [each for each in readers if each.widths == backbone.channels] or readers
     if len(backbone.levels) == 1:
         return [_single_level_reader(detector, path, backbone)]
     raise SwapError(path, "no neck, and no head with a list of in_channels: who reads the levels?")

@@ -1,5 +1,6 @@
 """What a backbone gives, found by running it: no table of architectures can be complete."""
 
+import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +9,7 @@ import torch
 from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor, nn
 
-from xcit_dense.openmmlab.config_tree import type_name
+from xcit_dense.openmmlab.config_tree import type_name, unsynchronize
 from xcit_dense.openmmlab.swap.swap_error import SwapError
 
 IMAGE_SIDE = 128
@@ -61,7 +62,8 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     """
     name = type_name(config)
     # detectors fill in the ones that they know better; none of them changes what comes out
-    config = {key: value for key, value in config.items() if key != "init_cfg"}
+    config = {key: copy.deepcopy(value) for key, value in config.items() if key != "init_cfg"}
+    unsynchronize(config)
     if "pretrained" in config or name == "TIMMBackbone":  # which downloads if it is not told
         config["pretrained"] = None
     side = _image_side(config)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from xcit_dense.models import STRIDES, resolve_arch
-from xcit_dense.openmmlab.config_tree import dicts_in, type_name
+from xcit_dense.openmmlab.config_tree import dicts_in, module_prefix, type_name
 from xcit_dense.openmmlab.swap.bound_backbones import refuse_bound_backbone
 from xcit_dense.openmmlab.swap.head_readers import (
     SEGMENTATION_HEADS,
@@ -19,7 +19,7 @@ from xcit_dense.openmmlab.swap.measured_backbone import (
 )
 from xcit_dense.openmmlab.swap.neck_readers import neck_reader
 from xcit_dense.openmmlab.swap.reader import Reader
-from xcit_dense.openmmlab.swap.swap_error import BoundBackboneError, SwapError
+from xcit_dense.openmmlab.swap.swap_error import BoundBackboneError, SwapError, located
 
 # Source: the recipes of the XCiT paper's release; it has none for nano_12 and large_24.
 _DROP_PATH_RATES = {
@@ -47,11 +47,13 @@ class ModelSwap:
     Attributes:
         old: the backbone that was there.
         new: the dict of the one that is there now.
+        prefix: what names of parameters have before ``backbone``: ``detector.`` in trackers.
         notes: what a user should know, one sentence each.
     """
 
     old: MeasuredBackbone
     new: dict
+    prefix: str
     notes: list[str]
 
 
@@ -71,12 +73,14 @@ def swap_in_model(
         SwapError: the model can do with no other backbone, or is not understood; what is left of
             ``model`` is of no use then.
     """
-    path, parent, notes = _find_backbone(model)
+    with located("model"):
+        path, parent, notes = _find_backbone(model)
     old_config = parent["backbone"]
-    refuse_bound_backbone(type_name(old_config), f"{path}.backbone")
-    old = measure_backbone(old_config, scope, f"{path}.backbone")
-
-    read = _without_feature_pyramid(parent, path, old, notes)
+    with located(f"{path}.backbone"):
+        refuse_bound_backbone(type_name(old_config), f"{path}.backbone")
+        old = measure_backbone(old_config, scope, f"{path}.backbone")
+    with located(f"{path}.neck"):
+        read = _without_feature_pyramid(parent, path, old, notes)
     readers = find_readers(parent, path, read)
     for reader in readers:
         reader.check_widths(read)
@@ -84,13 +88,15 @@ def swap_in_model(
     strides = _strides_for([read.levels[level] for level in used], f"{path}.backbone", notes)
     width = resolve_arch(arch).embed_dims
     for reader in readers:
-        reader.rewrite({level: place for place, level in enumerate(used)}, width)
+        with located(reader.path):
+            reader.rewrite({level: place for place, level in enumerate(used)}, width)
 
-    plain_layout = any(type_name(node) in _VIEWING_HEADS for _, node in dicts_in(parent, path))
-    parent["backbone"] = _xcit(arch, patch_size, weights, strides, old_config, plain_layout)
-    notes += _forget_frozen_stages(old_config, f"{path}.backbone")
-    notes += _forget_old_weights(model, path)
-    return ModelSwap(old, parent["backbone"], notes)
+    with located(f"{path}.backbone"):
+        plain_layout = any(type_name(node) in _VIEWING_HEADS for _, node in dicts_in(parent, path))
+        parent["backbone"] = _xcit(arch, patch_size, weights, strides, old_config, plain_layout)
+        notes += _forget_frozen_stages(old_config, f"{path}.backbone")
+        notes += _forget_old_weights(model, path)
+    return ModelSwap(old, parent["backbone"], module_prefix(model, path), notes)
 
 
 def _find_backbone(model: dict) -> tuple[str, dict, list[str]]:
@@ -130,10 +136,12 @@ def find_readers(parent: dict, path: str, backbone: MeasuredBackbone) -> list[Re
     if neck:
         several = isinstance(neck, (list, tuple))
         first, where = (neck[0], f"{path}.neck.0") if several else (neck, f"{path}.neck")
-        return [neck_reader(first, where, parent, backbone)]
+        with located(where):
+            return [neck_reader(first, where, parent, backbone)]
     if any(key in parent for key in SEGMENTATION_HEADS):
         return segmentation_readers(parent, path, backbone)
-    return detection_readers(parent, path, backbone)
+    with located(path):
+        return detection_readers(parent, path, backbone)
 
 
 def _without_feature_pyramid(

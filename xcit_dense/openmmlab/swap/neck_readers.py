@@ -54,6 +54,9 @@ def _pyramid_reader(neck: dict, path: str, levels: tuple[int, ...]) -> Reader:
     start = neck.get("start_level", 0)
     end = neck.get("end_level", -1)
     stop = len(levels) if end == -1 else end + (not _stops_before_end_level(neck, start, end))
+    if not levels[start:stop]:
+        reason = f"start_level={start}, end_level={end} read none of {len(levels)} levels"
+        raise SwapError(path, reason)
     changes = {}
     if start:
         changes["start_level"] = 0
@@ -76,11 +79,11 @@ def _widen_behind_jpu(segmentor: dict, count: int, places: dict[int, int], width
     for key in SEGMENTATION_HEADS:
         for _, head in dicts_in(segmentor.get(key), key):
             indices, widths = head.get("in_index"), head.get("in_channels")
-            if isinstance(indices, int) and 0 <= indices < count:
+            if isinstance(indices, int) and indices % (count + 1) < count:
                 head["in_channels"] = width
             elif isinstance(indices, (list, tuple)):
                 head["in_channels"] = type(widths)(
-                    width if index < count else old
+                    width if index % (count + 1) < count else old
                     for index, old in zip(indices, widths, strict=True)
                 )
 

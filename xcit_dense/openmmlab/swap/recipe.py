@@ -7,7 +7,8 @@ from mmengine.config import ConfigDict
 from mmengine.registry import MODELS, DefaultScope
 
 from xcit_dense.openmmlab.backbone import XCiT
-from xcit_dense.openmmlab.config_tree import type_name
+from xcit_dense.openmmlab.config_tree import type_name, unsynchronize
+from xcit_dense.openmmlab.swap.model_swap import ModelSwap
 from xcit_dense.openmmlab.swap.parameter_keys import no_decay_keys, pyramid_keys
 from xcit_dense.openmmlab.swap.swap_error import SwapError
 
@@ -19,7 +20,7 @@ _OPTIMIZERS = {
 _BATCH_SIZE = 16
 _WARM_UP_ITERATIONS = {"mmdet": 500, "mmseg": 1500}
 # names of parameters that only other transformer backbones have
-_FOREIGN_KEYS = (
+TRANSFORMER_KEYS = (
     "absolute_pos_embed",
     "relative_position_bias_table",
     "rel_pos_bias",
@@ -27,32 +28,37 @@ _FOREIGN_KEYS = (
     "cls_token",
 )
 _LAYER_DECAY = "LayerDecayOptimWrapperConstructor"
+_RATES_OF_LAYERS = ("decay_rate", "layer_decay_rate")
 _LAYER_DECAY_OPTIONS = ("num_layers", "decay_type", "decay_rate", "layer_decay_rate")
 
 
-def swap_recipe(cfg: dict, scope: str, old_names: tuple[str, ...], backbone: dict) -> list[str]:
+def swap_recipe(cfg: dict, scope: str, swap: ModelSwap) -> list[str]:
     """Give a config the optimizer that XCiT wants, in place.
 
     Args:
         cfg: the whole config.
         scope: ``mmdet`` or ``mmseg``.
-        old_names: parameters of the old backbone.
-        backbone: the dict of the new one.
+        swap: what was swapped in its model.
 
     Returns:
         What was changed, one sentence each.
     """
     wrapper = cfg.get("optim_wrapper")
-    if not wrapper or "optimizer" not in wrapper:
-        return ["optim_wrapper: the config has none; use AdamW with no decay for XCiT's norms."]
+    if not wrapper or not wrapper.get("optimizer"):
+        has = "no single optimizer, and stays as it is" if wrapper else "none"
+        return [f"optim_wrapper: the config has {has}; use AdamW with no decay for XCiT's norms."]
     notes = []
     if type_name(wrapper["optimizer"]) != "AdamW":
         notes += _use_adamw(cfg, scope)
+    # torch's own; where it is not told, mmengine multiplies nothing by the factors below
+    wrapper["optimizer"].setdefault("weight_decay", 0.01)
     paramwise = dict(wrapper.get("paramwise_cfg") or {})
     notes += _use_layers_of_xcit(wrapper, paramwise)
     paramwise["norm_decay_mult"] = 0.0
     wrapper["paramwise_cfg"] = paramwise
-    new_names = _parameter_names(backbone)
+    new_names = _parameter_names(swap.new)
+    notes += _shorten_keys(paramwise, swap.prefix)
+    old_names = swap.old.parameter_names
     notes += _forget_foreign_keys(paramwise, old_names, new_names, cfg["model"], scope)
     _spare_from_decay(paramwise, new_names)
     return notes
@@ -63,7 +69,7 @@ def _use_adamw(cfg: dict, scope: str) -> list[str]:
     old = wrapper["optimizer"]
     new = dict(_OPTIMIZERS[scope])
     batch_size = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", _BATCH_SIZE)
-    new["lr"] *= batch_size / _BATCH_SIZE
+    new["lr"] = float(f"{new['lr'] * batch_size / _BATCH_SIZE:.6g}")
     wrapper["optimizer"] = new
     note = f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {type_name(old)}."
     ratio = new["lr"] / old["lr"] if old.get("lr") else 1.0
@@ -86,9 +92,9 @@ def _schedule_for_adamw(cfg: dict, ratio: float, warm_up: int) -> list[str]:
         schedulers = cfg["param_scheduler"] = [schedulers]
     if not schedulers:
         return []
-    of_rates = [each for each in schedulers if not type_name(each).endswith("Momentum")]
+    of_rates = [each for each in schedulers if _is_of_rates(each)]
     for scheduler in of_rates:
-        for key in ("eta_min", "eta_max"):
+        for key in ("eta_min", "eta_max", "min_value"):
             if scheduler.get(key):
                 scheduler[key] = round(scheduler[key] * ratio, 12)
     if any(_warms_up(scheduler) for scheduler in of_rates):
@@ -98,17 +104,25 @@ def _schedule_for_adamw(cfg: dict, ratio: float, warm_up: int) -> list[str]:
     return [f"param_scheduler: warm-up of {warm_up} iterations."]
 
 
+def _is_of_rates(scheduler: dict) -> bool:
+    if type_name(scheduler).endswith("ParamScheduler"):
+        return scheduler.get("param_name") == "lr"
+    return not type_name(scheduler).endswith("Momentum")
+
+
 def _warms_up(scheduler: dict) -> bool:
     name = type_name(scheduler)
-    return "Warmup" in name or name in ("LinearLR", "ConstantLR", "OneCycleLR")
+    if name.startswith("Linear"):
+        return scheduler.get("start_factor", 1 / 3) < scheduler.get("end_factor", 1.0)
+    return "Warmup" in name or name.startswith(("Constant", "OneCycle"))
 
 
 def _use_layers_of_xcit(wrapper: dict, paramwise: dict) -> list[str]:
     """Layer-wise decay counts the layers of a backbone; ours counts XCiT's."""
     old = wrapper.get("constructor", "")
-    if not any(option in paramwise for option in _LAYER_DECAY_OPTIONS):
+    rate = next((paramwise[key] for key in _RATES_OF_LAYERS if key in paramwise), None)
+    if rate is None:
         return []
-    rate = paramwise.get("decay_rate", paramwise.get("layer_decay_rate"))
     for option in _LAYER_DECAY_OPTIONS:
         paramwise.pop(option, None)
     paramwise["decay_rate"] = rate
@@ -126,6 +140,18 @@ def _spare_from_decay(paramwise: dict, names: tuple[str, ...]) -> None:
     paramwise["custom_keys"] = keys | no_decay_keys(keys, names)
 
 
+def _shorten_keys(paramwise: dict, prefix: str) -> list[str]:
+    """Write ``detector.backbone`` as ``backbone``: the longest key wins, and XCiT's are short."""
+    keys = dict(paramwise.get("custom_keys") or {})
+    long = [key for key in keys if prefix and key.startswith(f"{prefix}backbone")]
+    for key in long:
+        keys.setdefault(key.removeprefix(prefix), keys.pop(key))
+    paramwise["custom_keys"] = keys
+    if not long:
+        return []
+    return [f"optim_wrapper.paramwise_cfg: {prefix}backbone is backbone now: the longest key wins."]
+
+
 def _forget_foreign_keys(
     paramwise: dict,
     old_names: tuple[str, ...],
@@ -136,7 +162,7 @@ def _forget_foreign_keys(
     """No keys that named parts of the old backbone, and name none of the new model."""
     keys = dict(paramwise.get("custom_keys") or {})
     unmatched = [key for key in keys if not _matches(key, new_names)]
-    gone = [key for key in unmatched if key.startswith("backbone.") or key in _FOREIGN_KEYS]
+    gone = [key for key in unmatched if key.startswith("backbone.") or key in TRANSFORMER_KEYS]
     doubtful = [key for key in unmatched if key not in gone and _matches(key, old_names)]
     if doubtful:  # a word such as bn may be for a head, too
         names = _names_beside_the_backbone(model, scope)
@@ -155,7 +181,9 @@ def _matches(key: str, names: tuple[str, ...]) -> bool:
 def _names_beside_the_backbone(model: dict, scope: str) -> tuple[str, ...]:
     try:
         with DefaultScope.overwrite_default_scope(scope):
-            built = MODELS.build(ConfigDict(copy.deepcopy(model)))
+            model = copy.deepcopy(model)
+            unsynchronize(model)
+            built = MODELS.build(ConfigDict(model))
     except Exception as error:
         reason = f"can not be built, to tell what custom_keys name: {type(error).__name__}: {error}"
         raise SwapError("model", reason) from error

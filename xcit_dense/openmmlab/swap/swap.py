@@ -7,12 +7,11 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from xcit_dense.models import resolve_arch
+from xcit_dense.openmmlab.config_tree import PACKAGES, model_scope
 from xcit_dense.openmmlab.swap.model_swap import swap_in_model
 from xcit_dense.openmmlab.swap.normalization import normalize_as_imagenet
 from xcit_dense.openmmlab.swap.recipe import swap_recipe
-from xcit_dense.openmmlab.swap.swap_error import SwapError
-
-SCOPES = ("mmdet", "mmseg")
+from xcit_dense.openmmlab.swap.swap_error import SwapError, located
 
 
 @dataclass(frozen=True)
@@ -71,12 +70,17 @@ def plan_swap(
     new = cfg.to_dict()
     if not isinstance(new.get("model"), dict):
         raise SwapError("model", "the config has none")
-    scope = _scope_of(new)
+    with located("model.type"):
+        scope = _scope_of(new)
     swap = swap_in_model(new["model"], scope, arch, patch_size, weights)
+    with located("optim_wrapper"):
+        recipe_notes = swap_recipe(new, scope, swap)
+    with located("model.data_preprocessor"):
+        normalization_notes = normalize_as_imagenet(new)
     notes = [
         *swap.notes,
-        *swap_recipe(new, scope, swap.old.parameter_names, swap.new),
-        *normalize_as_imagenet(new),
+        *recipe_notes,
+        *normalization_notes,
         *_import_xcit(new),
         *_forget_the_old_run(new),
     ]
@@ -86,14 +90,12 @@ def plan_swap(
 
 
 def _scope_of(cfg: dict) -> str:
-    """The package that the model is from, by the config's default scope or the model's class."""
-    kind = cfg["model"].get("type", "")
-    name = kind if isinstance(kind, str) else f"{kind.__module__}."
-    scope = cfg.get("default_scope") or (name.partition(".")[0] if "." in name else None)
-    if scope not in SCOPES:
+    """The package that the model is from."""
+    scope = model_scope(cfg)
+    if scope not in PACKAGES:
         raise SwapError(
             "default_scope",
-            f"{scope!r}, must be one of {', '.join(SCOPES)}: the package that the model is from",
+            f"{scope!r}, must be one of {', '.join(PACKAGES)}: the package that the model is from",
         )
     return scope
 

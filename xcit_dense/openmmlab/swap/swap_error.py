@@ -1,5 +1,8 @@
 """The errors of swapping."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class SwapError(ValueError):
     """The backbone of this config can not be swapped, or it is not understood how.
@@ -17,3 +20,19 @@ class SwapError(ValueError):
 
 class BoundBackboneError(SwapError):
     """The model has nothing that another backbone could take the place of."""
+
+
+@contextmanager
+def located(path: str) -> Iterator[None]:
+    """Name the place where a value of an unexpected kind stands, whatever it makes fail.
+
+    Raises:
+        SwapError: something inside has failed.
+    """
+    try:
+        yield
+    except SwapError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        reason = f"what stands there is not understood ({type(error).__name__}: {error})"
+        raise SwapError(path, reason) from error

@@ -5,7 +5,12 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.swap.config_difference import LINE_LENGTH, as_source, difference
+from xcit_dense.openmmlab.swap.config_difference import (
+    LINE_LENGTH,
+    as_literals,
+    as_source,
+    difference,
+)
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 from xcit_dense.openmmlab.swap.new_style import is_new_style, module_of, new_style_text
 from xcit_dense.openmmlab.swap.swap import Swap
@@ -27,8 +32,10 @@ def config_text(source: ConfigSource, old: Config, swap: Swap, out: Path, title:
 
     Raises:
         ValueError: the old config is in the new style, and ``out`` can not import it.
+        SwapError: a value that changes, or stands in a list with one, can not be written.
     """
     changes = difference(old.to_dict(), swap.config.to_dict())
+    changes = {name: as_literals(value, name) for name, value in changes.items()}
     ordered = {key: changes[key] for key in _FIRST if key in changes} | changes
     comments = [title, *(f"- {note}" for note in swap.notes)]
     lines = [line for comment in comments for line in _commented(comment)]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from xcit_dense.openmmlab.swap.config_source import PACKAGES, configs_of
+from xcit_dense.openmmlab.config_tree import PACKAGES
+from xcit_dense.openmmlab.swap.config_source import configs_of
 from xcit_dense.openmmlab.swap_coverage.families import (
     FAILED,
     FamilyOutcome,
