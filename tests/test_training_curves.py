@@ -214,8 +214,8 @@ def lines_drawn(monkeypatch):
     seen = {}
 
     def look(self, file, **options):
-        panels = ["losses", *(axes.get_title() for axes in self.axes[1:-1]), "metrics"]
-        for panel, axes in zip(panels, self.axes, strict=True):
+        for axes in self.axes:
+            panel = axes.get_title().partition(" (")[0].partition(",")[0]
             lines = [line for line in axes.lines if not line.get_label().startswith("_")]
             seen[panel] = {line.get_label(): line.get_color() for line in lines}
 
@@ -226,8 +226,51 @@ def lines_drawn(monkeypatch):
 def test_one_run_shows_everything(tmp_path, lines_drawn):
     log = read_training_log(write_log(tmp_path, RUN))
     draw_curves({"a": log}, tmp_path / "curves.png")
-    assert lines_drawn["losses"].keys() == {"loss", "loss_bbox", "decode.loss_ce"}
-    assert lines_drawn["metrics"].keys() == {"coco/bbox_mAP"}  # -1 is no result
+    assert lines_drawn["training loss"].keys() == {"loss", "loss_bbox", "decode.loss_ce"}
+    assert lines_drawn["evaluation"].keys() == {"coco/bbox_mAP"}  # -1 is no result
+
+
+def test_of_many_curves_the_largest_and_the_first_are_drawn(tmp_path, lines_drawn):
+    terms = {f"d{number}.loss_cls": float(number) for number in range(30)}
+    classes = {f"coco/{number}_precision": 0.1 for number in range(80)}
+    training = {"loss": 435.0, **terms, "iter": 1, "step": 1}
+    evaluation = {**classes, "coco/bbox_mAP": 0.1, "step": 1}
+    log = read_training_log(write_log(tmp_path, [training, evaluation]))
+    draw_curves({"a": log}, tmp_path / "curves.png")
+    largest = {f"d{number}.loss_cls" for number in range(19, 30)}
+    assert lines_drawn["training loss"].keys() == {"loss"} | largest
+    first = {f"coco/{number}_precision" for number in range(11)}
+    assert lines_drawn["evaluation"].keys() == {"coco/bbox_mAP"} | first
+    draw_curves({"a": log}, tmp_path / "curves.png", names=[*terms])
+    assert lines_drawn["training loss"].keys() == terms.keys()
+
+
+def test_many_runs_have_colours_of_their_own(tmp_path, lines_drawn):
+    log = read_training_log(write_log(tmp_path, RUN))
+    draw_curves({f"run {number}": log for number in range(25)}, tmp_path / "curves.png")
+    assert len(set(lines_drawn["training loss"].values())) == 25
+
+
+@pytest.mark.parametrize("count", [1, 12, 60])
+def test_the_legend_hides_nothing(tmp_path, monkeypatch, count):
+    figure = pytest.importorskip("matplotlib.figure")
+    log = read_training_log(write_log(tmp_path, RUN))
+    runs = {f"a run with quite a long name {number}": log for number in range(count)}
+    checked = []
+
+    def look(self, file, **options):
+        self.draw_without_rendering()
+        for axes in self.axes:
+            legend, panel = axes.get_legend().get_window_extent(), axes.get_window_extent()
+            assert legend.y1 < panel.y0
+            assert self.bbox.y0 <= legend.y0
+            assert self.bbox.x0 <= legend.x0 <= legend.x1 <= self.bbox.x1
+            assert panel.height > 200
+            checked.append(axes)
+
+    monkeypatch.setattr(figure.Figure, "savefig", look)
+    draw_curves(runs, tmp_path / "curves.png")
+    assert len(checked) == 2
 
 
 def test_several_runs_show_what_papers_report_in_a_colour_each(tmp_path, lines_drawn):
@@ -235,19 +278,20 @@ def test_several_runs_show_what_papers_report_in_a_colour_each(tmp_path, lines_d
     lines = [training_line(9, 2.0), segmentation_line(9, 40.0)]
     second = read_training_log(write_log(tmp_path / "second", lines))
     draw_curves({"first": first, "second": second}, tmp_path / "curves.png")
-    assert lines_drawn["losses"].keys() == {"first: loss", "second: loss"}
-    assert lines_drawn["metrics"].keys() == {"first: coco/bbox_mAP", "second: mIoU"}
+    assert lines_drawn["training loss"].keys() == {"first: loss", "second: loss"}
+    assert lines_drawn["evaluation"].keys() == {"first: coco/bbox_mAP", "second: mIoU"}
+    losses, metrics = lines_drawn["training loss"], lines_drawn["evaluation"]
     for run, metric in [("first", "coco/bbox_mAP"), ("second", "mIoU")]:
-        assert lines_drawn["losses"][f"{run}: loss"] == lines_drawn["metrics"][f"{run}: {metric}"]
-    assert len(set(lines_drawn["losses"].values())) == 2
+        assert losses[f"{run}: loss"] == metrics[f"{run}: {metric}"]
+    assert len(set(losses.values())) == 2
 
 
 @pytest.mark.parametrize("runs", [["a"], ["a", "b"]])
 def test_what_is_asked_for_is_drawn_alone(tmp_path, lines_drawn, runs):
     log = read_training_log(write_log(tmp_path, RUN))
     draw_curves(dict.fromkeys(runs, log), tmp_path / "c.png", names=["loss_bbox"])
-    assert len(lines_drawn["losses"]) == len(runs)
-    assert not lines_drawn["metrics"]
+    assert len(lines_drawn["training loss"]) == len(runs)
+    assert [*lines_drawn] == ["training loss"]
 
 
 @pytest.mark.parametrize("runs", [["a"], ["a", "b"]])
@@ -255,8 +299,8 @@ def test_other_values_get_a_panel_each(tmp_path, lines_drawn, runs):
     log = read_training_log(write_log(tmp_path, RUN))
     names = ["loss", "lr", "decode.acc_seg"]
     draw_curves(dict.fromkeys(runs, log), tmp_path / "c.png", names=names)
-    assert [*lines_drawn] == ["losses", "lr", "decode.acc_seg", "metrics"]
-    assert [len(lines) for lines in lines_drawn.values()] == [len(runs)] * 3 + [0]
+    assert [*lines_drawn] == ["training loss", "lr", "decode.acc_seg"]
+    assert [len(lines) for lines in lines_drawn.values()] == [len(runs)] * 3
     assert len(set(lines_drawn["lr"].values())) == len(runs)
 
 

@@ -10,6 +10,7 @@ from xcit_dense.models.checkpoint_identity import (
 from xcit_dense.models.checkpoint_keys import (
     NAMINGS,
     backbone_prefix,
+    backbone_tensors,
     convert_state_dict,
     rename_state_dict,
     unwrap_checkpoint,
@@ -33,6 +34,7 @@ __all__ = [
     "Trunk",
     "adapt_image_channels",
     "backbone_prefix",
+    "backbone_tensors",
     "compare",
     "convert_state_dict",
     "fit_tensors",

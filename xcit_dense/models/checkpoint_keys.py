@@ -92,12 +92,20 @@ def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Returns:
         Tensors by our names, the same tensors.
     """
-    prefix = backbone_prefix(state_dict)
-    names = [key.removeprefix(prefix) for key in state_dict if key.startswith(prefix)]
     return {
-        rename_key(name): state_dict[prefix + name]
-        for name in names
+        rename_key(name): tensor
+        for name, tensor in backbone_tensors(state_dict).items()
         if classification_part(name) is None
+    }
+
+
+def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the backbone alone, without what stands before their names; the same tensors."""
+    prefix = backbone_prefix(state_dict)
+    return {
+        key.removeprefix(prefix): tensor
+        for key, tensor in state_dict.items()
+        if key.startswith(prefix)
     }
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.training_curves.reading import TOTAL_LOSS, Record, TrainingLog
@@ -13,7 +14,8 @@ from xcit_dense.training_curves.reading import TOTAL_LOSS, Record, TrainingLog
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_LINES_OF_LEGEND = 24
+_MOST_CURVES = 12  # in a panel, if nothing is named; more are told apart by nobody
+_LETTERS_BESIDE_EACH_OTHER = 88  # in the legend of a panel
 _HEADLINE_ENDINGS = ("_mAP", "mIoU")
 _LINE_STYLES = ("-", "--", ":", "-.")
 
@@ -46,9 +48,10 @@ def draw_curves(
 ) -> None:
     """Draws losses (left) and evaluation metrics (right) against the training iteration.
 
-    Of one run all loss terms and metrics are drawn, of several the total loss and the metrics that
-    papers report. What else was logged in training is drawn only if it is named, between them in a
-    panel each. The file appears only when it is complete.
+    Of one run the loss terms and metrics are drawn, of many the largest and the first, of several
+    runs the total loss and the metrics that papers report. What else was logged in training is
+    drawn only if it is named, between them in a panel each; where something is named, a panel
+    without any of it is left out. The file appears only when it is complete.
 
     Args:
         runs: what to draw, by the name of the run; a panel without data says so.
@@ -66,25 +69,30 @@ def draw_curves(
     from matplotlib.figure import Figure
 
     _check_names(runs, names)
-    others = _names_of_others(runs, names)
-    panels = 2 + len(others)
-    figure = Figure(figsize=(6.5 * panels, 5), layout="constrained")
+    panels = _panels(runs, names)
+    figure = Figure(layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title)
-    left, *middle, right = figure.subplots(1, panels, sharex=True)
-    if len(runs) == 1:
-        (log,) = runs.values()
-        _draw_losses_of_one(left, log.losses, names)
-        _draw_metrics_of_one(right, log.evaluations, names)
-    else:
-        for number, (run, log) in enumerate(runs.items()):
-            _draw_run(left, right, f"C{number % 10}", run, log, names)
-        _finish(left, "training loss")
-        _finish(right, "evaluation")
-    for axes, name in zip(middle, others, strict=True):
-        _draw_other(axes, runs, name)
+    every_axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
+    for axes, draw in zip(every_axes, panels, strict=True):
+        draw(axes)
+    rows = max(_add_legend(axes) for axes in every_axes)
+    figure.set_size_inches(6.5 * len(panels), 5 + 0.19 * rows)
     suffix = Path(target).suffix[1:]
     write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=suffix or None))
+
+
+def _panels(
+    runs: Mapping[str, TrainingLog], names: Collection[str]
+) -> list[Callable[[Axes], None]]:
+    """What draws each panel, from left to right."""
+    others = _names_of_others(runs, names)
+    panels = [partial(_draw_other, runs=runs, name=name) for name in others]
+    if not names or any(_series(log.losses, names) for log in runs.values()):
+        panels.insert(0, partial(_draw_losses, runs=runs, names=names))
+    if not names or any(_series(log.evaluations, names) for log in runs.values()):
+        panels.append(partial(_draw_metrics, runs=runs, names=names))
+    return panels
 
 
 def _check_names(runs: Mapping[str, TrainingLog], names: Collection[str]) -> None:
@@ -99,44 +107,89 @@ def _check_names(runs: Mapping[str, TrainingLog], names: Collection[str]) -> Non
         raise ValueError(f"{unknown[0]!r} was not logged; there are {', '.join(known) or 'none'}")
 
 
+def _draw_losses(axes: Axes, runs: Mapping[str, TrainingLog], names: Collection[str]) -> None:
+    if len(runs) == 1:
+        (log,) = runs.values()
+        _draw_losses_of_one(axes, log.losses, names)
+        return
+    for colour, (run, log) in zip(_colours(len(runs)), runs.items(), strict=True):
+        iterations = [record.iteration for record in log.losses]
+        losses = _series(log.losses, names or (TOTAL_LOSS,))
+        for number, (name, values) in enumerate(losses.items()):
+            curve = smoothed(values, _window(log.losses))
+            _plot_styled(axes, iterations, curve, f"{run}: {name}", colour, number)
+    _finish(axes, "training loss")
+
+
+def _draw_metrics(axes: Axes, runs: Mapping[str, TrainingLog], names: Collection[str]) -> None:
+    if len(runs) == 1:
+        (log,) = runs.values()
+        _draw_metrics_of_one(axes, log.evaluations, names)
+        return
+    for colour, (run, log) in zip(_colours(len(runs)), runs.items(), strict=True):
+        metrics = _known_metrics(log.evaluations, names)
+        if not names:
+            headlines = {name: metrics[name] for name in metrics if _is_headline(name)}
+            metrics = headlines or metrics
+        iterations = [record.iteration for record in log.evaluations]
+        for number, (name, values) in enumerate(metrics.items()):
+            _plot_styled(axes, iterations, values, f"{run}: {name}", colour, number, marker="o")
+    _finish(axes, "evaluation")
+
+
 def _draw_losses_of_one(axes: Axes, records: tuple[Record, ...], names: Collection[str]) -> None:
     iterations = [record.iteration for record in records]
     window = _window(records)
-    for name, values in _series(records, names).items():
-        if name == TOTAL_LOSS:
-            axes.plot(iterations, values, color="black", alpha=0.2, linewidth=0.8)
-            style = {"color": "black", "linewidth": 2.5, "zorder": 3}
-        else:
-            style = {"linewidth": 1.2}
-        axes.plot(iterations, smoothed(values, window), label=name, **style)
-    _finish(axes, "training loss" + (f" (mean of ~{window})" if window > 1 else ""))
+    series = _series(records, names)
+    terms = {name: values for name, values in series.items() if name != TOTAL_LOSS}
+    shown = sorted(terms, key=lambda name: -_size(terms[name]))
+    if not names:
+        shown = shown[: _MOST_CURVES - 1]
+    drawn = [name for name in terms if name in shown]  # as they were logged
+    if TOTAL_LOSS in series:
+        values = series[TOTAL_LOSS]
+        axes.plot(iterations, values, color="black", alpha=0.2, linewidth=0.8)
+        curve = smoothed(values, window)
+        axes.plot(iterations, curve, label=TOTAL_LOSS, color="black", linewidth=2.5, zorder=3)
+    for colour, name in zip(_colours(len(drawn)), drawn, strict=True):
+        curve = smoothed(terms[name], window)
+        axes.plot(iterations, curve, label=name, color=colour, linewidth=1.2)
+    title = "training loss" + (f" (mean of ~{window})" if window > 1 else "")
+    _finish(axes, title + _left_out(len(terms) - len(drawn), "smaller terms"))
     axes.set_ylim(bottom=0)
 
 
 def _draw_metrics_of_one(axes: Axes, records: tuple[Record, ...], names: Collection[str]) -> None:
     iterations = [record.iteration for record in records]
-    for name, values in _known_metrics(records, names).items():
-        width = 2.5 if name.endswith(_HEADLINE_ENDINGS) else 1.2
-        axes.plot(iterations, values, label=name, marker="o", markersize=3, linewidth=width)
-    _finish(axes, "evaluation")
-
-
-def _draw_run(
-    left: Axes, right: Axes, colour: str, run: str, log: TrainingLog, names: Collection[str]
-) -> None:
-    """Draws a run in its colour; the style of a line tells what it is."""
-    losses = _series(log.losses, names or (TOTAL_LOSS,))
-    iterations = [record.iteration for record in log.losses]
-    for number, (name, values) in enumerate(losses.items()):
-        curve = smoothed(values, _window(log.losses))
-        _plot_styled(left, iterations, curve, f"{run}: {name}", colour, number)
-    metrics = _known_metrics(log.evaluations, names)
+    metrics = _known_metrics(records, names)
+    drawn = sorted(metrics, key=lambda name: not _is_headline(name))  # else as they were logged
     if not names:
-        headlines = {name: v for name, v in metrics.items() if name.endswith(_HEADLINE_ENDINGS)}
-        metrics = headlines or metrics
-    iterations = [record.iteration for record in log.evaluations]
-    for number, (name, values) in enumerate(metrics.items()):
-        _plot_styled(right, iterations, values, f"{run}: {name}", colour, number, marker="o")
+        drawn = drawn[:_MOST_CURVES]
+    for colour, name in zip(_colours(len(drawn)), drawn, strict=True):
+        style = {"marker": "o", "markersize": 3, "linewidth": 2.5 if _is_headline(name) else 1.2}
+        axes.plot(iterations, metrics[name], label=name, color=colour, **style)
+    _finish(axes, "evaluation" + _left_out(len(metrics) - len(drawn), "metrics"))
+
+
+def _size(values: list[float]) -> float:
+    return sum(abs(value) for value in values if math.isfinite(value))
+
+
+def _is_headline(name: str) -> bool:
+    return name.endswith(_HEADLINE_ENDINGS)
+
+
+def _left_out(count: int, what: str) -> str:
+    return f", without {count} {what}" if count else ""
+
+
+def _colours(count: int) -> list[Any]:
+    """Colours that can be told apart: matplotlib's ten, of more curves as many hues."""
+    from matplotlib import colormaps
+
+    if count <= 10:
+        return [f"C{number}" for number in range(count)]
+    return [colormaps["turbo"](number / (count - 1)) for number in range(count)]
 
 
 def _names_of_others(runs: Mapping[str, TrainingLog], wanted: Collection[str]) -> list[str]:
@@ -146,12 +199,12 @@ def _names_of_others(runs: Mapping[str, TrainingLog], wanted: Collection[str]) -
 
 def _draw_other(axes: Axes, runs: Mapping[str, TrainingLog], name: str) -> None:
     """Draws a learning rate, an accuracy or the like, a run in its colour."""
-    for number, (run, log) in enumerate(runs.items()):
+    for colour, (run, log) in zip(_colours(len(runs)), runs.items(), strict=True):
         values = _series(log.others, (name,)).get(name)
         if values:
             label = f"{run}: {name}" if len(runs) > 1 else name
             iterations = [record.iteration for record in log.others]
-            axes.plot(iterations, values, label=label, color=f"C{number % 10}", linewidth=1.2)
+            axes.plot(iterations, values, label=label, color=colour, linewidth=1.2)
     _finish(axes, name)
 
 
@@ -160,7 +213,7 @@ def _plot_styled(
     iterations: list[int],
     values: list[float],
     label: str,
-    colour: str,
+    colour: Any,
     number: int,
     marker: str = "",
 ) -> None:
@@ -198,8 +251,20 @@ def _finish(axes: Axes, title: str) -> None:
     axes.set_title(title)
     axes.set_xlabel("iteration")
     axes.grid(alpha=0.3)
-    curves = len(axes.get_legend_handles_labels()[0])
-    if curves:
-        axes.legend(fontsize="small", ncols=math.ceil(curves / _LINES_OF_LEGEND))
-    else:
+    if not axes.lines:
         axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center")
+
+
+def _add_legend(axes: Axes) -> int:
+    """Names the curves below the axes, where nothing is hidden; returns how many rows they take."""
+    labels = axes.get_legend_handles_labels()[1]
+    if not labels:
+        return 0
+    from matplotlib.transforms import ScaledTranslation
+
+    longest = max(map(len, labels)) + 6  # the piece of a line before it
+    columns = max(1, min(len(labels), _LETTERS_BESIDE_EACH_OTHER // longest))
+    below = ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)  # inches
+    place = {"bbox_to_anchor": (0.5, 0), "bbox_transform": axes.transAxes + below}
+    axes.legend(loc="upper center", fontsize="small", ncols=columns, frameon=False, **place)
+    return math.ceil(len(labels) / columns)

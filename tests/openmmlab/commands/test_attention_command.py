@@ -59,10 +59,16 @@ def test_the_attention_of_a_trained_model(config, image, tmp_path):
     assert picture.std() > 0
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
 @pytest.mark.parametrize("only", [[], ["--class-attention"]])
 def test_class_attention_of_classification_weights(
-    classification_weights, image, tmp_path, monkeypatch, only
+    classification_weights, image, tmp_path, monkeypatch, only, wrapped
 ):
+    if wrapped:
+        tensors = torch.load(classification_weights)["model"]
+        classification_weights = str(tmp_path / "wrapped.pth")
+        tensors = {f"module.{key}": tensor for key, tensor in tensors.items()}
+        torch.save(tensors, classification_weights)
     drawn = {}
 
     def look(backdrop, blocks, class_maps, target):
@@ -103,6 +109,10 @@ def test_what_does_not_fit_ends_with_one_line(
     with pytest.raises(SystemExit):
         run_tool(monkeypatch, DETECTION, trained, image, "--blocks", "6")
     assert "--blocks: no block 6: they are counted 0 to 5" in capsys.readouterr().err
+    for wrong in (["6", "--class-attention"], ["0", "--class-attention"]):
+        with pytest.raises(SystemExit):
+            run_tool(monkeypatch, NANO, classification_weights, image, "--blocks", *wrong)
+        assert "draws none of the --blocks: leave one of them out" in capsys.readouterr().err
     no_tests = ["--cfg-options", "test_dataloader=None"]
     with pytest.raises(SystemExit, match=r"^error: config .*: there is no test_dataloader"):
         run_tool(monkeypatch, DETECTION, trained, image, *no_tests)

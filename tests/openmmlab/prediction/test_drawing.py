@@ -108,6 +108,25 @@ def test_a_segmentation_in_bands_is_the_same(monkeypatch, pixels_in_a_band):
     assert np.array_equal(picture[below_legend], expected[below_legend])
 
 
+def test_a_legend_without_room_names_the_largest_classes():
+    names = tuple("abcdefghij")
+    categories = Categories(names, ((1, 2, 3),) * 10)
+    counts = np.array([90, 5, 80, 70, 0, 10, 60, 20, 30, 40])
+    assert [text for text, _ in drawing._legend(counts, categories, rows=9)] == list("abcdfghij")
+    few = [text for text, _ in drawing._legend(counts, categories, rows=4)]
+    assert few == ["a", "c", "d", "and 6 more"]
+    (only,) = drawing._legend(counts, categories, rows=1)
+    assert only[0] == "and 9 more"
+
+
+@pytest.mark.parametrize("name", ["Größe", "łąka", "кошка", "γάτα", "ağaç"])
+def test_names_have_their_letters(name):
+    """A letter that a font lacks is drawn as its box for missing ones."""
+    font = drawing._font(20)
+    missing = bytes(font.getmask("\uffff"))
+    assert all(bytes(font.getmask(letter)) != missing for letter in name)
+
+
 def test_a_large_picture_takes_little_memory():
     """Beyond copies of the image, which NumPy counts."""
     image = np.zeros((2000, 3000, 3), np.uint8)

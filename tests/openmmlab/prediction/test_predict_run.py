@@ -182,13 +182,6 @@ def test_a_name_without_a_place_is_skipped(model, arguments, photographs, tmp_pa
     assert "b.jpg: its results cannot be written (Is a directory)" in capsys.readouterr().out
 
 
-def test_more_classes_than_a_label_map_has_are_told(use, arguments, capsys):
-    model = use(Model(SegmentationMap(np.zeros((8, 8), int))))
-    model.categories = Categories(("c",) * 300, ((0, 0, 0),) * 300)
-    assert predict.main([*arguments, "--no-pictures"]) == 1
-    assert "ValueError: 300 classes: an indexed PNG has at most 256" in capsys.readouterr().out
-
-
 def test_only_what_the_run_wrote_is_listed(use, arguments, tmp_path, capsys):
     use(Model())
     predict.main(arguments)

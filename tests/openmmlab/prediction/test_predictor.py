@@ -125,6 +125,28 @@ def save_changed(checkpoint, path, change):
     return path
 
 
+def test_a_config_serves_more_than_one_predictor(detector, monkeypatch):
+    """DETR's heads write tensors into the dict that they are built from."""
+    cfg = Config.fromfile(detector.config)
+    before = cfg.to_dict()
+    build = model.MODELS.build
+
+    def build_and_change(settings):
+        built = build(settings)
+        if "roi_head" in settings:
+            settings.roi_head.clear()
+        return built
+
+    monkeypatch.setattr(model.MODELS, "build", build_and_change)
+    Predictor(cfg, detector.checkpoint)
+    assert cfg.to_dict() == before
+
+
+def test_pixels_that_the_pipeline_cannot_resize_are_an_error(detect):
+    with pytest.raises(ValueError, match=r"the test pipeline cannot transform 5000 x 1 pixels"):
+        detect(np.zeros((1, 5000, 3), np.uint8))
+
+
 def test_labels_without_names_are_an_error(segmentor, image_path, tmp_path):
     def name_too_few(checkpoint):
         checkpoint["meta"] = {"dataset_meta": {"classes": ("background",)}}

@@ -35,6 +35,13 @@ def test_boxes_alone():
     assert found.boxes.shape == (3, 4)
 
 
+def test_labels_are_integers_also_where_a_model_has_floats():
+    labels = torch.tensor([0.0, 2.0])
+    found = from_instances(InstanceData(bboxes=torch.zeros(2, 4), labels=labels))
+    assert found.labels.dtype == np.int64
+    assert found.labels.tolist() == [0, 2]
+
+
 def test_models_without_boxes_get_those_of_their_masks():
     found = instances(masks=torch.zeros(3, 20, 30, dtype=torch.bool))
     found.masks[0, 4:6, 7:10] = True

@@ -1,7 +1,7 @@
 """Curves and figures of one or several runs: the command line of ``tools/analyze_logs.py``."""
 
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from xcit_dense.openmmlab.commands.data_roots import DataError
@@ -13,6 +13,8 @@ from xcit_dense.training_curves import (
     metrics_table,
     read_run,
 )
+
+_LONGEST_TITLE = 100  # of two panels
 
 
 def make_parser() -> ArgumentParser:
@@ -61,10 +63,12 @@ def main(argv: list[str] | None = None) -> None:
         for name, of_run in zip(_names(args.runs), starts, strict=True):
             logs[name], counting = read_run(of_run)
             paths += counting
-        title = ", ".join(logs) if len(logs) > 1 else _title(args.runs[0], paths)
+        title = _title_of_several(logs) if len(logs) > 1 else _title(args.runs[0], paths)
         draw_curves(logs, target, title, args.keys)
     except (ValueError, OSError) as error:
         raise DataError(str(error)) from error
+    except RuntimeError as error:  # a format that needs TeX
+        raise DataError(f"{target}: {error}") from error
     print(metrics_table({run: last_evaluation(log) for run, log in logs.items()}))
     for path in paths:
         print(f"read:    {path}")
@@ -82,6 +86,11 @@ def _names(runs: Sequence[Path]) -> list[str]:
     runs = [run.resolve() for run in runs]
     names = [run.name for run in runs]
     return names if len(set(names)) == len(names) else list(map(str, runs))
+
+
+def _title_of_several(names: Iterable[str]) -> str:
+    title = ", ".join(names)
+    return title if len(title) <= _LONGEST_TITLE else f"{len(list(names))} runs"
 
 
 def _title(run: Path, logs: Sequence[Path]) -> str:

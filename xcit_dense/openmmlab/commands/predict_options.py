@@ -54,8 +54,9 @@ def check_options(parser: ArgumentParser, args: Namespace) -> None:
     """End with a message where a device is not there or the results have no place."""
     try:
         device = torch.empty(0, device=args.device).device
-    except (RuntimeError, AssertionError) as error:
-        parser.error(f"--device {args.device}: {str(error).splitlines()[0]}")
+    except (RuntimeError, AssertionError, ImportError) as error:  # as torch's backends do
+        reason = str(error).splitlines()[0].partition(". ")[0]
+        parser.error(f"--device {args.device}: {reason}")
     if device.type == "meta":
         parser.error(f"--device {args.device}: has no memory, so nothing can be predicted there")
     try:

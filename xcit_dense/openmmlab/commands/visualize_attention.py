@@ -14,7 +14,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from xcit_dense.models import Trunk, convert_state_dict, unwrap_checkpoint
+from xcit_dense.models import Trunk, backbone_tensors, convert_state_dict, unwrap_checkpoint
 from xcit_dense.models.attention_maps import attention_of_blocks
 from xcit_dense.models.checkpoint_identity import identify
 from xcit_dense.models.class_attention import class_attention, has_class_attention
@@ -75,10 +75,13 @@ def main(argv: list[str] | None = None) -> None:
     parser = make_parser()
     args = parser.parse_args(argv)
     _check_target(parser, args.out)
+    if args.class_attention and args.blocks:
+        parser.error("--class-attention draws none of the --blocks: leave one of them out")
     cfg = read_config(args.config, args.cfg_options)
     checkpoint = CheckpointLoader.load_checkpoint(args.checkpoint, map_location="cpu")
     state_dict = unwrap_checkpoint(checkpoint)
-    with_class_attention = has_class_attention(state_dict)
+    of_backbone = backbone_tensors(state_dict)
+    with_class_attention = has_class_attention(of_backbone)
     if args.class_attention and not with_class_attention:
         raise CheckpointError(
             f"{args.checkpoint}: --class-attention needs published classification weights, these "
@@ -87,18 +90,20 @@ def main(argv: list[str] | None = None) -> None:
     trunk, tapped = load_trunk(cfg, state_dict, args.checkpoint, whole=with_class_attention)
     prepared, backdrop = prepare(cfg, args.image)
     try:
-        blocks = [] if args.class_attention else (args.blocks or tapped)
+        blocks = [] if args.class_attention else list(dict.fromkeys(args.blocks or tapped))
         attention = attention_of_blocks(trunk, prepared, blocks)
     except ValueError as error:
         parser.error(f"--blocks: {error}")
     class_maps = []
     if with_class_attention:
-        class_maps = class_attention_maps(trunk, prepared, state_dict)
+        class_maps = class_attention_maps(trunk, prepared, of_backbone)
     covered = _covered(backdrop, prepared, trunk.patch_size)
     try:
         draw_attention(covered, attention, class_maps, args.out)
     except OSError as error:
         raise DataError(f"--out {args.out}: {error.strerror or error}") from error
+    except RuntimeError as error:  # a format that needs TeX
+        raise DataError(f"--out {args.out}: {error}") from error
     print(f"written: {args.out}")
 
 

@@ -3,7 +3,11 @@
 One mask at a time is unpacked, so that memory does not grow with the number of instances.
 """
 
+from functools import cache
+from pathlib import Path
+
 import cv2
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
@@ -15,6 +19,7 @@ OPACITY = 0.45
 PIXELS_IN_A_BAND = 2**18
 # of the pixels; smaller classes do not stand in the legend
 _SMALLEST_IN_LEGEND = 0.002
+_COLOUR_OF_THE_REST = (128, 128, 128)
 
 
 def draw_prediction(
@@ -116,14 +121,25 @@ def _draw_map(
     )
     colours = np.array(categories.palette[: len(categories.names)])[:, ::-1]
     counts = _tint_classes(picture, labels, colours)
-    shown = np.flatnonzero(counts >= max(1, _SMALLEST_IN_LEGEND * labels.size))
     canvas = Image.fromarray(picture[..., ::-1])
     pen = ImageDraw.Draw(canvas)
     size = 7 * _unit(picture) + 3
-    for row, label in enumerate(shown):
-        corner = (0, (row + 1) * (size + 4))
-        _write(pen, categories.names[label], corner, categories.palette[label], size, canvas.size)
+    legend = _legend(counts, categories, rows=max(1, height // (size + 4)))
+    for row, (text, colour) in enumerate(legend, start=1):
+        _write(pen, text, (0, row * (size + 4)), colour, size, canvas.size)
     return np.asarray(canvas)[..., ::-1].copy()
+
+
+def _legend(
+    counts: np.ndarray, categories: Categories, rows: int
+) -> list[tuple[str, tuple[int, int, int]]]:
+    """Texts and colours of at most so many rows: the largest classes, in the order of labels."""
+    shown = np.flatnonzero(counts >= max(1, _SMALLEST_IN_LEGEND * counts.sum()))
+    if len(shown) <= rows:
+        return [(categories.names[label], categories.palette[label]) for label in shown]
+    largest = sorted(shown, key=lambda label: -counts[label])[: rows - 1]
+    legend = [(categories.names[label], categories.palette[label]) for label in sorted(largest)]
+    return [*legend, (f"and {len(shown) - len(largest)} more", _COLOUR_OF_THE_REST)]
 
 
 def _tint_classes(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:
@@ -156,6 +172,12 @@ def _unit(picture: np.ndarray) -> int:
     return max(1, round(max(picture.shape[:2]) / 500))
 
 
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which comes with matplotlib: Pillow's own has no letters beyond ASCII."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
+
+
 def _write(
     pen: ImageDraw.ImageDraw,
     text: str,
@@ -165,7 +187,7 @@ def _write(
     limits: tuple[int, int],
 ) -> None:
     """Write on a ground of ``colour``, above and to the right of a point, within the picture."""
-    font = ImageFont.load_default(size)
+    font = _font(size)
     left, top, right, bottom = pen.textbbox((0, 0), text, font=font)
     width, height = right - left, bottom - top
     x = max(0, min(bottom_left[0], limits[0] - width - 4))

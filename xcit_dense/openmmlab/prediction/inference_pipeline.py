@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import cv2
 import numpy as np
 from mmengine.config import Config
 from mmengine.dataset import Compose
@@ -52,7 +53,7 @@ class InferencePipeline:
             ``inputs`` (3, h, w) and ``data_samples``.
 
         Raises:
-            ValueError: the pixels are of another kind.
+            ValueError: the pixels are of another kind, or too few in a direction.
         """
         self.decoding.check(image)
         image = self.decoding.convert(image)
@@ -65,7 +66,12 @@ class InferencePipeline:
             "ori_shape": size,
             "seg_fields": [],
         }
-        return self._transforms(results)
+        try:
+            return self._transforms(results)
+        except cv2.error as error:
+            height, width = size
+            reason = f"the test pipeline cannot transform {width} x {height} pixels ({error.err})"
+            raise ValueError(reason) from error
 
 
 def _steps(cfg: Config) -> list[dict]:

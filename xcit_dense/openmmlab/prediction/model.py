@@ -1,5 +1,6 @@
 """Building a trained detector or segmentor from a config and a checkpoint."""
 
+import copy
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,7 +60,8 @@ def _build(cfg: Config) -> nn.Module:
         raise ValueError("there is no model")
     init_default_scope(scope_of(cfg))
     try:
-        return revert_sync_batchnorm(MODELS.build(cfg.model))
+        # a copy: some modules of mm's change the dicts that they are built from
+        return revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.model)))
     except Exception as error:  # any module may refuse its arguments in any way
         raise ValueError(f"the model cannot be built ({in_one_line(error)})") from error
 

@@ -127,8 +127,9 @@ class Predictor:
         largest = prediction.labels.max(initial=0)
         if largest >= count:
             raise ValueError(
-                f"the model predicts label {largest}, but only {count} classes are named, from 0: "
-                "the checkpoint or the test data of the config describe other classes"
+                f"the model predicts label {int(largest)}, but only {count} classes are named, "
+                "from 0: the checkpoint or the test data of the config describe other classes (a "
+                "segmentor that tells one class from the rest has two: num_classes=2)"
             )
         return prediction
 

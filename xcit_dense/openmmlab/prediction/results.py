@@ -85,7 +85,7 @@ def from_instances(instances: Any) -> Detections:
         boxes = boxes_around(masks)
     return Detections(
         boxes=boxes,
-        labels=instances.labels.cpu().numpy(),
+        labels=instances.labels.cpu().long().numpy(),  # CrowdDet's are floats
         scores=instances.scores.cpu().float().numpy() if "scores" in instances else None,
         masks=masks,
     )

@@ -7,6 +7,7 @@ import mmcv
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from xcit_dense.openmmlab.prediction.reading.image_files import UnreadableImageError, read_image
 
@@ -90,13 +91,31 @@ def test_truncated_files_are_refused(tmp_path, suffix, part):
         read_image(path)
 
 
+@pytest.mark.parametrize("what", ["text", "profile", "damaged text"])
+def test_large_or_damaged_metadata_are_no_damage_of_a_png(what, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 9, 3), dtype=np.uint8)
+    path, texts = tmp_path / "a.png", PngInfo()
+    if what != "profile":
+        texts.add_text("workflow", "x" * 3_000_000, zip=True)
+    profile = bytes(3_000_000) if what == "profile" else None
+    Image.fromarray(pixels[..., ::-1]).save(path, pnginfo=texts, icc_profile=profile)
+    content = bytearray(path.read_bytes())
+    if what == "damaged text":
+        content[content.index(b"zTXt") + 30] ^= 255
+        path.write_bytes(content)
+    assert np.array_equal(read_image(path), pixels)
+    path.write_bytes(content[: content.index(b"IDAT") + 100])
+    with pytest.raises(UnreadableImageError):
+        read_image(path)
+
+
 def test_reasons_are_given(tmp_path):
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "text.jpg").write_text("hello")
     Image.new("F", (4, 4)).save(tmp_path / "float.tif")
     for name, reason in [
         ("empty.jpg", "the file is empty"),
-        ("text.jpg", "no image, or of an unknown format"),
+        ("text.jpg", "no image, or of an unknown format or kind of pixel"),
         ("float.tif", "OpenCV cannot decode it .*kind F"),
         ("none.jpg", "No such file"),
         (".", "Is a directory"),

@@ -66,7 +66,7 @@ def test_damaged_videos_are_skipped_with_the_frames_that_are_lost(tmp_path):
     assert text == Skipped(f"{tmp_path}/text.mp4", "no video, or of an unknown format")
     *frames, last = read_inputs([tmp_path / "cut.avi"])
     if isinstance(last, Skipped):  # where OpenCV knows how many there should be
-        assert last.reason == f"frames {len(frames) + 1} to 20 cannot be decoded"
+        assert last.reason.startswith(f"it declares 20 frames, and {len(frames)} can be decoded")
     else:
         assert len(frames) < 20
 

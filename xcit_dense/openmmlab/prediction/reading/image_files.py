@@ -17,6 +17,10 @@ IMAGE_SUFFIXES = frozenset(
 )
 
 
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_METADATA = frozenset({b"tEXt", b"zTXt", b"iTXt", b"iCCP"})
+
+
 class UnreadableImageError(ValueError):
     """A file is no image that could be read; the message says why, without the file's name."""
 
@@ -45,6 +49,7 @@ def read_image(path: Path | str, decoding: Decoding | None = None) -> np.ndarray
         raise UnreadableImageError(error.strerror or str(error)) from error
     if not content:
         raise UnreadableImageError("the file is empty")
+    content = _without_metadata(content)
     mode = _check_whole(content)
     try:
         image = (decoding or Decoding()).decode(content)
@@ -57,6 +62,20 @@ def read_image(path: Path | str, decoding: Decoding | None = None) -> np.ndarray
     return image
 
 
+def _without_metadata(content: bytes) -> bytes:
+    """A PNG without texts and profiles: Pillow refuses large ones, and no pixel depends on them."""
+    if not content.startswith(_PNG):
+        return content
+    kept, position = [_PNG], len(_PNG)
+    while position < len(content):
+        length = int.from_bytes(content[position : position + 4], "big")
+        end = position + length + 12  # with the length itself, the kind and a checksum
+        if content[position + 4 : position + 8] not in _PNG_METADATA:
+            kept.append(content[position:end])
+        position = end
+    return b"".join(kept)
+
+
 def _check_whole(content: bytes) -> str:
     """See that an image is complete; return the name that Pillow has for its kind of pixels."""
     try:
@@ -66,6 +85,6 @@ def _check_whole(content: bytes) -> str:
                 image.load()
                 return image.mode
     except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError("no image, or of an unknown format") from error
+        raise UnreadableImageError("no image, or of an unknown format or kind of pixel") from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
         raise UnreadableImageError(in_one_line(error)) from error

@@ -41,7 +41,10 @@ def frames_of(file: Path) -> Iterator[np.ndarray]:
     if not number:
         raise UnreadableVideoError("no video, or of an unknown format")
     if number < declared:
-        raise UnreadableVideoError(f"frames {number + 1} to {declared} cannot be decoded")
+        raise UnreadableVideoError(
+            f"it declares {declared} frames, and {number} can be decoded: it is cut short, or its "
+            "editor has hidden the others"
+        )
 
 
 def count_frames(file: Path) -> int:

@@ -71,7 +71,6 @@ class Outputs:
 
         Raises:
             OSError: a file cannot be written.
-            ValueError: there are too many classes for a label map.
         """
         if self._with_pictures:
             self._write_picture(image, prediction)

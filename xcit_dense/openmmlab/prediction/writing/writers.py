@@ -28,18 +28,19 @@ def write_picture(path: Path, picture: np.ndarray) -> None:
 
 
 def write_label_map(path: Path, segmentation: SegmentationMap, categories: Categories) -> None:
-    """Write the labels of all pixels as a PNG with a palette: the values are the labels.
+    """Write the labels of all pixels as a PNG: the values are the labels.
+
+    It has a palette with the colours of the classes; of more than 256 classes, for which there is
+    none, it has 16 bits of grey.
 
     Raises:
-        ValueError: there are more labels than a palette has colours.
         OSError: the file cannot be written.
     """
     if len(categories.names) > _LARGEST_PALETTE:
-        raise ValueError(
-            f"{len(categories.names)} classes: an indexed PNG has at most {_LARGEST_PALETTE}"
-        )
-    picture = Image.fromarray(segmentation.labels.astype(np.uint8), mode="P")
-    picture.putpalette(np.array(categories.palette, dtype=np.uint8).tobytes())
+        picture = Image.fromarray(segmentation.labels.astype(np.uint16))
+    else:
+        picture = Image.fromarray(segmentation.labels.astype(np.uint8), mode="P")
+        picture.putpalette(np.array(categories.palette, dtype=np.uint8).tobytes())
     content = BytesIO()
     picture.save(content, "PNG")
     _write(path, content.getvalue())
