@@ -49,8 +49,7 @@ def read_image(path: Path | str, decoding: Decoding | None = None) -> np.ndarray
         raise UnreadableImageError(error.strerror or str(error)) from error
     if not content:
         raise UnreadableImageError("the file is empty")
-    content = _without_metadata(content)
-    mode = _check_whole(content)
+    mode = _check_whole(_without_metadata(content))
     try:
         image = (decoding or Decoding()).decode(content)
     except cv2.error as error:
