@@ -251,11 +251,18 @@ def test_many_runs_have_colours_of_their_own(tmp_path, lines_drawn):
     assert len(set(lines_drawn["training loss"].values())) == 25
 
 
-@pytest.mark.parametrize("count", [1, 12, 60])
-def test_the_legend_hides_nothing(tmp_path, monkeypatch, count):
+def test_of_many_metrics_of_many_runs_the_first_are_drawn(tmp_path, lines_drawn):
+    line = {**{f"class_{number}": 0.1 for number in range(80)}, "step": 1}
+    log = read_training_log(write_log(tmp_path, [line]))
+    draw_curves({"a": log, "b": log, "c": log}, tmp_path / "curves.png")
+    assert len(lines_drawn["evaluation"]) == 12
+
+
+@pytest.mark.parametrize(("count", "length"), [(1, 30), (12, 30), (60, 30), (3, 160)])
+def test_the_legend_hides_nothing(tmp_path, monkeypatch, count, length):
     figure = pytest.importorskip("matplotlib.figure")
     log = read_training_log(write_log(tmp_path, RUN))
-    runs = {f"a run with quite a long name {number}": log for number in range(count)}
+    runs = {f"{'run ' * (length // 4)}{number}": log for number in range(count)}
     checked = []
 
     def look(self, file, **options):

@@ -76,8 +76,9 @@ def draw_curves(
     every_axes = figure.subplots(1, len(panels), sharex=True, squeeze=False)[0]
     for axes, draw in zip(every_axes, panels, strict=True):
         draw(axes)
-    rows = max(_add_legend(axes) for axes in every_axes)
-    figure.set_size_inches(6.5 * len(panels), 5 + 0.19 * rows)
+    rows, letters = map(max, zip(*map(_add_legend, every_axes), strict=True))
+    width = 6.5 * max(1.0, letters / _LETTERS_BESIDE_EACH_OTHER)
+    figure.set_size_inches(width * len(panels), 5 + 0.19 * rows)
     suffix = Path(target).suffix[1:]
     write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=suffix or None))
 
@@ -130,7 +131,8 @@ def _draw_metrics(axes: Axes, runs: Mapping[str, TrainingLog], names: Collection
         metrics = _known_metrics(log.evaluations, names)
         if not names:
             headlines = {name: metrics[name] for name in metrics if _is_headline(name)}
-            metrics = headlines or metrics
+            most = max(1, _MOST_CURVES // len(runs))
+            metrics = headlines or dict(list(metrics.items())[:most])
         iterations = [record.iteration for record in log.evaluations]
         for number, (name, values) in enumerate(metrics.items()):
             _plot_styled(axes, iterations, values, f"{run}: {name}", colour, number, marker="o")
@@ -255,11 +257,15 @@ def _finish(axes: Axes, title: str) -> None:
         axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center")
 
 
-def _add_legend(axes: Axes) -> int:
-    """Names the curves below the axes, where nothing is hidden; returns how many rows they take."""
+def _add_legend(axes: Axes) -> tuple[int, int]:
+    """Names the curves below the axes, where nothing is hidden.
+
+    Returns:
+        How many rows they take, and how many letters are beside each other in one.
+    """
     labels = axes.get_legend_handles_labels()[1]
     if not labels:
-        return 0
+        return 0, 0
     from matplotlib.transforms import ScaledTranslation
 
     longest = max(map(len, labels)) + 6  # the piece of a line before it
@@ -267,4 +273,4 @@ def _add_legend(axes: Axes) -> int:
     below = ScaledTranslation(0, -0.5, axes.figure.dpi_scale_trans)  # inches
     place = {"bbox_to_anchor": (0.5, 0), "bbox_transform": axes.transAxes + below}
     axes.legend(loc="upper center", fontsize="small", ncols=columns, frameon=False, **place)
-    return math.ceil(len(labels) / columns)
+    return math.ceil(len(labels) / columns), columns * longest

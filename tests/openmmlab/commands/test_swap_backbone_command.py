@@ -121,7 +121,7 @@ def test_what_has_no_literal_is_one_line(tmp_path):
         'head = dict(type="FCNHead", in_channels=512, in_index=3, w=__import__("numpy").zeros(2))\n'
         'model = dict(backbone=dict(type="ResNet", depth=18), decode_head=[head])\n'
     )
-    message = r"model\.decode_head\.0\.w: ndarray has no literal .*; nothing is written"
+    message = r"model\.decode_head\.0\.w: ndarray has no literal, .*; nothing is written"
     with pytest.raises(ConfigError, match=message):
         swap(mine, "-o", out, "--no-check")
     assert not out.exists()

@@ -1,9 +1,11 @@
 """What is drawn lies where it should."""
 
 import tracemalloc
+from itertools import pairwise
 
 import numpy as np
 import pytest
+from PIL import ImageDraw
 
 from xcit_dense.openmmlab.prediction import (
     Categories,
@@ -116,7 +118,24 @@ def test_a_legend_without_room_names_the_largest_classes():
     few = [text for text, _ in drawing._legend(counts, categories, rows=4)]
     assert few == ["a", "c", "d", "and 6 more"]
     (only,) = drawing._legend(counts, categories, rows=1)
-    assert only[0] == "and 9 more"
+    assert only[0] == "9 classes"
+
+
+@pytest.mark.parametrize("size", [(60, 90), (400, 300), (2000, 2000)])
+def test_rows_of_a_legend_do_not_overlap(monkeypatch, size):
+    boxes = []
+    rectangle = ImageDraw.ImageDraw.rectangle
+    monkeypatch.setattr(
+        ImageDraw.ImageDraw,
+        "rectangle",
+        lambda self, box, **options: boxes.append(box) or rectangle(self, box, **options),
+    )
+    categories = Categories(("plant, Åg",) * 40, tuple((n, n, n) for n in range(40)))
+    labels = np.arange(size[0] * size[1]).reshape(size) % 40
+    draw_prediction(np.zeros((*size, 3), np.uint8), SegmentationMap(labels), categories)
+    assert len(boxes) > 1
+    assert all(above[3] < below[1] for above, below in pairwise(boxes))
+    assert boxes[-1][3] <= size[0]
 
 
 @pytest.mark.parametrize("name", ["Größe", "łąka", "кошка", "γάτα", "ağaç"])

@@ -9,7 +9,12 @@ from xcit_dense.openmmlab.commands import swap_backbone
 from xcit_dense.openmmlab.commands.config_files import ConfigError
 from xcit_dense.openmmlab.commands.train import use_amp, use_pretrained
 from xcit_dense.openmmlab.config_tree import type_name
-from xcit_dense.openmmlab.swap.new_style import inherits_from, is_new_style, module_of
+from xcit_dense.openmmlab.swap.new_style import (
+    inherits_from,
+    is_new_style,
+    module_of,
+    new_style_text,
+)
 
 MODEL = """
 from mmdet.models import FCOS, FPN, DetDataPreprocessor, FCOSHead, ResNet
@@ -123,9 +128,16 @@ def test_links_are_followed(tmp_path):
     assert module_of(tmp_path / "a.py", tmp_path / "outs/b.py") == "...a"
 
 
-@pytest.mark.parametrize("path", ["my-config.py", "3x/a.py", "class/a.py"])
-def test_names_that_can_not_be_imported_are_an_error(tmp_path, path):
-    with pytest.raises(ValueError, match=r"is no name that Python can import: rename it"):
+@pytest.mark.parametrize(
+    ("path", "remedy"),
+    [
+        ("my-config.py", "rename it"),
+        ("3x/a.py", "write OUT beside CONFIG"),
+        ("class/a.py", "write OUT beside CONFIG"),
+    ],
+)
+def test_names_that_can_not_be_imported_are_an_error(tmp_path, path, remedy):
+    with pytest.raises(ValueError, match=rf"is no name that Python can import: {remedy}"):
         module_of(tmp_path / path, tmp_path / "b.py")
 
 
@@ -137,8 +149,19 @@ def test_nothing_is_written_where_it_could_not_inherit(mine):
     assert not out.exists()
 
 
+def test_classes_of_one_name_are_told_apart():
+    steps = [{"type": "torch.optim.lr_scheduler.LinearLR"}, {"type": "mmengine.optim.LinearLR"}]
+    text = new_style_text({"steps": steps}, {}, ".old")
+    assert "from torch.optim.lr_scheduler import LinearLR\n" in text
+    assert 'steps = [dict(type=LinearLR), dict(type="mmengine.optim.LinearLR")]\n' in text
+    assert steps[0] == {"type": "torch.optim.lr_scheduler.LinearLR"}
+
+
 def test_none_inherits_from_itself(mine):
     base = mine.parent / "models" / "fcos.py"
+    child = mine.with_name("child.py")
+    child.write_text(RUN.replace(".models.fcos", ".mine"))
+    assert inherits_from(child, base)
     assert inherits_from(mine, base)
     assert not inherits_from(base, mine)
     with pytest.raises(ConfigError, match=r"fcos\.py: .*mine\.py inherits from it"):

@@ -83,11 +83,25 @@ def test_without_a_single_optimizer_it_is_left_to_the_user(optim_wrapper, has):
         ({"optim_wrapper": {"optimizer": "SGD"}}, "optim_wrapper"),
         (wrapper(lr="1e-2"), "optim_wrapper"),
         (wrapper("AdamW", paramwise_cfg={"custom_keys": {"backbone": 0.1}}), "optim_wrapper"),
+        ({**wrapper(), "auto_scale_lr": {"base_batch_size": "16"}}, "auto_scale_lr"),
+        (
+            {**wrapper(), "param_scheduler": [{"type": "PolyLR", "eta_min": "1e-3"}]},
+            "param_scheduler",
+        ),
     ],
 )
 def test_values_of_another_kind_are_an_error_that_says_where(rest, place):
     with pytest.raises(SwapError, match=f"^{place}: what stands there is not understood"):
         plan_swap(config(**rest))
+
+
+def test_synchronized_norms_of_xcit_are_counted_alone():
+    norm = {"type": "MMSyncBN"}
+    cfg = config(**wrapper("AdamW"))
+    cfg.model.backbone = {"type": "XCiT", "arch": "nano_12", "norm_cfg": norm}
+    cfg.model.neck.in_channels = [128] * 4
+    swap = plan_swap(cfg, "tiny_12")
+    assert swap.config.model.backbone.norm_cfg == norm
 
 
 @pytest.mark.parametrize("scaling", [None, {}, {"enable": True}])
@@ -204,22 +218,26 @@ def test_keys_of_the_old_backbone_go_and_others_stay():
     assert any("without backbone.layer4, absolute_pos_embed, layer3" in n for n in swap.notes)
 
 
-@pytest.mark.parametrize("kind", ["tracker", "semi-supervised"])
-def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(kind):
+@pytest.mark.parametrize(
+    ("prefix", "more"), [("detector", {}), ("student", {"semi_train_cfg": {}})]
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(prefix, more, whole):
     """The longest key wins, and ``detector.backbone`` is longer than ``temperature``."""
-    prefix, more = ("student", {"semi_train_cfg": {}}) if kind != "tracker" else ("detector", {})
     keys = {
+        "backbone": {"lr_mult": 0.5},
         f"{prefix}.backbone": {"lr_mult": 0.1},
         f"{prefix}.backbone.layer4": {"lr_mult": 0.2},
         f"{prefix}.neck": {"lr_mult": 2.0},
     }
+    if whole:
+        keys = {prefix: {"lr_mult": 0.1}, f"{prefix}.neck": {"lr_mult": 2.0}}
     cfg = config(**wrapper("AdamW", 1.0, paramwise_cfg={"custom_keys": keys}))
     cfg.model = {"type": "Any", "detector": {"type": "RPN", **cfg.model}, **more}
     swap = plan_swap(cfg, "nano_12")
-    assert any(f"{prefix}.backbone is backbone now" in note for note in swap.notes)
+    assert whole != any(f"{prefix}.backbone is backbone now" in note for note in swap.notes)
     new = swap.config
-    assert f"{prefix}.backbone.layer4" not in new.optim_wrapper.paramwise_cfg.custom_keys
-    assert "backbone.layer4" not in new.optim_wrapper.paramwise_cfg.custom_keys
+    assert not [key for key in new.optim_wrapper.paramwise_cfg.custom_keys if "layer4" in key]
     backbone = {key: value for key, value in new.model.detector.backbone.items() if key != "type"}
     detector = nn.ModuleDict({"backbone": xcit_dense.XCiT(**backbone), "neck": nn.Linear(1, 1)})
     model = nn.ModuleDict({prefix: detector})
@@ -229,8 +247,17 @@ def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(kind):
         group = settings[id(parameter)]
         rate = 0.1 if "trunk" in name else 2.0 if "neck" in name else 1.0
         assert group["lr"] == pytest.approx(rate), name
-        if name.endswith(("temperature", "layer_scale", "norm.weight")):
+        if name.endswith(("temperature", "layer_scale", "norm.weight", "norm.bias")):
             assert group["weight_decay"] == 0.0, name
+
+
+def test_a_key_that_only_begins_like_the_backbone_stays():
+    keys = {"detector.backbone_aux": {"lr_mult": 0.1}}
+    cfg = config(**wrapper("AdamW", paramwise_cfg={"custom_keys": keys}))
+    cfg.model = {"type": "Any", "detector": {"type": "RPN", **cfg.model}}
+    swap = plan_swap(cfg, "nano_12")
+    assert "detector.backbone_aux" in swap.config.optim_wrapper.paramwise_cfg.custom_keys
+    assert not any("is backbone now" in note for note in swap.notes)
 
 
 def test_keys_that_name_parts_of_heads_too_stay():

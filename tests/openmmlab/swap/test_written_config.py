@@ -1,10 +1,12 @@
 """What is written loads as what was swapped."""
 
 import random
+import signal
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
 from torch import nn
 
@@ -178,15 +180,36 @@ def test_only_what_changes_is_written():
 
 
 def test_what_a_config_holds_beside_literals_is_written_as_such():
-    plain = as_literals({"a": [np.float64(1.5), np.int64(2)], "b": nn.Linear, "c": None}, "x")
-    assert as_source(plain) == 'a = [1.5, 2]\nb = "torch.nn.modules.linear.Linear"\nc = None\n'
-    with pytest.raises(SwapError, match=r"^x\.a\.1\.b: ndarray has no literal"):
-        as_literals({"a": [0, {"b": np.zeros(2)}]}, "x")
+    numbers = [np.float64(1.5), np.int64(2)]
+    values = {"a": numbers, "b": {"type": nn.Linear}, "c": {numbers[1]: {3}}}
+    text = as_source(as_literals(values, "x"))
+    assert text == 'a = [1.5, 2]\nb = dict(type="torch.nn.modules.linear.Linear")\nc = {2: {3}}\n'
 
 
-def test_arrays_that_stay_are_no_change():
-    old = {"a": {"b": np.arange(3), "c": [np.arange(3)]}, "d": 1}
-    new = {"a": {"b": np.arange(3), "c": [np.arange(3)]}, "d": 2}
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (np.zeros(2), "ndarray"),
+        (torch.zeros(2), "Tensor"),
+        (signal.SIGINT, "Signals"),
+        (len, "builtin_function_or_method"),
+        (nn.Linear, "type"),  # that is no type of a dict, and would be built from its name
+    ],
+)
+def test_what_has_no_literal_is_named_with_its_place(value, kind):
+    with pytest.raises(SwapError, match=rf"^x\.a\.1\.b: {kind} has no literal"):
+        as_literals({"a": [0, {"b": value}]}, "x")
+
+
+def test_a_class_that_nobody_can_import_is_named_with_its_place():
+    with pytest.raises(SwapError, match=r"^x\.type: Mine is a class that can not be imported"):
+        as_literals({"type": type("Mine", (), {"__module__": "builtins"})}, "x")
+
+
+@pytest.mark.parametrize("array", [np.arange, torch.arange])
+def test_arrays_that_stay_are_no_change(array):
+    old = {"a": {"b": array(3), "c": [array(3)]}, "d": 1}
+    new = {"a": {"b": array(3), "c": [array(3)]}, "d": 2}
     assert difference(old, new) == {"d": 2}
     new["a"]["c"][0][1] = 7
     assert difference(old, new).keys() == {"a", "d"}

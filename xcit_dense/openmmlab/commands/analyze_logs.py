@@ -1,7 +1,7 @@
 """Curves and figures of one or several runs: the command line of ``tools/analyze_logs.py``."""
 
 from argparse import ArgumentParser
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from xcit_dense.openmmlab.commands.data_roots import DataError
@@ -64,11 +64,9 @@ def main(argv: list[str] | None = None) -> None:
             logs[name], counting = read_run(of_run)
             paths += counting
         title = _title_of_several(logs) if len(logs) > 1 else _title(args.runs[0], paths)
-        draw_curves(logs, target, title, args.keys)
+        _draw(logs, target, title, args.keys)
     except (ValueError, OSError) as error:
         raise DataError(str(error)) from error
-    except RuntimeError as error:  # a format that needs TeX
-        raise DataError(f"{target}: {error}") from error
     print(metrics_table({run: last_evaluation(log) for run, log in logs.items()}))
     for path in paths:
         print(f"read:    {path}")
@@ -88,9 +86,16 @@ def _names(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else list(map(str, runs))
 
 
-def _title_of_several(names: Iterable[str]) -> str:
+def _draw(logs: dict[str, TrainingLog], target: Path, title: str, keys: Collection[str]) -> None:
+    try:
+        draw_curves(logs, target, title, keys)
+    except RuntimeError as error:  # formats that need TeX
+        raise DataError(f"{target}: {error}") from error
+
+
+def _title_of_several(names: Collection[str]) -> str:
     title = ", ".join(names)
-    return title if len(title) <= _LONGEST_TITLE else f"{len(list(names))} runs"
+    return title if len(title) <= _LONGEST_TITLE else f"{len(names)} runs"
 
 
 def _title(run: Path, logs: Sequence[Path]) -> str:

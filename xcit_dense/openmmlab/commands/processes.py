@@ -35,4 +35,6 @@ def part() -> None:
     if torch.distributed.is_initialized():
         gc.collect()
         torch.distributed.destroy_process_group()
-        time.sleep(0.1)  # the group of a sharded model lives on; its threads free what they have
+        # The group of a sharded model lives on: let its threads, which have nothing else to do,
+        # free what they have. They need the interpreter for a few microseconds.
+        time.sleep(0.1)

@@ -19,7 +19,7 @@ from xcit_dense.openmmlab.checkpoints.published_weights import (
 )
 from xcit_dense.openmmlab.commands.config_files import ConfigError, read_config
 from xcit_dense.openmmlab.commands.doctor import add_size_option, examine
-from xcit_dense.openmmlab.swap import plan_swap
+from xcit_dense.openmmlab.swap import Swap, plan_swap
 from xcit_dense.openmmlab.swap.config_source import ConfigSource
 from xcit_dense.openmmlab.swap.new_style import inherits_from, is_new_style
 from xcit_dense.openmmlab.swap.written_config import config_text
@@ -63,19 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     _check_out(args, source)
     old = read_config(str(source.path))
     _check_can_inherit(source, old, args.out)
-    try:
-        resolve_arch(args.arch)
-        weights = _weights(args)
-        swap = plan_swap(old, args.arch, args.patch_size, weights)
-    except (ConfigError, CheckpointError):
-        raise
-    except ValueError as error:
-        raise ConfigError(f"{args.config}: {error}; nothing is written") from error
-    title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(_settings(args))}"
-    try:
-        text = config_text(source, old, swap, args.out, title)
-    except ValueError as error:
-        raise ConfigError(f"{error}; nothing is written") from error
+    swap, text = _swapped(args, source, old)
     try:
         write_atomically(args.out, lambda file: file.write(text.encode()))
     except OSError as error:
@@ -83,6 +71,19 @@ def main(argv: list[str] | None = None) -> None:
     print(f"written: {args.out}", *(f"- {note}" for note in swap.notes), sep="\n")
     if args.check and not examine(Config.fromfile(args.out), args.size):
         sys.exit(1)
+
+
+def _swapped(args: Namespace, source: ConfigSource, old: Config) -> tuple[Swap, str]:
+    """The swap, and the text of its config."""
+    title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(_settings(args))}"
+    try:
+        resolve_arch(args.arch)
+        swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
+        return swap, config_text(source, old, swap, args.out, title)
+    except (ConfigError, CheckpointError):  # say which file it is themselves
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{args.config}: {error}; nothing is written") from error
 
 
 def _check_can_inherit(source: ConfigSource, config: Config, out: Path) -> None:

@@ -12,7 +12,7 @@ from xcit_dense.openmmlab.doctor.failure import failure
 from xcit_dense.openmmlab.doctor.finding import Finding
 from xcit_dense.openmmlab.doctor.quiet import quiet
 from xcit_dense.openmmlab.doctor.trial_model import TrialModel
-from xcit_dense.openmmlab.swap.recipe import TRANSFORMER_KEYS
+from xcit_dense.openmmlab.swap.parameter_keys import TRANSFORMER_KEYS
 
 _SPARED = ("temperature", "layer_scale")
 _PARTS = ("constructor", "optimizer", "paramwise_cfg")
@@ -26,17 +26,10 @@ def optimizer_findings(trial: TrialModel, cfg: Config) -> list[Finding]:
     paramwise = wrapper.get("paramwise_cfg") or {}
     keys = paramwise.get("custom_keys") or {}
     names = [f"{trial.prefix}{name}" for name, _ in trial.model.named_parameters()]
-    has_xcit = any(isinstance(module, XCiT) for module in trial.model.modules())
-    findings = [
-        Finding(
-            f"optim_wrapper.paramwise_cfg.custom_keys: {key!r} matches no parameter",
-            "take it out, or mend its name: what it was to do is not done",
-            # mm's own recipes have some for parts that their transformers do without
-            is_wrong=has_xcit or key not in TRANSFORMER_KEYS,
-        )
-        for key in keys
-        if not any(key in name for name in names) and not key.startswith(_not_built(trial))
-    ]
+    if trial.prefix == "student.":
+        names += [f"teacher.{name}" for name, _ in trial.model.named_parameters()]
+    unmatched = [key for key in keys if not any(key in name for name in names)]
+    findings = [_unmatched_finding(key, trial) for key in unmatched]
     optimizer = wrapper.get("optimizer")
     if not optimizer or type_name(optimizer) in _DISTRIBUTED:
         return findings
@@ -58,9 +51,17 @@ def _build(trial: TrialModel, cfg: Config) -> torch.optim.Optimizer:
         return build_optim_wrapper(model, {"type": "OptimWrapper", **parts}).optimizer
 
 
-def _not_built(trial: TrialModel) -> tuple[str, ...]:
-    """Parts of a tracker or a semi-supervised model beside what is trained in the trial."""
-    return (*trial.others, "teacher") if trial.prefix else ()
+def _unmatched_finding(key: str, trial: TrialModel) -> Finding:
+    text = f"optim_wrapper.paramwise_cfg.custom_keys: {key!r} matches no parameter"
+    if trial.others and not key.startswith(trial.prefix):
+        others = ", ".join(trial.others)
+        remedy = f"none is needed if it is for {others}, which are not built here"
+        return Finding(text, remedy, is_wrong=False)
+    # mm's own recipes have some for parts that their transformers do without
+    has_xcit = any(isinstance(module, XCiT) for module in trial.model.modules())
+    is_wrong = has_xcit or key not in TRANSFORMER_KEYS
+    remedy = "take it out, or mend its name: what it was to do is not done"
+    return Finding(text, remedy, is_wrong)
 
 
 def _whole_model(trial: TrialModel) -> nn.Module:

@@ -27,7 +27,7 @@ class TrialModel:
         image_size: height and width that it takes, in pixels.
         hindrance: why nothing can be said of it, None if it can be tried.
         prefix: what its parameters are called in the whole model: ``detector.``, or nothing.
-        others: what else stands in the config of the whole model.
+        others: parts of the whole model that are not built.
     """
 
     model: BaseModel
@@ -68,10 +68,16 @@ def build_trial_model(cfg: Config, image_size: tuple[int, int]) -> TrialModel:
     if getattr(model.data_preprocessor, "size", None) is not None:
         model.data_preprocessor.size = image_size
     prefix = module_prefix(cfg.model, path)
-    inner = path.removeprefix("model.")
-    parts = (key for key, part in cfg.model.items() if prefix and isinstance(part, dict))
-    others = tuple(key for key in parts if key != inner)
+    others = _other_parts(cfg.model, path)
     return TrialModel(model, config, path, image_size, hindrance, prefix, others)
+
+
+def _other_parts(model: dict, path: str) -> tuple[str, ...]:
+    """What a tracker has beside the detector that is built: ``track_head``, ``tracker``."""
+    if path == "model":
+        return ()
+    parts = (key for key, part in model.items() if isinstance(part, dict) and "type" in part)
+    return tuple(key for key in parts if f"model.{key}" != path and key != "data_preprocessor")
 
 
 def _initialize(model: BaseModel, leaves_weights_out: bool) -> Finding | None:

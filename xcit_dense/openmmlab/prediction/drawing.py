@@ -124,9 +124,10 @@ def _draw_map(
     canvas = Image.fromarray(picture[..., ::-1])
     pen = ImageDraw.Draw(canvas)
     size = 7 * _unit(picture) + 3
-    legend = _legend(counts, categories, rows=max(1, height // (size + 4)))
+    row_height = sum(_font(size).getmetrics()) + 4
+    legend = _legend(counts, categories, rows=max(1, height // row_height))
     for row, (text, colour) in enumerate(legend, start=1):
-        _write(pen, text, (0, row * (size + 4)), colour, size, canvas.size)
+        _write(pen, text, (0, row * row_height), colour, size, canvas.size)
     return np.asarray(canvas)[..., ::-1].copy()
 
 
@@ -139,7 +140,8 @@ def _legend(
         return [(categories.names[label], categories.palette[label]) for label in shown]
     largest = sorted(shown, key=lambda label: -counts[label])[: rows - 1]
     legend = [(categories.names[label], categories.palette[label]) for label in sorted(largest)]
-    return [*legend, (f"and {len(shown) - len(largest)} more", _COLOUR_OF_THE_REST)]
+    rest = f"and {len(shown) - len(largest)} more" if legend else f"{len(shown)} classes"
+    return [*legend, (rest, _COLOUR_OF_THE_REST)]
 
 
 def _tint_classes(picture: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> np.ndarray:

@@ -2,15 +2,17 @@
 
 import keyword
 import math
-import pickle
+import sys
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from xcit_dense.openmmlab.swap.swap_error import SwapError
 
 LINE_LENGTH = 100
 DELETE = "_delete_"
+_WRITTEN_BY_REPR = (bool, int, float, complex, str, bytes, range, type(None))
 
 
 class Name(str):
@@ -28,7 +30,7 @@ def difference(old: dict, new: dict) -> dict:
         if key not in old:
             changed[key] = value
         elif not isinstance(value, dict):
-            if type(old[key]) is not type(value) or not _is_equal(old[key], value):
+            if not _is_equal(old[key], value):
                 changed[key] = value
         elif not isinstance(old[key], dict) or old[key].keys() - value.keys():
             changed[key] = {DELETE: True, **value}
@@ -38,35 +40,49 @@ def difference(old: dict, new: dict) -> dict:
 
 
 def as_literals(value: Any, path: str) -> Any:
-    """What a config may hold, of values that Python can write: numbers of numpy become Python's.
+    """What a config may hold, of what Python can write: numbers of numpy become Python's.
 
     Args:
-        value: dicts, sequences, numbers, texts and classes.
+        value: dicts, sequences, numbers, texts, and classes as ``type``.
         path: where it stands, for errors.
 
     Raises:
         SwapError: there is something else.
     """
     if isinstance(value, dict):
-        return {key: as_literals(inner, f"{path}.{key}") for key, inner in value.items()}
-    if type(value) in (list, tuple):
-        inner = [as_literals(each, f"{path}.{index}") for index, each in enumerate(value)]
-        return type(value)(inner)
+        return {
+            as_literals(key, path): _class_name(inner, f"{path}.{key}")
+            if key == "type" and isinstance(inner, type)
+            else as_literals(inner, f"{path}.{key}")
+            for key, inner in value.items()
+        }
+    if type(value) in (list, tuple, set, frozenset):
+        return type(value)(as_literals(each, f"{path}.{at}") for at, each in enumerate(value))
     if isinstance(value, np.generic):
         return value.item()
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
-    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+    if type(value) in _WRITTEN_BY_REPR:
         return value
-    reason = f"{type(value).__name__} has no literal to write into a config; make it a list"
+    reason = f"{type(value).__name__} has no literal, so it can not be written into a config"
     raise SwapError(path, reason)
 
 
+def _class_name(kind: type, path: str) -> str:
+    """The name by which a registry imports a class."""
+    if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is not kind:
+        raise SwapError(path, f"{kind.__name__} is a class that can not be imported: register it")
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
 def _is_equal(old: Any, new: Any) -> bool:
-    try:
-        return bool(old == new)
-    except ValueError:  # arrays have no single answer
-        return pickle.dumps(old) == pickle.dumps(new)
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, dict):
+        return old.keys() == new.keys() and all(_is_equal(old[key], new[key]) for key in old)
+    if isinstance(old, (list, tuple)):
+        return len(old) == len(new) and all(map(_is_equal, old, new))
+    if isinstance(old, (np.ndarray, Tensor)):
+        return old.shape == new.shape and bool((old == new).all())
+    return old is new or bool(old == new)
 
 
 def as_source(values: dict[str, Any]) -> str:

@@ -79,13 +79,18 @@ def _widen_behind_jpu(segmentor: dict, count: int, places: dict[int, int], width
     for key in SEGMENTATION_HEADS:
         for _, head in dicts_in(segmentor.get(key), key):
             indices, widths = head.get("in_index"), head.get("in_channels")
-            if isinstance(indices, int) and indices % (count + 1) < count:
+            if isinstance(indices, int) and _is_handed_on(indices, count):
                 head["in_channels"] = width
             elif isinstance(indices, (list, tuple)):
                 head["in_channels"] = type(widths)(
-                    width if index % (count + 1) < count else old
+                    width if _is_handed_on(index, count) else old
                     for index, old in zip(indices, widths, strict=True)
                 )
+
+
+def _is_handed_on(index: int, count: int) -> bool:
+    """Whether one of JPU's maps, counted from either end, is one of the first ``count``."""
+    return 0 <= index < count or -count - 1 <= index < -1
 
 
 def _ssd_neck_reader(neck: dict, path: str, detector: dict, levels: tuple[int, ...]) -> Reader:

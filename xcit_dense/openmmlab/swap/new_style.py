@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from xcit_dense.openmmlab.config_tree import bare_name, dicts_in
+from xcit_dense.openmmlab.config_tree import bare_name
 from xcit_dense.openmmlab.swap.config_difference import DELETE, Name, assignment, merger
 
 
@@ -34,9 +34,10 @@ def module_of(path: Path, inheriting: Path) -> str:
     ups = parts.count(os.pardir)
     for part in parts[ups:]:
         if not part.isidentifier() or keyword.iskeyword(part):
+            remedy = "rename it" if part == path.stem else "write OUT beside CONFIG, or rename it"
             raise ValueError(
                 f"{path} is in the new style, whose configs import each other, and {part!r} is no "
-                "name that Python can import: rename it (or, if it is a folder, write OUT into it)"
+                f"name that Python can import: {remedy}"
             )
     return "." * (ups + 1) + ".".join(parts[ups:])
 
@@ -50,16 +51,12 @@ def new_style_text(changes: dict[str, Any], old: dict[str, Any], module: str) ->
         module: its name, from :func:`module_of`.
     """
     changes = {name: value for name, value in changes.items() if name != "custom_imports"}
-    imports = {"from mmengine.config import read_base"}
-    for _, node in dicts_in(changes):
-        module_of_type, _, name = _importable(node).rpartition(".")
-        if module_of_type:
-            node["type"] = Name(name)
-            imports.add(f"from {module_of_type} import {name}")
+    imports = {"read_base": "mmengine.config"}
+    changes = _with_names(changes, imports)
     statements = [_statement(name, value, old.get(name)) for name, value in changes.items()]
     return "\n".join(
         [
-            *sorted(imports),
+            *sorted(f"from {where} import {name}" for name, where in imports.items()),
             "",
             "with read_base():",
             f"    from {module} import *",
@@ -91,9 +88,24 @@ def _statement(name: str, value: Any, old: Any) -> str:
     return merger(name, value)
 
 
-def _importable(node: dict) -> str:
-    """The class of a dict with the module to import it from, or nothing."""
-    kind = node.get("type")
+def _with_names(value: Any, imports: dict[str, str]) -> Any:
+    """A copy in which dicts name their classes as the imports do, which are added.
+
+    A class with the name of another one that is imported already stays a string.
+    """
+    if isinstance(value, (list, tuple)):
+        return type(value)(_with_names(each, imports) for each in value)
+    if not isinstance(value, dict):
+        return value
+    copied = {key: _with_names(inner, imports) for key, inner in value.items()}
+    where, _, name = _importable(value.get("type")).rpartition(".")
+    if where and imports.setdefault(name, where) == where:
+        copied["type"] = Name(name)
+    return copied
+
+
+def _importable(kind: Any) -> str:
+    """A class with the module to import it from, or nothing."""
     if not isinstance(kind, str):
         return ""
     if bare_name(kind) == "XCiT":

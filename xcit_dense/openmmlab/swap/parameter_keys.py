@@ -3,6 +3,15 @@
 import re
 from collections.abc import Mapping
 
+TRANSFORMER_KEYS = (
+    "absolute_pos_embed",
+    "relative_position_bias_table",
+    "rel_pos_bias",
+    "pos_block",
+    "cls_token",
+)
+"""Names of parameters that only other transformer backbones have."""
+
 _ALWAYS = ("temperature", "layer_scale")
 # Norms are found by mmengine itself (norm_decay_mult), except where a custom key takes them first.
 _NORM = re.compile(
@@ -23,12 +32,12 @@ def pyramid_keys(others: Mapping[str, Mapping], names: tuple[str, ...]) -> dict[
     Returns:
         ``custom_keys`` to add.
     """
-    prefix = "backbone.pyramid"
-    example = next((name for name in names if name.startswith(prefix)), "")
+    key = "backbone.pyramid"
+    example = next((name for name in names if key in name), "")
     outdone = _outdone(example, others)
     if outdone is None or others[outdone].get("lr_mult", 1.0) == 1.0:
         return {}
-    return {prefix: {"lr_mult": 1.0}}
+    return {key: {"lr_mult": 1.0}}
 
 
 def no_decay_keys(others: Mapping[str, Mapping], names: tuple[str, ...]) -> dict[str, dict]:

@@ -9,8 +9,12 @@ from mmengine.registry import MODELS, DefaultScope
 from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.config_tree import type_name, unsynchronize
 from xcit_dense.openmmlab.swap.model_swap import ModelSwap
-from xcit_dense.openmmlab.swap.parameter_keys import no_decay_keys, pyramid_keys
-from xcit_dense.openmmlab.swap.swap_error import SwapError
+from xcit_dense.openmmlab.swap.parameter_keys import (
+    TRANSFORMER_KEYS,
+    no_decay_keys,
+    pyramid_keys,
+)
+from xcit_dense.openmmlab.swap.swap_error import SwapError, located
 
 # Source: the recipes of the XCiT paper's release, for batches of 16 images.
 _OPTIMIZERS = {
@@ -19,17 +23,9 @@ _OPTIMIZERS = {
 }
 _BATCH_SIZE = 16
 _WARM_UP_ITERATIONS = {"mmdet": 500, "mmseg": 1500}
-# names of parameters that only other transformer backbones have
-TRANSFORMER_KEYS = (
-    "absolute_pos_embed",
-    "relative_position_bias_table",
-    "rel_pos_bias",
-    "pos_block",
-    "cls_token",
-)
 _LAYER_DECAY = "LayerDecayOptimWrapperConstructor"
 _RATES_OF_LAYERS = ("decay_rate", "layer_decay_rate")
-_LAYER_DECAY_OPTIONS = ("num_layers", "decay_type", "decay_rate", "layer_decay_rate")
+_LAYER_DECAY_OPTIONS = ("num_layers", "decay_type", *_RATES_OF_LAYERS)
 
 
 def swap_recipe(cfg: dict, scope: str, swap: ModelSwap) -> list[str]:
@@ -56,7 +52,7 @@ def swap_recipe(cfg: dict, scope: str, swap: ModelSwap) -> list[str]:
     notes += _use_layers_of_xcit(wrapper, paramwise)
     paramwise["norm_decay_mult"] = 0.0
     wrapper["paramwise_cfg"] = paramwise
-    new_names = _parameter_names(swap.new)
+    new_names = _parameter_names(swap.new, swap.prefix)
     notes += _shorten_keys(paramwise, swap.prefix)
     old_names = swap.old.parameter_names
     notes += _forget_foreign_keys(paramwise, old_names, new_names, cfg["model"], scope)
@@ -68,12 +64,14 @@ def _use_adamw(cfg: dict, scope: str) -> list[str]:
     wrapper = cfg["optim_wrapper"]
     old = wrapper["optimizer"]
     new = dict(_OPTIMIZERS[scope])
-    batch_size = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", _BATCH_SIZE)
-    new["lr"] = float(f"{new['lr'] * batch_size / _BATCH_SIZE:.6g}")
+    with located("auto_scale_lr"):
+        batch_size = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", _BATCH_SIZE)
+        new["lr"] = float(f"{new['lr'] * batch_size / _BATCH_SIZE:.6g}")
     wrapper["optimizer"] = new
     note = f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {type_name(old)}."
     ratio = new["lr"] / old["lr"] if old.get("lr") else 1.0
-    return [note, *_schedule_for_adamw(cfg, ratio, _WARM_UP_ITERATIONS[scope])]
+    with located("param_scheduler"):
+        return [note, *_schedule_for_adamw(cfg, ratio, _WARM_UP_ITERATIONS[scope])]
 
 
 def _schedule_for_adamw(cfg: dict, ratio: float, warm_up: int) -> list[str]:
@@ -143,11 +141,14 @@ def _spare_from_decay(paramwise: dict, names: tuple[str, ...]) -> None:
 def _shorten_keys(paramwise: dict, prefix: str) -> list[str]:
     """Write ``detector.backbone`` as ``backbone``: the longest key wins, and XCiT's are short."""
     keys = dict(paramwise.get("custom_keys") or {})
-    long = [key for key in keys if prefix and key.startswith(f"{prefix}backbone")]
-    for key in long:
-        keys.setdefault(key.removeprefix(prefix), keys.pop(key))
+    if not prefix:
+        return []
+    whole = f"{prefix}backbone"
+    for key in [key for key in keys if key == whole or key.startswith(f"{whole}.")]:
+        keys[key.removeprefix(prefix)] = keys.pop(key)
+    is_shortened = whole in (paramwise.get("custom_keys") or {})
     paramwise["custom_keys"] = keys
-    if not long:
+    if not is_shortened:
         return []
     return [f"optim_wrapper.paramwise_cfg: {prefix}backbone is backbone now: the longest key wins."]
 
@@ -190,7 +191,9 @@ def _names_beside_the_backbone(model: dict, scope: str) -> tuple[str, ...]:
     return tuple(name for name, _ in built.named_parameters() if "backbone." not in name)
 
 
-def _parameter_names(backbone: dict) -> tuple[str, ...]:
+def _parameter_names(backbone: dict, prefix: str) -> tuple[str, ...]:
+    settings = {key: copy.deepcopy(value) for key, value in backbone.items() if key != "type"}
+    unsynchronize(settings)
     with torch.device("meta"):
-        model = XCiT(**{key: value for key, value in backbone.items() if key != "type"})
-    return tuple(f"backbone.{name}" for name, _ in model.named_parameters())
+        model = XCiT(**settings)
+    return tuple(f"{prefix}backbone.{name}" for name, _ in model.named_parameters())

@@ -62,7 +62,7 @@ def read_image(path: Path | str, decoding: Decoding | None = None) -> np.ndarray
 
 
 def _without_metadata(content: bytes) -> bytes:
-    """A PNG without texts and profiles: Pillow refuses large ones, and no pixel depends on them."""
+    """A PNG without texts and profiles, for Pillow's check of its pixels: it refuses large ones."""
     if not content.startswith(_PNG):
         return content
     kept, position = [_PNG], len(_PNG)
