@@ -46,7 +46,7 @@ def swap_recipe(cfg: dict, scope: str, swap: ModelSwap) -> list[str]:
     notes = []
     if type_name(wrapper["optimizer"]) != "AdamW":
         notes += _use_adamw(cfg, scope)
-    # torch's own; where it is not told, mmengine multiplies nothing by the factors below
+    # torch's own: mmengine multiplies it by the factors below, and fails where it is not told
     wrapper["optimizer"].setdefault("weight_decay", 0.01)
     paramwise = dict(wrapper.get("paramwise_cfg") or {})
     notes += _use_layers_of_xcit(wrapper, paramwise)
