@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from xcit_dense.openmmlab.swap.config_source import PACKAGES
+from xcit_dense.openmmlab.config_tree import PACKAGES
 from xcit_dense.openmmlab.swap_coverage.families import CHECKED, DECLINED, FAILED, FamilyOutcome
 
 Stacks = Mapping[str, Sequence[FamilyOutcome]]
