@@ -46,6 +46,16 @@ def test_benchmark_masks():
     assert "SOLOv2: 4 masks" in printed
 
 
+def test_compare_checkouts():
+    pytest.importorskip("mmengine", reason="it builds the registered backbone")
+    jobs = ("inference:32x48", "training:32x48x2", "memory:64x64")
+    options = ("--arch", "nano_12", "--threads", 1, "--repeats", 1)
+    printed = run_tool("compare_checkouts.py", PROJECT, *jobs, *options)
+    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
+    assert rows[1:] == list(jobs)
+    assert "no checkout" in run_tool("compare_checkouts.py", "nowhere", *jobs, code=2)
+
+
 def test_compare_attention_forms():
     arguments = ("--channels", 128, "--tokens", 16, 64, "--repeats", 1)
     printed = run_tool("compare_attention_forms.py", *arguments)

@@ -2,13 +2,14 @@
 
 ``import xcit_dense`` registers the backbone ``XCiT`` with OpenMMLab's registries and, where mmcv
 lacks its compiled ops, serves the common ones from torchvision. Without OpenMMLab installed the
-plain torch modules under ``xcit_dense.models`` still work.
+plain torch modules under ``xcit_dense.network`` still work.
 """
 
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
-from xcit_dense.models import convert_state_dict, optimize_for_inference
+from xcit_dense.engine import optimize_for_inference
+from xcit_dense.weights import convert_state_dict
 
 try:
     __version__ = version("xcit_dense")
@@ -28,6 +29,6 @@ else:
         if name in ("XCiT", "swap_backbone"):
             raise ImportError(
                 f"xcit_dense.{name} needs OpenMMLab: pip install 'xcit_dense[openmmlab]', or "
-                "[onedl]; without it, build xcit_dense.models.Trunk and Pyramid"
+                "[onedl]; without it, build xcit_dense.network.Trunk and Pyramid"
             )
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

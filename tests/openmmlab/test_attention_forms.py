@@ -1,4 +1,4 @@
-"""Both forms of attention give detectors and segmentors the same outputs."""
+"""The engine gives detectors and segmentors the outputs of the plain model."""
 
 from pathlib import Path
 
@@ -7,10 +7,10 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
-from xcit_dense.ops import choose_form
+from xcit_dense.engine import pays
 
 CONFIGS = Path(__file__).parents[2] / "configs"
-SIDE = 480  # at patch size 8 these are 3600 tokens, enough for the gram form in a narrow model
+SIDE = 480  # at patch size 8 these are 3600 tokens, enough for the engine in a narrow model
 
 
 def build(config, attention):
@@ -37,8 +37,8 @@ def assert_same(found, expected):
         assert (one - other).abs().max() <= 1e-5 * other.abs().max()
 
 
-def test_the_size_makes_auto_choose_the_gram_form():
-    assert choose_form((SIDE // 8) ** 2, 128, 4, with_gradient=False) == "gram"
+def test_the_size_makes_auto_choose_the_engine():
+    assert pays((SIDE // 8) ** 2, 128)
 
 
 @torch.no_grad()

@@ -1,78 +1,74 @@
-"""Where the two forms of attention are equally fast, measured against the model of their cost."""
+"""From how many tokens on the gram form of attention pays, and with it the engine."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
 from xcit_dense.benchmark.markdown import markdown_table
-from xcit_dense.layers import CrossCovarianceAttention
-from xcit_dense.ops import choose_form
+from xcit_dense.engine import Engine, pays
+from xcit_dense.network import Arch, Pyramid, Trunk
+
+_PATCH = 16
+_DEPTH = 4  # blocks; more change no ratio
 
 
 def compare_forms(
     widths: Sequence[tuple[int, int]],
     token_counts: Sequence[int],
     repeats: int = 9,
-    device: str = "cpu",
     note: Callable[[str], None] = lambda line: None,
 ) -> str:
-    """Time both forms of attention in turn, and say which one ``auto`` takes.
+    """Time models of four blocks in both forms in turn, and say what ``auto`` takes.
 
     Args:
         widths: channels C and heads.
-        token_counts: tokens N of the one image.
+        token_counts: tokens N of the one image, in 16 columns of patches or more.
         repeats: timed runs of each, of which the median counts.
-        device: where.
         note: told what is being measured.
 
     Returns:
-        A Markdown table: how many times faster the gram form is, and in brackets the form that
-        ``auto`` takes, for each number of tokens.
+        A Markdown table: how many times faster than the plain model in the direct form the engine
+        is in inference, and the plain model in the gram form in training; and what ``auto`` takes.
     """
     rows = []
-    for embed_dims, num_heads in widths:
-        for with_gradient in (False, True):
-            mode = "training" if with_gradient else "inference"
-            note(f"{embed_dims} channels, {mode}")
-            ratios = _ratios(embed_dims, num_heads, token_counts, with_gradient, repeats, device)
-            cells = [
-                f"{ratio:.2f} ({choose_form(count, embed_dims, num_heads, with_gradient)})"
-                for count, ratio in zip(token_counts, ratios, strict=True)
-            ]
-            rows.append([f"{embed_dims}, {mode}", *cells])
+    for channels, heads in widths:
+        for training in (False, True):
+            mode = "training" if training else "inference"
+            note(f"{channels} channels, {mode}")
+            cells = []
+            for count in token_counts:
+                ratio = _ratio(channels, heads, count, training, repeats)
+                taken = "engine" if not training and pays(count, channels) else "direct"
+                cells.append(f"{ratio:.2f} ({taken})")
+            rows.append([f"{channels}, {mode}", *cells])
     return markdown_table(["channels", *(f"N={count}" for count in token_counts)], rows)
 
 
-def _ratios(
-    embed_dims: int,
-    num_heads: int,
-    token_counts: Sequence[int],
-    with_gradient: bool,
-    repeats: int,
-    device: str,
-) -> Iterator[float]:
-    forms = [
-        CrossCovarianceAttention(embed_dims, num_heads, form=form).to(device)
-        for form in ("direct", "gram")
-    ]
-    for count in token_counts:
-        tokens = torch.randn(1, count, embed_dims, device=device, requires_grad=with_gradient)
-        for form in forms:
-            _seconds(form, tokens)
-        times = [[_seconds(form, tokens) for form in forms] for _ in range(repeats)]
-        direct, gram = (statistics.median(column) for column in zip(*times, strict=True))
-        yield direct / gram
+def _ratio(channels: int, heads: int, count: int, training: bool, repeats: int) -> float:
+    arch = Arch(channels, _DEPTH, heads, eta=1.0)
+    rows = max(1, round(count**0.5 / 8)) * 8 if count >= 256 else 1
+    image = torch.randn(1, 3, rows * _PATCH, -(-count // rows) * _PATCH)
+    pyramid = Pyramid(channels, _PATCH).train(training)
+    direct, gram = (
+        Trunk(arch, _PATCH, attention=form).train(training) for form in ("direct", "gram")
+    )
 
+    def plain(trunk: Trunk) -> tuple[Tensor, ...]:
+        return pyramid(trunk(image), image.shape[-2:])
 
-def _seconds(attention: CrossCovarianceAttention, tokens: Tensor) -> float:
-    start = time.perf_counter()
-    with torch.set_grad_enabled(tokens.requires_grad):
-        out = attention(tokens)
-        if tokens.requires_grad:
-            out.sum().backward()
-    if tokens.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
+    def seconds(run: Callable[[], tuple[Tensor, ...]]) -> float:
+        start = time.perf_counter()
+        with torch.set_grad_enabled(training):
+            levels = run()
+            if training:
+                sum(level.square().mean() for level in levels).backward()
+        return time.perf_counter() - start
+
+    contender = (lambda: plain(gram)) if training else (lambda: Engine(gram, pyramid).levels(image))
+    runs = (lambda: plain(direct)), contender
+    times = [[seconds(run) for run in runs] for _ in range(repeats + 1)][1:]
+    medians = [statistics.median(column) for column in zip(*times, strict=True)]
+    return medians[0] / medians[1]

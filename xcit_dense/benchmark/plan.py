@@ -8,8 +8,8 @@ import torch
 
 from xcit_dense.benchmark.contenders import Contender
 from xcit_dense.benchmark.names import DTYPES, INFERENCE, MODES
-from xcit_dense.layers.patch_embedding import PATCH_SIZES
-from xcit_dense.models import ARCHS
+from xcit_dense.network import ARCHS
+from xcit_dense.network.stem import PATCH_SIZES
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 import timm
 from torch import Tensor, nn
 
-from xcit_dense.models import Pyramid, resolve_arch
-from xcit_dense.ops import pad_to_multiple
+from xcit_dense.network import Pyramid, resolve_arch
+from xcit_dense.network.trunk import pad_to_multiple
 
 
 class TimmXCiT(nn.Module):

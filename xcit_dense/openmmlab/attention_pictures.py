@@ -11,7 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.models.attention_maps import BlockAttention
+from xcit_dense.look.attention_of_blocks import BlockAttention
 
 PIXELS_OF_A_PICTURE = 700
 INCHES = 2.0

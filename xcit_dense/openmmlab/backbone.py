@@ -9,20 +9,16 @@ from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from xcit_dense.models import (
-    STRIDES,
+from xcit_dense.engine import levels_by_engine
+from xcit_dense.network import STRIDES, Pyramid, Trunk, check_out_strides, resolve_arch
+from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+from xcit_dense.openmmlab.checkpoints.pretrained_backbone import load_pretrained
+from xcit_dense.weights import (
     CheckpointIdentity,
     CheckpointMismatchError,
     FittedTensors,
-    Pyramid,
-    Trunk,
     fit_tensors,
-    resolve_arch,
 )
-from xcit_dense.models.pyramid import check_out_strides
-from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
-from xcit_dense.openmmlab.checkpoints.pretrained_backbone import load_pretrained
-from xcit_dense.ops import pad_to_multiple
 
 
 @MODELS.register_module()
@@ -114,9 +110,10 @@ class XCiT(BaseModule):
         Raises:
             ValueError: the image has another shape or number of channels.
         """
-        image_size = image.shape[-2:]
-        image = pad_to_multiple(image, self.patch_size)
-        levels = self.pyramid(self.trunk.taps(image), image_size)
+        self.trunk.check(image)
+        levels = levels_by_engine(self.trunk, self.pyramid, image)
+        if levels is None:
+            levels = self.pyramid(self.trunk(image), image.shape[-2:])
         if self.contiguous_outputs:
             levels = tuple(level.contiguous() for level in levels)
         return levels

@@ -6,7 +6,7 @@ import pytest
 import timm
 from mmengine.config import Config
 
-from xcit_dense.models.arch import ARCHS
+from xcit_dense.network.architectures import ARCHS
 from xcit_dense.openmmlab.checkpoints.published_weights import (
     published_kinds,
     published_url,

@@ -15,7 +15,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 import xcit_dense  # noqa: F401
-from xcit_dense.models.attention_maps import BlockAttention
+from xcit_dense.look.attention_of_blocks import BlockAttention
 from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
 from xcit_dense.openmmlab.commands import visualize_attention as command
 from xcit_dense.openmmlab.commands.options import run

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import xcit_dense
-from xcit_dense.models import rename_state_dict
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.commands.convert_checkpoint import main
+from xcit_dense.weights import rename_state_dict
 
 TOOL = Path(__file__).parents[3] / "tools" / "convert_checkpoint.py"
 

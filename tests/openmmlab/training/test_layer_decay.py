@@ -10,7 +10,7 @@ from mmengine.optim import LinearLR, MultiStepLR, PolyLR, build_optim_wrapper
 from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS, init_default_scope
 from torch import nn
 
-from xcit_dense.models.arch import ARCHS
+from xcit_dense.network.architectures import ARCHS
 from xcit_dense.openmmlab import LayerDecayOptimWrapperConstructor, XCiT
 from xcit_dense.openmmlab.training import layer_decay
 

@@ -39,8 +39,10 @@ def test_products_run_in_the_type_and_losses_in_float32(weights, dtype, expected
     assert model(torch.ones(2, 4)).dtype == torch.float32
 
 
-def test_the_default_is_float16_on_cuda_only():
-    assert default_dtype("cuda") == torch.float16
+@pytest.mark.parametrize("supported", [True, False])
+def test_the_default_is_float16_only_on_cuda_devices_without_bfloat16(monkeypatch, supported):
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
+    assert default_dtype("cuda") == (torch.bfloat16 if supported else torch.float16)
     assert default_dtype("cpu") == torch.bfloat16
 
 

@@ -12,10 +12,10 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
-from xcit_dense.models import backbone_prefix, compare, identify, unwrap_checkpoint
-from xcit_dense.models.checkpoint_keys import rename_key
 from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+from xcit_dense.weights import backbone_prefix, compare, identify, unwrap_checkpoint
+from xcit_dense.weights.checkpoint_keys import rename_key
 
 
 @HOOKS.register_module()

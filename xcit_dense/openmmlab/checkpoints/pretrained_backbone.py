@@ -6,8 +6,8 @@ from mmengine.logging import print_log
 from mmengine.runner import CheckpointLoader
 from torch import Tensor, nn
 
-from xcit_dense.models import FittedTensors, backbone_prefix, compare, unwrap_checkpoint
 from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+from xcit_dense.weights import FittedTensors, backbone_prefix, compare, unwrap_checkpoint
 
 Fit = Callable[[Mapping[str, Tensor]], FittedTensors]
 

@@ -12,7 +12,8 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.models import (
+from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+from xcit_dense.weights import (
     NAMINGS,
     backbone_prefix,
     convert_state_dict,
@@ -20,8 +21,7 @@ from xcit_dense.models import (
     rename_state_dict,
     unwrap_checkpoint,
 )
-from xcit_dense.models.checkpoint_keys import classification_part, rename_key
-from xcit_dense.openmmlab.checkpoints.checkpoint_error import CheckpointError
+from xcit_dense.weights.checkpoint_keys import classification_part, rename_key
 
 SAFETENSORS = ".safetensors"
 # entries of a checkpoint that are carried over; the rest is the state of a training run

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.models import resolve_arch
+from xcit_dense.network import resolve_arch
 from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.published_weights import (

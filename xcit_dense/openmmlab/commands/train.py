@@ -50,7 +50,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--amp-dtype",
         choices=list(DTYPES),
-        help="data type of --amp (float16 on CUDA, bfloat16 elsewhere)",
+        help="data type of --amp (bfloat16; float16 on CUDA devices that lack it)",
     )
     parser.add_argument(
         "--auto-scale-lr",
@@ -61,7 +61,7 @@ def make_parser() -> ArgumentParser:
 
 
 def use_amp(cfg: Config, dtype: str | None = None) -> None:
-    """Turn mixed precision on, in float16 on CUDA and in bfloat16 elsewhere, or in ``dtype``.
+    """Turn mixed precision on, in bfloat16 where the device has it, or in ``dtype``.
 
     Raises:
         ValueError: the optimizer wrapper has no mixed-precision counterpart, or the GPU does not

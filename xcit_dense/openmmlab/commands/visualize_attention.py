@@ -14,10 +14,9 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
-from xcit_dense.models import Trunk, backbone_tensors, convert_state_dict, unwrap_checkpoint
-from xcit_dense.models.attention_maps import attention_of_blocks
-from xcit_dense.models.checkpoint_identity import identify
-from xcit_dense.models.class_attention import class_attention, has_class_attention
+from xcit_dense.look.attention_of_blocks import attention_of_blocks
+from xcit_dense.look.class_attention import class_attention, has_class_attention
+from xcit_dense.network import Trunk
 from xcit_dense.openmmlab.attention_pictures import Backdrop, draw_attention
 from xcit_dense.openmmlab.backbone import XCiT
 from xcit_dense.openmmlab.checkpoints import CheckpointError
@@ -31,7 +30,8 @@ from xcit_dense.openmmlab.prediction.inference_pipeline import InferencePipeline
 from xcit_dense.openmmlab.prediction.reading.decoding import viewable
 from xcit_dense.openmmlab.prediction.resized_size import size_before_padding
 from xcit_dense.openmmlab.prediction.scope import scope_of
-from xcit_dense.ops import map_to_tokens, pad_to_multiple
+from xcit_dense.weights import backbone_tensors, convert_state_dict, unwrap_checkpoint
+from xcit_dense.weights.checkpoint_identity import identify
 
 
 def make_parser() -> ArgumentParser:
@@ -193,9 +193,9 @@ def class_attention_maps(
 
     They follow the last block of the trunk, which has to be tapped.
     """
-    *_, last = trunk.taps(pad_to_multiple(image, trunk.patch_size))
+    last = trunk(image)[-1]
     num_heads = trunk.blocks[0].attention.num_heads
-    maps, _ = class_attention(state_dict, map_to_tokens(last), num_heads)
+    maps, _ = class_attention(state_dict, last.permute(0, 2, 3, 1).flatten(1, 2), num_heads)
     return [each[0].unflatten(-1, last.shape[-2:]).numpy() for each in maps]
 
 

@@ -13,7 +13,6 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import CheckpointLoader
 from torch import nn
 
-from xcit_dense.models import unwrap_checkpoint
 from xcit_dense.openmmlab.checkpoints import CheckpointError
 from xcit_dense.openmmlab.checkpoints.complete_loading import load_complete
 from xcit_dense.openmmlab.errors import in_one_line
@@ -24,6 +23,7 @@ from xcit_dense.openmmlab.prediction.categories import (
     metainfo_in,
 )
 from xcit_dense.openmmlab.prediction.scope import scope_of
+from xcit_dense.weights import unwrap_checkpoint
 
 # Parts that predictions do without; slim checkpoints lack them.
 _ONLY_FOR_TRAINING = ("auxiliary_head.",)

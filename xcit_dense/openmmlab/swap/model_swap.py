@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from xcit_dense.models import STRIDES, resolve_arch
+from xcit_dense.network import STRIDES, resolve_arch
 from xcit_dense.openmmlab.config_tree import dicts_in, module_prefix, type_name
 from xcit_dense.openmmlab.swap.bound_backbones import refuse_bound_backbone
 from xcit_dense.openmmlab.swap.head_readers import (

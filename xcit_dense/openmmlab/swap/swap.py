@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from xcit_dense.models import resolve_arch
+from xcit_dense.network import resolve_arch
 from xcit_dense.openmmlab.config_tree import PACKAGES, model_scope
 from xcit_dense.openmmlab.swap.model_swap import swap_in_model
 from xcit_dense.openmmlab.swap.normalization import normalize_as_imagenet

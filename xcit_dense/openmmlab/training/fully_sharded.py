@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from xcit_dense.layers import Block
+from xcit_dense.network import Block
 from xcit_dense.openmmlab.training.cpu_processes import without_synced_norms
 
 

@@ -25,8 +25,8 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     range of float32 and needs no scaling.
 
     Args:
-        dtype: ``bfloat16`` (``bf16``) or ``float16`` (``fp16``). None: float16 on CUDA, bfloat16
-            elsewhere.
+        dtype: ``bfloat16`` (``bf16``) or ``float16`` (``fp16``). None: bfloat16, but float16 on
+            CUDA devices that lack it.
         loss_scale: of float16. ``'dynamic'``, a number that stays, or arguments of
             ``torch.amp.GradScaler``.
         kwargs: arguments of ``OptimWrapper``.
@@ -105,5 +105,7 @@ def checked_dtype(name: str) -> str:
 
 
 def default_dtype(device_type: str) -> torch.dtype:
-    """float16 on CUDA; bfloat16 elsewhere, where float16 is slow or absent."""
-    return torch.float16 if device_type == "cuda" else torch.bfloat16
+    """bfloat16, which has the range of float32; float16 on CUDA devices that lack it."""
+    if device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.bfloat16

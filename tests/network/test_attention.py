@@ -1,0 +1,256 @@
+"""Laws of cross-covariance attention, in both of its forms."""
+
+import contextlib
+import math
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from xcit_dense.network import CrossCovarianceAttention
+
+BOTH_FORMS = pytest.mark.parametrize("form", ["direct", "gram"])
+
+
+def random_weights(channels, heads, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape, std=1.0):
+        return torch.randn(*shape, generator=generator, dtype=torch.float64) * std
+
+    return {
+        "qkv.weight": normal(3 * channels, channels, std=channels**-0.5),
+        "qkv.bias": normal(3 * channels, std=0.1),
+        "projection.weight": normal(channels, channels, std=channels**-0.5),
+        "projection.bias": normal(channels, std=0.1),
+        "temperature": torch.rand(heads, 1, 1, generator=generator, dtype=torch.float64) * 4 + 0.5,
+    }
+
+
+def attention_of(weights, form, dtype=torch.float64, **kwargs):
+    heads, channels = len(weights["temperature"]), len(weights["projection.bias"])
+    attention = CrossCovarianceAttention(channels, heads, form=form, **kwargs).to(dtype)
+    attention.load_state_dict(weights)
+    return attention
+
+
+def reference(tokens, weights):
+    """The paper's formula, head by head and entry by entry, in float64."""
+    temperature = weights["temperature"].flatten()
+    channels, width = tokens.shape[2], tokens.shape[2] // len(temperature)
+    out = torch.zeros_like(tokens)
+    for image, x in enumerate(tokens):
+        qkv = x @ weights["qkv.weight"].T + weights["qkv.bias"]
+        query, key, value = qkv.split(channels, dim=1)
+        mixed = torch.zeros_like(x)
+        for i in range(channels):
+            head = i // width
+            group = range(head * width, head * width + width)
+            scores = torch.stack(
+                [
+                    temperature[head]
+                    * (query[:, i] @ key[:, j])
+                    / math.sqrt((query[:, i] @ query[:, i]) * (key[:, j] @ key[:, j]))
+                    for j in group
+                ]
+            )
+            mixed[:, i] = value[:, list(group)] @ (scores.exp() / scores.exp().sum())
+        out[image] = mixed @ weights["projection.weight"].T + weights["projection.bias"]
+    return out
+
+
+def run(tokens, weights, form, dtype, autocast=None):
+    """The output and all gradients, computed in a type from the same numbers."""
+    attention = attention_of(weights, form, dtype)
+    leaves = {"tokens": tokens.to(dtype).requires_grad_(), **dict(attention.named_parameters())}
+    with torch.autocast("cpu", autocast) if autocast else contextlib.nullcontext():
+        out = attention(leaves["tokens"])
+    generator = torch.Generator().manual_seed(3)
+    grad = torch.randn(out.shape, generator=generator, dtype=torch.float64).to(out.dtype)
+    grads = torch.autograd.grad(out, list(leaves.values()), grad)
+    return dict(zip(["out", *leaves], [out.detach(), *grads], strict=True))
+
+
+def errors(found, exact):
+    """The largest error of each tensor, relative to its largest entry."""
+    return {
+        name: ((found[name].double() - value).abs().max() / value.abs().max()).item()
+        for name, value in exact.items()
+        if value.abs().max() > 0
+    }
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("num_tokens", [1, 5, 37, 400])
+@torch.no_grad()
+def test_equals_the_float64_reference(form, num_tokens):
+    weights = random_weights(24, 3)
+    tokens = torch.randn(2, num_tokens, 24, dtype=torch.float64)
+    expected = reference(tokens, weights)
+    exact = attention_of(weights, form)(tokens)
+    torch.testing.assert_close(exact, expected, rtol=1e-10, atol=1e-10)
+    found = attention_of(weights, form, torch.float32)(tokens.float()).double()
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@BOTH_FORMS
+@pytest.mark.parametrize("num_tokens", [1, 7])
+def test_first_and_second_gradients_equal_finite_differences(form, num_tokens):
+    attention = attention_of(random_weights(6, 2), form)
+    names, parameters = zip(*attention.named_parameters(), strict=True)
+
+    def attend(tokens, *values):
+        return functional_call(attention, dict(zip(names, values, strict=True)), tokens)
+
+    inputs = torch.randn(2, num_tokens, 6, dtype=torch.float64, requires_grad=True), *parameters
+    assert torch.autograd.gradcheck(attend, inputs)
+    assert torch.autograd.gradgradcheck(attend, inputs)
+
+
+@pytest.mark.parametrize("shape", [(2, 300, 24, 4), (1, 2500, 96, 4), (3, 10, 24, 4)])
+def test_gram_equals_direct(shape):
+    batch, num_tokens, channels, heads = shape
+    weights, tokens = random_weights(channels, heads), torch.randn(batch, num_tokens, channels)
+    direct = run(tokens, weights, "direct", torch.float32)
+    gram = run(tokens, weights, "gram", torch.float32)
+    for name, error in errors(gram, {k: v.double() for k, v in direct.items()}).items():
+        assert error < (2e-6 if name == "out" else 1e-5), name
+
+
+@BOTH_FORMS
+def test_wanting_no_gradients_changes_nothing(form):
+    attention = attention_of(random_weights(96, 4), form, torch.float32)
+    tokens = torch.randn(2, 40_000, 96)
+    with torch.no_grad():
+        without = attention(tokens)
+    assert (without - attention(tokens)).abs().max() <= 2e-6 * without.abs().max()
+
+
+@BOTH_FORMS
+def test_permuting_tokens_permutes_the_output(form):
+    attention = attention_of(random_weights(24, 3), form)
+    tokens, order = torch.randn(2, 37, 24, dtype=torch.float64), torch.randperm(37)
+    torch.testing.assert_close(attention(tokens[:, order]), attention(tokens)[:, order])
+
+
+@BOTH_FORMS
+def test_scaling_queries_and_keys_changes_nothing(form):
+    weights, tokens = random_weights(24, 3), torch.randn(2, 37, 24, dtype=torch.float64)
+    scale = torch.tensor([1000, 0.001, 1], dtype=torch.float64).repeat_interleave(24)
+    scaled = dict(weights)
+    scaled["qkv.weight"] = weights["qkv.weight"] * scale[:, None]
+    scaled["qkv.bias"] = weights["qkv.bias"] * scale
+    found, expected = (attention_of(w, form)(tokens) for w in (scaled, weights))
+    torch.testing.assert_close(found, expected)
+
+
+def ill_conditioned(kind):
+    tokens = torch.randn(2, 600, 48)
+    if kind == "outlier channels":
+        tokens[..., :2] *= 1e3
+    elif kind == "outlier channels far from zero":
+        tokens[..., :2] = tokens[..., :2] * 1e3 + 5e3
+    elif kind == "near-constant channels":
+        tokens[..., :24] = 3 + 1e-4 * tokens[..., :24]
+    elif kind == "nearly equal tokens":
+        tokens = tokens[:, :1] + 1e-4 * tokens
+    elif kind == "equal tokens":
+        tokens = tokens[:, :1].expand(-1, 600, -1).contiguous()
+    elif kind == "fewer tokens than channels":
+        tokens = tokens[:, :10]
+    elif kind == "one token":
+        tokens = tokens[:, :1]
+    elif kind == "zeros":
+        tokens = torch.zeros_like(tokens)
+    return tokens
+
+
+KINDS = [
+    "ordinary",
+    "outlier channels",
+    "outlier channels far from zero",
+    "near-constant channels",
+    "nearly equal tokens",
+    "equal tokens",
+    "fewer tokens than channels",
+    "one token",
+    "zeros",
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_ill_conditioned_tokens(kind, seed):
+    """The gram form is within 10x of the direct form's distance from float64, and no NaN."""
+    torch.manual_seed(seed)
+    tokens, weights = ill_conditioned(kind), random_weights(48, 4, seed)
+    weights = {name: value.float() for name, value in weights.items()}
+    exact = run(tokens, weights, "direct", torch.float64)
+    of_direct = errors(run(tokens, weights, "direct", torch.float32), exact)
+    of_gram = errors(run(tokens, weights, "gram", torch.float32), exact)
+    for name, error in of_gram.items():
+        assert error <= 10 * (of_direct[name] + 1e-7), (name, error, of_direct[name])
+
+
+@pytest.mark.parametrize(
+    ("dtype", "autocast"),
+    [
+        (torch.bfloat16, None),
+        (torch.float16, None),
+        (torch.float32, torch.bfloat16),
+        (torch.float32, torch.float16),
+    ],
+)
+@pytest.mark.parametrize("kind", ["ordinary", "near-constant channels", "equal tokens"])
+def test_half_precision_is_as_near_to_float64_as_the_direct_form(dtype, autocast, kind):
+    half = autocast or dtype
+    tokens = ill_conditioned(kind).to(half).float()
+    weights = {n: w.to(half).float() for n, w in random_weights(48, 4).items()}
+    exact = run(tokens, weights, "direct", torch.float64)
+    of_direct = errors(run(tokens, weights, "direct", dtype, autocast), exact)
+    of_gram = errors(run(tokens, weights, "gram", dtype, autocast), exact)
+    rounding = torch.finfo(half).eps
+    for name, error in of_gram.items():
+        assert error <= 1.5 * max(of_direct[name], rounding), (name, error, of_direct[name])
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype"),
+    [("gram", torch.float16), ("gram", torch.bfloat16), ("direct", torch.float16)],
+)
+@torch.no_grad()
+def test_a_million_tokens_do_not_overflow(form, dtype):
+    tokens = (torch.randn(1, 1_000_000, 8) * 3 + 2).to(dtype)
+    attention = attention_of(random_weights(8, 2), form, dtype)
+    found = attention(tokens)
+    expected = attention_of(attention.state_dict(), "direct")(tokens.double())
+    assert found.dtype == dtype
+    assert (found - expected).abs().max() <= 4 * torch.finfo(dtype).eps * expected.abs().max()
+
+
+def test_dropout_drops_the_same_in_both_forms_and_in_training_only():
+    weights, tokens = random_weights(24, 3), torch.randn(2, 37, 24, dtype=torch.float64)
+    plain = attention_of(weights, "direct")(tokens)
+    found = []
+    for form in ("direct", "gram"):
+        attention = attention_of(weights, form, attention_dropout=0.5, projection_dropout=0.5)
+        torch.manual_seed(0)
+        found.append(attention(tokens))
+        torch.testing.assert_close(attention.eval()(tokens), plain)
+    torch.testing.assert_close(*found)
+    assert (found[0] - plain).abs().max() > 0.1
+
+
+@BOTH_FORMS
+@torch.no_grad()
+def test_dropout_keeps_the_expectation(form):
+    weights, tokens = random_weights(24, 3), torch.randn(2, 37, 24, dtype=torch.float64)
+    plain = attention_of(weights, form)(tokens)
+    attention = attention_of(weights, form, attention_dropout=0.5)
+    draws = torch.stack([attention(tokens) for _ in range(2000)])
+    torch.testing.assert_close(draws.mean(0), plain, rtol=0, atol=0.2)
+
+
+def test_an_unknown_form_is_an_error():
+    with pytest.raises(ValueError, match=r"attention='fast'.*auto.*gram.*direct"):
+        CrossCovarianceAttention(24, 3, form="fast")

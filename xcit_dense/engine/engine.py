@@ -1,0 +1,211 @@
+"""Running a trunk and a pyramid without gradients, from the model's weights, band by band."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.overrides import _get_current_function_mode_stack
+from torch.utils._device import DeviceContext
+
+from xcit_dense.engine.block import BlockRunner
+from xcit_dense.engine.levels import LevelRunner
+from xcit_dense.engine.stem import embed
+from xcit_dense.engine.stores import Source, TensorSource, TokenStore
+from xcit_dense.engine.weights import (
+    BlockWeights,
+    Layer,
+    NotAsBuilt,
+    expect,
+    read_block,
+    read_level,
+    read_position,
+    read_stem,
+)
+from xcit_dense.network import Moments, Pyramid, Trunk
+from xcit_dense.network.calling import is_traced, is_transformed
+
+# Measured by tools/compare_attention_forms.py: fewer tokens than this many times C are faster in
+# the direct form of attention, which takes no C x C matrices times each other.
+_TOKENS_PER_CHANNEL = 3
+
+
+def levels_by_engine(trunk: Trunk, pyramid: Pyramid, image: Tensor) -> tuple[Tensor, ...] | None:
+    """The pyramid of an image (B, in_channels, H, W), where the engine is sure to be right.
+
+    Returns:
+        The levels; None where gradients are wanted, where somebody has changed the model or
+        watches it, and where the plain model is faster.
+    """
+    if torch.is_grad_enabled() or image.device.type != "cpu" or not _is_plain_run(image):
+        return None
+    attention = {block.attention.form for block in trunk.blocks}
+    tokens = image[0, 0].numel() // trunk.patch_size**2 if image.numel() else 0
+    channels = trunk.position_encoding.projection.weight.shape[0]
+    if not tokens or "direct" in attention:
+        return None
+    if "auto" in attention and not pays(tokens, channels):
+        return None
+    try:
+        return Engine(trunk, pyramid).levels(image)
+    except NotAsBuilt:
+        return None
+
+
+def pays(num_tokens: int, embed_dims: int) -> bool:
+    """Whether the engine is expected to be faster than the plain model for an image."""
+    return num_tokens >= _TOKENS_PER_CHANNEL * embed_dims
+
+
+def _is_plain_run(image: Tensor) -> bool:
+    """Whether nothing records, transforms or replaces the operations on an image."""
+    return (
+        type(image) in (Tensor, nn.Parameter)
+        and not is_traced()
+        and not is_transformed()
+        and get_proxy_mode() is None
+        and forward_ad._current_level < 0
+        and all(isinstance(mode, DeviceContext) for mode in _get_current_function_mode_stack())
+    )
+
+
+class Engine:
+    """A trunk and a pyramid, read once and ready to be run on images of any size.
+
+    It holds the tokens of an image in one store and goes through it once a block: a band of rows
+    is read, goes through attention, local patch interaction and feed-forward network while it is
+    in the cache, and is written back, while the moments for the attention of the next block are
+    gathered. So images need not fit into the memory of the device that computes.
+
+    Args:
+        trunk: in eval mode, on the device that computes.
+        pyramid: likewise.
+        store_device: where the tokens lie; None for the device that computes.
+
+    Raises:
+        NotAsBuilt: somebody has changed the model, or it has norms that look at whole maps.
+    """
+
+    def __init__(
+        self, trunk: Trunk, pyramid: Pyramid, store_device: torch.device | str | None = None
+    ) -> None:
+        expect(trunk, Trunk)
+        expect(trunk.blocks, nn.ModuleList)
+        expect(pyramid, Pyramid)
+        expect(pyramid.levels, nn.ModuleDict)
+        first = trunk.position_encoding.projection.weight
+        for tensor in (*trunk.parameters(), *pyramid.parameters()):
+            if tensor.dtype != first.dtype or tensor.device != first.device:
+                raise NotAsBuilt("parameters of several types or devices")
+        self.device = first.device
+        self.store_device = store_device or self.device
+        self.dtype = self.product_dtype = first.dtype
+        if torch.is_autocast_enabled(self.device.type):
+            self.product_dtype = torch.get_autocast_dtype(self.device.type)
+        if torch.float16 in (self.dtype, self.product_dtype):
+            raise NotAsBuilt("float16 has no range for layer scales in weights")
+
+        self.patch_size, self.out_indices = trunk.patch_size, trunk.out_indices
+        self.stem = [self._cast(layer) for layer in read_stem(trunk.patch_embedding)]
+        self.position = read_position(trunk.position_encoding)
+        self.blocks: list[BlockWeights] = [read_block(block) for block in trunk.blocks]
+        self.level_runners = [
+            LevelRunner(stride, self.patch_size, read_level(level), self.product_dtype, self.device)
+            for stride, level in zip(pyramid.out_strides, pyramid.levels.values(), strict=True)
+        ]
+
+    @torch.no_grad()
+    def levels(self, image: Tensor) -> tuple[Tensor, ...]:
+        """The levels of an image (B, in_channels, H, W), as the model gives them."""
+        sources = [TensorSource(one) for one in image]
+        height, width = image.shape[-2:]
+        return tuple(
+            [
+                level.read_all(stores)[
+                    ..., : -(-height // level.stride), : -(-width // level.stride)
+                ]
+                for level, stores in zip(self.level_runners, self.taps(sources), strict=True)
+            ]
+        )
+
+    @torch.no_grad()
+    def features(self, source: Source) -> "Features":
+        """All of an image that its pyramid is made from; (len(levels) * N * C) numbers are kept."""
+        taps = []
+        for (store,) in self.taps([source]):
+            copy = self._new_store(store.height, store.width)
+            copy.write(0, store.read(0, store.height))
+            taps.append(copy)
+        return Features(self.level_runners, taps, (source.height, source.width))
+
+    def taps(self, sources: Sequence[Source]) -> Iterator[list[TokenStore]]:
+        """The tokens of every image after each tapped block.
+
+        The stores are the same ones every time: what is to be kept has to be copied.
+        """
+        with torch.autocast(self.device.type, enabled=False):
+            grids = [
+                (-(-s.height // self.patch_size), -(-s.width // self.patch_size)) for s in sources
+            ]
+            stores = [self._new_store(*grid) for grid in grids]
+            norms = [block.attention_norm for block in self.blocks]
+            moments: list[Moments] = [
+                embed(source, store, self.patch_size, self.stem, self.position, norms[0])
+                for source, store in zip(sources, stores, strict=True)
+            ]
+        for index, (weights, next_norm) in enumerate(
+            zip(self.blocks, [*norms[1:], None], strict=True)
+        ):
+            with torch.autocast(self.device.type, enabled=False):
+                runner = BlockRunner(weights, self.product_dtype)
+                moments = [
+                    runner.run(store, of_store, next_norm)
+                    for store, of_store in zip(stores, moments, strict=True)
+                ]
+                del runner
+            if index in self.out_indices:
+                yield stores
+
+    def _new_store(self, height: int, width: int) -> TokenStore:
+        channels = self.position[0].weight.shape[0]
+        return TokenStore(height, width, channels, self.dtype, self.store_device)
+
+    def _cast(self, layer: Layer) -> Layer:
+        return Layer(*(None if t is None else t.to(self.product_dtype) for t in layer))
+
+
+class Features:
+    """What the pyramid of an image is made from.
+
+    Args:
+        levels: the levels of the pyramid.
+        stores: the tokens after the tapped block of each.
+        image_size: H and W of the image, in pixels.
+    """
+
+    def __init__(
+        self, levels: list[LevelRunner], stores: list[TokenStore], image_size: tuple[int, int]
+    ) -> None:
+        self._levels = list(zip(levels, stores, strict=True))
+        self.image_size = image_size
+
+    @torch.no_grad()
+    def levels(self, first_row: int, last_row: int) -> tuple[Tensor, ...]:
+        """The part of every level that belongs to some rows of the image.
+
+        Args:
+            first_row: the first row of pixels.
+            last_row: the row behind the last one.
+
+        Returns:
+            (1, C, rows, ceil(W / stride)) for each level, its rows ``first_row // stride`` to
+            ``ceil(last_row / stride)``.
+        """
+        width = self.image_size[1]
+        return tuple(
+            level.read(store, first_row // level.stride, -(-last_row // level.stride))[
+                ..., : -(-width // level.stride)
+            ]
+            for level, store in self._levels
+        )

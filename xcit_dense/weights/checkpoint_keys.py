@@ -1,0 +1,168 @@
+"""The three namings of XCiT's tensors: ours, timm's and that of the paper's release."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from xcit_dense.weights.class_attention_keys import join_class_attention, split_class_attention
+
+NAMINGS = ("xcit_dense", "timm", "official")
+
+# (our name, the release's); # stands for the number of a block. The first that matches counts.
+_NAMES = [
+    ("trunk.patch_embedding.", "patch_embed.proj."),
+    ("trunk.position_encoding.projection.", "pos_embeder.token_projection."),
+    ("trunk.blocks.#.attention_norm.", "blocks.#.norm1."),
+    ("trunk.blocks.#.attention.projection.", "blocks.#.attn.proj."),
+    ("trunk.blocks.#.attention.", "blocks.#.attn."),
+    ("trunk.blocks.#.attention_layer_scale", "blocks.#.gamma1"),
+    ("trunk.blocks.#.interaction_norm.", "blocks.#.norm3."),
+    ("trunk.blocks.#.interaction.norm.", "blocks.#.local_mp.bn."),
+    ("trunk.blocks.#.interaction.", "blocks.#.local_mp."),
+    ("trunk.blocks.#.interaction_layer_scale", "blocks.#.gamma3"),
+    ("trunk.blocks.#.ffn_norm.", "blocks.#.norm2."),
+    ("trunk.blocks.#.ffn.", "blocks.#.mlp."),
+    ("trunk.blocks.#.ffn_layer_scale", "blocks.#.gamma2"),
+    ("pyramid.levels.0.", "fpn1."),
+    ("pyramid.levels.1.", "fpn2."),
+]
+_OFFICIAL_POSITION, _TIMM_POSITION = "pos_embeder.", "pos_embed."
+
+# Parts that a dense-prediction backbone has no place for.
+_CLASSIFICATION = {
+    "class attention": re.compile(r"cls_token$|cls_attn_blocks\.|norm\."),
+    "classifier": re.compile(r"head\."),
+}
+
+
+def _compile(names: list[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
+    """Patterns that match the start of the first name of each pair, and what to put instead."""
+    return [
+        (
+            re.compile(re.escape(old).replace(r"\#", r"(\d+)") + ("" if old[-1] == "." else "$")),
+            new.replace("#", r"\1"),
+        )
+        for old, new in names
+    ]
+
+
+_TO_OURS = _compile([(official, ours) for ours, official in _NAMES])
+_FROM_OURS = _compile(_NAMES)
+
+
+def _rename(key: str, table: list[tuple[re.Pattern, str]]) -> str:
+    for pattern, new in table:
+        if match := pattern.match(key):
+            return match.expand(new) + key[match.end() :]
+    return key
+
+
+def rename_key(key: str) -> str:
+    """Our name for a published key of the backbone.
+
+    A key that has no name of ours comes back as it is: our own names, and those of class attention
+    and classifier, which :func:`classification_part` tells apart.
+    """
+    if key.startswith(_TIMM_POSITION):
+        key = _OFFICIAL_POSITION + key.removeprefix(_TIMM_POSITION)
+    return _rename(key, _TO_OURS)
+
+
+def classification_part(key: str) -> str | None:
+    """``'class attention'`` or ``'classifier'`` for a key of these; None for any other."""
+    for part, pattern in _CLASSIFICATION.items():
+        if pattern.match(key):
+            return part
+    return None
+
+
+def convert_state_dict(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Give a published state dict the key names of the ``XCiT`` backbone.
+
+    Takes the names of the paper's release, of timm, and of checkpoints of dense tasks, whose
+    backbone stands under ``backbone.``: of these only the backbone is kept. Class attention and
+    classifier are left out. Our own names stay as they are. A prefix ``module.``, which wrappers
+    for several processes add, is taken off.
+
+    Args:
+        state_dict: tensors by name.
+
+    Returns:
+        Tensors by our names, the same tensors.
+    """
+    return {
+        rename_key(name): tensor
+        for name, tensor in backbone_tensors(state_dict).items()
+        if classification_part(name) is None
+    }
+
+
+def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the backbone alone, without what stands before their names; the same tensors."""
+    prefix = backbone_prefix(state_dict)
+    return {
+        key.removeprefix(prefix): tensor
+        for key, tensor in state_dict.items()
+        if key.startswith(prefix)
+    }
+
+
+def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
+    """Give a state dict the names of another naming; every tensor and the order are kept.
+
+    The backbone is renamed, whether it stands alone or under ``backbone.``; the rest of a detector
+    or segmentor keeps its names. So does what has no name of ours: class attention and classifier.
+    timm keeps query, key and value of class attention apart and the release keeps them in one
+    tensor: for these two they are split and joined. timm has no pyramid; under its naming the
+    pyramid keeps the release's names ``fpn1`` and ``fpn2``.
+
+    Args:
+        state_dict: tensors by name, in any of the namings.
+        naming: ``xcit_dense``, ``timm`` or ``official``.
+
+    Raises:
+        ValueError: an unknown naming, or two tensors that would get the same name.
+    """
+    if naming not in NAMINGS:
+        raise ValueError(f"naming={naming!r}: must be one of {', '.join(NAMINGS)}")
+    if naming == "timm":
+        state_dict = split_class_attention(state_dict)
+    elif naming == "official":
+        state_dict = join_class_attention(state_dict)
+    prefix = backbone_prefix(state_dict)
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        inside = key.startswith(prefix)
+        name = prefix + _name_in(naming, key.removeprefix(prefix)) if inside else key
+        if name in renamed:
+            raise ValueError(f"{key} and another tensor of the file would both be called {name}")
+        renamed[name] = tensor
+    return renamed
+
+
+def _name_in(naming: str, key: str) -> str:
+    name = rename_key(key)
+    if naming == "xcit_dense":
+        return name
+    name = _rename(name, _FROM_OURS)
+    if naming == "timm" and name.startswith(_OFFICIAL_POSITION):
+        return _TIMM_POSITION + name.removeprefix(_OFFICIAL_POSITION)
+    return name
+
+
+def backbone_prefix(state_dict: Mapping[str, Tensor]) -> str:
+    """What stands before the names of the backbone: any of ``module.`` and ``backbone.``."""
+    prefix = "module." if all(key.startswith("module.") for key in state_dict) else ""
+    if any(key.startswith(prefix + "backbone.") for key in state_dict):
+        prefix += "backbone."
+    return prefix
+
+
+def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The state dict in a checkpoint: under ``state_dict``, under ``model``, or the whole of it."""
+    for name in ("state_dict", "model"):
+        if isinstance(checkpoint.get(name), Mapping):
+            return checkpoint[name]
+    return checkpoint
