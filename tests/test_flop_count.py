@@ -23,7 +23,7 @@ def test_operations_of_the_direct_form_by_hand():
         multiply_adds(images, side * side, 9, width_in, width_out)
         for side, width_in, width_out in [(32, 3, 4), (16, 4, 8), (8, 8, 16), (4, 16, 32)]
     )
-    position = 2 * multiply_adds(4, 32, width)  # rows and columns, once for all images
+    position = multiply_adds(16, 64, width)  # the codes of rows and columns, once for all images
     block = sum(
         [
             multiply_adds(tokens, width, 3 * width),  # query, key and value
