@@ -115,7 +115,8 @@ class Trunk(nn.Module):
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     """Pad (B, C, H, W) with zeros, at the bottom and the right, to multiples of ``multiple``."""
-    bottom, right = (-side % multiple for side in image.shape[-2:])
+    # not -side % multiple, which torch's compiler does not know for a size that is free
+    bottom, right = (-(-side // multiple) * multiple - side for side in image.shape[-2:])
     return F.pad(image, (0, right, 0, bottom)) if bottom or right else image
 
 
