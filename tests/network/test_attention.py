@@ -144,6 +144,15 @@ def test_scaling_queries_and_keys_changes_nothing(form):
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("scale", [0, 1e-14, 1e-13])
+def test_vanishing_queries_attend_the_same_in_both_forms(scale):
+    weights, tokens = random_weights(24, 3), torch.randn(2, 37, 24, dtype=torch.float64)
+    weights["qkv.weight"][:24] *= scale
+    weights["qkv.bias"][:24] *= scale
+    direct, gram = (attention_of(weights, form)(tokens) for form in ("direct", "gram"))
+    torch.testing.assert_close(gram, direct)
+
+
 def ill_conditioned(kind):
     tokens = torch.randn(2, 600, 48)
     if kind == "outlier channels":
