@@ -31,7 +31,7 @@ class Block(nn.Module):
         drop_path_rate: probability with which a sample skips a branch in training.
         norm_layer: makes the norm of a map from its number of channels.
         attention: how attention is computed, ``auto``, ``gram`` or ``direct``.
-        keep_less: keep 11 tensors of N x C for backward instead of 25, and compute what is cheap
+        keep_less: keep 11 tensors of N x C for backward instead of 27, and compute what is cheap
             once more; only where nobody has changed a child, as hooks would see it twice.
     """
 
