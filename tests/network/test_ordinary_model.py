@@ -174,6 +174,33 @@ def test_a_changed_layer_is_computed_as_changed(name, change):
     assert difference(found, before) > 1e-5
 
 
+class Wrapped(nn.Module):
+    """Around a module, with nothing of its attributes."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs):
+        out = self.module(*inputs)
+        return [2 * one for one in out] if isinstance(out, list | tuple) else 2 * out
+
+
+@FORMS
+@pytest.mark.parametrize("name", [name for name in CALLED if ".levels.2" not in name])
+def test_a_wrapper_around_any_module_acts(attention, name):
+    model = build(attention)
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent), child, Wrapped(model.get_submodule(name)))
+    with torch.no_grad():
+        found = model(IMAGE)
+    with torch.enable_grad():
+        again = [level.detach() for level in model(IMAGE)]
+    before = build(attention)(IMAGE)
+    assert difference(found, again) < 2e-6
+    assert difference(found, [level.detach() for level in before]) > 1e-5
+
+
 @torch.no_grad()
 def test_weights_changed_behind_autograds_back_are_seen():
     """As mmengine's EMAHook and mmdet's MeanTeacherHook change them."""

@@ -38,17 +38,16 @@ def levels_by_engine(trunk: Trunk, pyramid: Pyramid, image: Tensor) -> tuple[Ten
         The levels; None where gradients are wanted, where somebody has changed the model or
         watches it, and where the plain model is faster.
     """
-    if torch.is_grad_enabled() or image.device.type != "cpu" or not _is_plain_run(image):
+    if torch.is_grad_enabled() or type(trunk) is not Trunk or not _is_plain_run(image):
         return None
-    attention = {block.attention.form for block in trunk.blocks}
-    tokens = image[0, 0].numel() // trunk.patch_size**2 if image.numel() else 0
-    channels = trunk.position_encoding.projection.weight.shape[0]
-    if not tokens or "direct" in attention:
+    if image.ndim != 4 or image.shape[1] != trunk.in_channels or image.device.type != "cpu":
         return None
-    if "auto" in attention and not pays(tokens, channels):
+    num_tokens = image.shape[2] * image.shape[3] // trunk.patch_size**2
+    if (trunk.attention == "auto" and not pays(num_tokens, trunk.embed_dims)) or not len(image):
         return None
     try:
-        return Engine(trunk, pyramid).levels(image)
+        engine = Engine(trunk, pyramid)
+        return engine.levels(image) if image.dtype == engine.dtype else None
     except NotAsBuilt:
         return None
 
@@ -73,10 +72,9 @@ def _is_plain_run(image: Tensor) -> bool:
 class Engine:
     """A trunk and a pyramid, read once and ready to be run on images of any size.
 
-    It holds the tokens of an image in one store and goes through it once a block: a band of rows
-    is read, goes through attention, local patch interaction and feed-forward network while it is
-    in the cache, and is written back, while the moments for the attention of the next block are
-    gathered. So images need not fit into the memory of the device that computes.
+    It keeps the tokens of an image in a store and goes through it once a block: a band of rows is
+    read, goes through the block while it is in the cache, and is written back, while the moments
+    for the next attention are gathered. So images need not fit into the device that computes.
 
     Args:
         trunk: in eval mode, on the device that computes.
@@ -94,6 +92,11 @@ class Engine:
         expect(trunk.blocks, nn.ModuleList)
         expect(pyramid, Pyramid)
         expect(pyramid.levels, nn.ModuleDict)
+        self.patch_size, self.out_indices = trunk.patch_size, trunk.out_indices
+        stem = read_stem(trunk.patch_embedding)
+        self.position = read_position(trunk.position_encoding)
+        self.blocks: list[BlockWeights] = [read_block(block) for block in trunk.blocks]
+        levels = [read_level(level) for level in pyramid.levels.values()]
         first = trunk.position_encoding.projection.weight
         for tensor in (*trunk.parameters(), *pyramid.parameters()):
             if tensor.dtype != first.dtype or tensor.device != first.device:
@@ -105,14 +108,10 @@ class Engine:
             self.product_dtype = torch.get_autocast_dtype(self.device.type)
         if torch.float16 in (self.dtype, self.product_dtype):
             raise NotAsBuilt("float16 has no range for layer scales in weights")
-
-        self.patch_size, self.out_indices = trunk.patch_size, trunk.out_indices
-        self.stem = [self._cast(layer) for layer in read_stem(trunk.patch_embedding)]
-        self.position = read_position(trunk.position_encoding)
-        self.blocks: list[BlockWeights] = [read_block(block) for block in trunk.blocks]
+        self.stem = [self._cast(layer) for layer in stem]
         self.level_runners = [
-            LevelRunner(stride, self.patch_size, read_level(level), self.product_dtype, self.device)
-            for stride, level in zip(pyramid.out_strides, pyramid.levels.values(), strict=True)
+            LevelRunner(stride, self.patch_size, layers, self.product_dtype, self.device)
+            for stride, layers in zip(pyramid.out_strides, levels, strict=True)
         ]
 
     @torch.no_grad()
@@ -176,13 +175,7 @@ class Engine:
 
 
 class Features:
-    """What the pyramid of an image is made from.
-
-    Args:
-        levels: the levels of the pyramid.
-        stores: the tokens after the tapped block of each.
-        image_size: H and W of the image, in pixels.
-    """
+    """What the pyramid of an image of H x W pixels is made from: a store of tokens a level."""
 
     def __init__(
         self, levels: list[LevelRunner], stores: list[TokenStore], image_size: tuple[int, int]
@@ -192,20 +185,15 @@ class Features:
 
     @torch.no_grad()
     def levels(self, first_row: int, last_row: int) -> tuple[Tensor, ...]:
-        """The part of every level that belongs to some rows of the image.
-
-        Args:
-            first_row: the first row of pixels.
-            last_row: the row behind the last one.
+        """The part of every level that belongs to the rows ``first_row`` to ``last_row`` of pixels.
 
         Returns:
             (1, C, rows, ceil(W / stride)) for each level, its rows ``first_row // stride`` to
             ``ceil(last_row / stride)``.
         """
-        width = self.image_size[1]
-        return tuple(
-            level.read(store, first_row // level.stride, -(-last_row // level.stride))[
-                ..., : -(-width // level.stride)
-            ]
-            for level, store in self._levels
-        )
+        found = []
+        for level, store in self._levels:
+            first, last = first_row // level.stride, -(-last_row // level.stride)
+            columns = -(-self.image_size[1] // level.stride)
+            found.append(level.read(store, first, last)[..., :columns])
+        return tuple(found)

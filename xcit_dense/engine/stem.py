@@ -21,9 +21,7 @@ def embed(
     """Fill a store with the patches of an image.
 
     Args:
-        source: the image.
-        store: of its grid.
-        patch_size: P.
+        source: the image, of ``patch_size`` times the size of the ``store``, or a bit less.
         stem: 3x3 stride-2 convolutions, ready to be used.
         position: projections of the codes of rows and columns.
         next_norm: the norm of the first block.

@@ -8,12 +8,7 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """An image of any size that gives its rows.
-
-    Attributes:
-        height: rows of pixels.
-        width: columns of pixels.
-    """
+    """An image of any size that gives its rows; height and width are in pixels."""
 
     height: int
     width: int
@@ -34,7 +29,7 @@ class TensorSource:
         self.height, self.width = image.shape[-2:]
 
     def read(self, first: int, last: int) -> Tensor:
-        """The rows ``first`` to ``last``, without the last: (in_channels, rows, width)."""
+        """See :class:`Source`."""
         return self.image[:, first:last]
 
 

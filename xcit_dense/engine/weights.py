@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
+from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -90,16 +91,19 @@ def read_block(block: nn.Module) -> BlockWeights:
     expect(block, network.Block)
     attention, interaction, ffn = block.attention, block.interaction, block.ffn
     expect(attention, network.CrossCovarianceAttention)
+    if attention.form == "direct":
+        raise NotAsBuilt("attention in the direct form is wanted")
     expect(interaction, network.LocalPatchInteraction)
     expect(ffn, network.FeedForward)
-    expect(block.drop_path, type(block.drop_path), training=False)
+    expect(block.drop_path, DropPath, training=False)
     for dropout in (attention.attention_dropout, attention.projection_dropout):
         expect(dropout, nn.Dropout, training=False)
+    attention_norm = _token_norm(block.attention_norm)
     same = dict(kernel_size=(3, 3), stride=(1, 1), padding=(1, 1))
     for convolution in (interaction.conv1, interaction.conv2):
-        expect_convolution(convolution, groups=convolution.in_channels, **same)
+        expect_convolution(convolution, groups=len(attention_norm.weight), **same)
     return BlockWeights(
-        attention_norm=_token_norm(block.attention_norm),
+        attention_norm=attention_norm,
         projections=network.Projections(*_linear(attention.qkv), *_linear(attention.projection)),
         temperature=attention.temperature,
         attention_scale=block.attention_layer_scale,

@@ -67,7 +67,8 @@ class Block(nn.Module):
         if self.keep_less and torch.is_grad_enabled():
             if torch.compiler.is_compiling() and not torch.compiler.is_exporting():
                 return again_but_products(self._forward, tokens, height, width)
-            if may_compute_again(self):
+            own = CrossCovarianceAttention, FeedForward
+            if (type(self.attention), type(self.ffn)) == own and may_compute_again(self):
                 return self._forward_keeping_less(tokens, height, width)
         return self._forward(tokens, height, width)
 

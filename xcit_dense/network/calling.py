@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.modules import module as nn_module
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.utils.parametrize import is_parametrized
 from torch.utils.checkpoint import checkpoint, create_selective_checkpoint_contexts
 
 # Below this, torch computes a convolution without oneDNN.
@@ -49,6 +50,7 @@ def is_untouched(module: nn.Module, kind: type[nn.Module]) -> bool:
     return (
         type(module) is kind
         and "forward" not in module.__dict__
+        and not is_parametrized(module)
         and module._compiled_call_impl is None
         and not module._forward_hooks
         and not module._forward_pre_hooks
@@ -107,16 +109,13 @@ def as_pixels(tokens: Tensor) -> Tensor:
 def may_compute_again(module: nn.Module) -> bool:
     """Whether parts of a module may be computed once more in backward, to keep less until then.
 
-    Not where that could be noticed: in a child that somebody has changed. Compilers are told in
-    another way: see :func:`again_but_products`.
+    Not where somebody has changed a child and could notice. Compilers: :func:`again_but_products`.
     """
+    children = [child for child in module.modules() if child is not module]
     return (
         torch.is_grad_enabled()
-        and not is_traced()
-        and not is_transformed()
-        and all(
-            is_untouched(child, type(child)) for child in module.modules() if child is not module
-        )
+        and not (is_traced() or is_transformed())
+        and all(is_untouched(child, type(child)) for child in children)
     )
 
 

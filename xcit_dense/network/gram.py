@@ -27,6 +27,7 @@ from xcit_dense.network.calling import (
 # A channel of a query or key of a smaller norm over the tokens is taken to have this one, as
 # torch.nn.functional.normalize does.
 SMALLEST_NORM = 1e-12
+_HAS_OUT_DTYPE = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 8)
 
 
 class Moments(NamedTuple):
@@ -124,7 +125,6 @@ def mixing(
         products = query_spread @ key_weight.mT  # (..., heads, d, d)
         products = torch.addcmul(products, of_query[..., :, None], of_key[..., None, :])
         cosines = products / (query_norm[..., :, None] * key_norm[..., None, :])
-
         attention = (cosines * temperature.to(mean.dtype)).softmax(dim=-1)
         attention = F.dropout(attention, dropout_p, training=dropout_p > 0)
         mixed_values = attention @ value_weight.unflatten(0, (heads, -1))  # (..., heads, d, C)
@@ -153,33 +153,16 @@ def _gram(tokens: Tensor) -> Tensor:
 
     Over a million tokens the sum may leave the range of float16, and bfloat16 has no digits for it.
     """
-    half = tokens.dtype in (torch.float16, torch.bfloat16)
-    if half and tokens.is_cuda and not torch.is_grad_enabled() and tokens.ndim == 3:
+    half, no_grad = tokens.dtype in (torch.float16, torch.bfloat16), not torch.is_grad_enabled()
+    if half and no_grad and tokens.is_cuda and tokens.ndim == 3 and _HAS_OUT_DTYPE:
         return torch.bmm(tokens.mT, tokens, out_dtype=torch.float32)
     with _without_autocast(tokens):
         tokens = tokens.float() if half else tokens
-        if torch.is_grad_enabled() or not goes_through_onednn(tokens):
+        if tokens.ndim > 2 or not (no_grad and goes_through_onednn(tokens)):
             return tokens.mT @ tokens
-        images = tokens.reshape(-1, *tokens.shape[-2:])
-        return torch.stack([_gram_by_onednn(image) for image in images]).view(
-            *tokens.shape[:-2], *[tokens.shape[-1]] * 2
-        )
-
-
-def _gram_by_onednn(tokens: Tensor) -> Tensor:
-    """x^T x for tokens (N, C): the gradient of the weight of a 1x1 convolution."""
-    pixels, channels = as_pixels(tokens), tokens.shape[-1]
-    weight = tokens.new_empty(channels, channels, 1, 1)
-    return torch.ops.aten.convolution_backward(
-        pixels,
-        pixels,
-        weight,
-        [0],
-        [1, 1],
-        [0, 0],
-        DILATION,
-        False,
-        [0, 0],
-        1,
-        [False, True, False],
-    )[1][:, :, 0, 0]
+        # the gradient of the weight of a 1x1 convolution
+        pixels, channels = as_pixels(tokens), tokens.shape[-1]
+        weight = tokens.new_empty(channels, channels, 1, 1)
+        options = [1, 1], [0, 0], DILATION, False, [0, 0], 1, [False, True, False]
+        gradients = torch.ops.aten.convolution_backward(pixels, pixels, weight, [0], *options)
+        return gradients[1][:, :, 0, 0]

@@ -26,7 +26,7 @@ class FourierPositionEncoding(nn.Module):
 
     def forward(self, height: int, width: int) -> Tensor:
         """Return the encoding of a ``height`` x ``width`` grid, (1, C, height, width)."""
-        weight = self.projection.weight
+        weight = next(self.parameters())
         rows, columns = (
             fourier_position_codes(length, self.num_frequencies, weight.device).to(weight.dtype)
             for length in (height, width)

@@ -56,6 +56,8 @@ class Trunk(nn.Module):
         self.patch_size = patch_size
         self.in_channels = in_channels
         self.out_indices = arch.out_indices
+        self.embed_dims = arch.embed_dims
+        self.attention = attention
         self.with_cp = with_cp
 
         self.patch_embedding = ConvolutionalPatchEmbedding(
@@ -87,7 +89,11 @@ class Trunk(nn.Module):
         Raises:
             ValueError: the image has another shape or number of channels.
         """
-        self.check(image)
+        if image.ndim != 4 or image.shape[1] != self.in_channels:
+            raise ValueError(
+                f"image of shape {tuple(image.shape)}: expected (B, {self.in_channels}, H, W); "
+                "for images of other channels build the backbone with in_channels=..."
+            )
         feature_map = self.patch_embedding(pad_to_multiple(image, self.patch_size))
         height, width = feature_map.shape[-2:]
         feature_map = feature_map + self.position_encoding(height, width)
@@ -98,14 +104,6 @@ class Trunk(nn.Module):
             if index in self.out_indices:
                 maps.append(tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2))
         return maps
-
-    def check(self, image: Tensor) -> None:
-        """Raise ValueError for an image of another shape or number of channels."""
-        if image.ndim != 4 or image.shape[1] != self.in_channels:
-            raise ValueError(
-                f"image of shape {tuple(image.shape)}: expected (B, {self.in_channels}, H, W); "
-                "for images of other channels build the backbone with in_channels=..."
-            )
 
     def _run_block(self, block: Block, tokens: Tensor, height: int, width: int) -> Tensor:
         if not self.with_cp or not torch.is_grad_enabled() or is_transformed():

@@ -110,7 +110,6 @@ class XCiT(BaseModule):
         Raises:
             ValueError: the image has another shape or number of channels.
         """
-        self.trunk.check(image)
         levels = levels_by_engine(self.trunk, self.pyramid, image)
         if levels is None:
             levels = self.pyramid(self.trunk(image), image.shape[-2:])
