@@ -26,8 +26,8 @@ from xcit_dense.engine.weights import (
 from xcit_dense.network import Moments, Pyramid, Trunk
 from xcit_dense.network.calling import is_traced, is_transformed
 
-# Measured by tools/compare_attention_forms.py: fewer tokens than this many times C are faster in
-# the direct form of attention, which takes no C x C matrices times each other.
+# By tools/compare_attention_forms.py for C = 384, the only width measured: the plain model in the
+# direct form is the faster at 1,024 tokens (2.7 C), the engine at 1,600.
 _TOKENS_PER_CHANNEL = 3
 
 
