@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from dev.benchmark import CONTENDERS
 
-from xcit_dense.benchmark import CONTENDERS
 from xcit_dense.flop_count import count_flops
 
 

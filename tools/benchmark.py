@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-from xcit_dense.atomic_files import write_atomically
-from xcit_dense.benchmark import (
+from dev.benchmark import (
     CONTENDERS,
     DTYPES,
     INFERENCE,
@@ -29,6 +28,8 @@ from xcit_dense.benchmark import (
     report,
     run_benchmark,
 )
+
+from xcit_dense.atomic_files import write_atomically
 
 STANDARD = {
     "contenders": "xcit_auto xcit_gram xcit_direct timm_xcit resnet50 swin_tiny convnext_tiny "

@@ -8,8 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from xcit_dense.benchmark.mask_heads import HEADS
-from xcit_dense.benchmark.mask_memory import WAYS, MaskTask, measure_in_own_process, report
+from dev.benchmark.mask_heads import HEADS
+from dev.benchmark.mask_memory import WAYS, MaskTask, measure_in_own_process, report
 
 
 def main(arguments: list[str] | None = None) -> int:

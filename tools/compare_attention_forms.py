@@ -7,7 +7,8 @@ Usage: python tools/compare_attention_forms.py
 import argparse
 import sys
 
-from xcit_dense.benchmark.attention_forms import compare_forms
+from dev.benchmark.attention_forms import compare_forms
+
 from xcit_dense.network import ARCHS
 
 

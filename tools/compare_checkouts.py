@@ -51,9 +51,8 @@ class Contender:
 def serve(kind: str, arch: str, patch_size: str, threads: str) -> None:
     """Answer every job on standard input with a number."""
     import torch
-
-    from xcit_dense.benchmark.builders import timm_xcit, xcit
-    from xcit_dense.benchmark.peak_memory import measure_peak_memory
+    from dev.benchmark.builders import timm_xcit, xcit
+    from dev.benchmark.peak_memory import measure_peak_memory
 
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)

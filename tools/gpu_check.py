@@ -34,11 +34,10 @@ except ImportError as error:  # half of OpenMMLab is worse than none of it
     sys.modules["mmengine"] = None
     import xcit_dense
 
-from xcit_dense.atomic_files import write_atomically
-from xcit_dense.benchmark.gpu_checks import NotRun, compiler_checks, network_checks
-from xcit_dense.benchmark.gpu_mm_checks import openmmlab_checks
-from xcit_dense.benchmark.gpu_models import Setup
-from xcit_dense.benchmark.gpu_timing import (
+from dev.benchmark.gpu_checks import NotRun, compiler_checks, network_checks
+from dev.benchmark.gpu_mm_checks import openmmlab_checks
+from dev.benchmark.gpu_models import Setup
+from dev.benchmark.gpu_timing import (
     COMPILED,
     INFERENCE,
     TRAINING,
@@ -47,9 +46,11 @@ from xcit_dense.benchmark.gpu_timing import (
     is_out_of_memory,
     rows,
 )
-from xcit_dense.benchmark.machine import MachineRunner
-from xcit_dense.benchmark.markdown import markdown_table
-from xcit_dense.benchmark.torch_settings import TorchSettings
+from dev.benchmark.machine import MachineRunner
+from dev.benchmark.markdown import markdown_table
+from dev.benchmark.torch_settings import TorchSettings
+
+from xcit_dense.atomic_files import write_atomically
 
 PASS, FAIL, NOT_RUN, SKIPPED = "pass", "FAIL", "not run", "skipped"
 # Checks may use this share of the time; the rest is for the timings.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from xcit_dense.demo_data import Plan, Scene, write_ade20k, write_coco
+from dev.demo_data import Plan, Scene, write_ade20k, write_coco
 
 
 def parse_arguments(arguments: list[str] | None = None) -> tuple[argparse.Namespace, Plan]:

@@ -1,7 +1,8 @@
 """Write the README's table of variants from the model index; --help lists the options."""
 
-from xcit_dense.openmmlab.commands.model_zoo import main
-from xcit_dense.openmmlab.commands.options import run
+from dev.model_zoo import main
+
+from xcit_dense.cli.options import run
 
 if __name__ == "__main__":
     run(main)

@@ -1,7 +1,7 @@
 """Train a detector or a segmentor from a config; --help lists the options."""
 
-from xcit_dense.openmmlab.commands.options import run
-from xcit_dense.openmmlab.commands.train import main
+from xcit_dense.cli.options import run
+from xcit_dense.cli.train import main
 
 if __name__ == "__main__":
     run(main)

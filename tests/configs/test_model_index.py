@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from dev import model_zoo
 from mmengine.config import Config
-
-from xcit_dense.openmmlab.commands import model_zoo
 
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs"

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from dev.demo_data import Plan, write_ade20k, write_coco
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from xcit_dense.demo_data import Plan, write_ade20k, write_coco
-from xcit_dense.openmmlab.commands.data_roots import set_data_root
+from xcit_dense.mm.data_roots import set_data_root
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = CONFIGS / "resolution"

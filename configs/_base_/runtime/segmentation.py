@@ -1,4 +1,7 @@
-custom_imports = dict(imports=["xcit_dense"], allow_failed_imports=False)
+custom_imports = dict(
+    imports=["xcit_dense", "xcit_dense.mm.training", "xcit_dense.mm.mmengine_patches"],
+    allow_failed_imports=False,
+)
 default_scope = "mmseg"
 
 default_hooks = dict(

@@ -1,0 +1,143 @@
+"""``tools/convert_checkpoint.py``: lossless both ways, careful with files, short errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+import xcit_dense
+from xcit_dense.cli.convert import main
+from xcit_dense.errors import UserError
+from xcit_dense.weights import rename_state_dict
+
+TOOL = Path(__file__).parents[2] / "tools" / "convert_checkpoint.py"
+
+
+@pytest.fixture(scope="module")
+def tensors():
+    """By the release's names."""
+    return rename_state_dict(timm.create_model("xcit_nano_12_p16_224").state_dict(), "official")
+
+
+@pytest.fixture
+def source(tensors, tmp_path):
+    torch.save({"model": tensors}, tmp_path / "source.pth")
+    return tmp_path / "source.pth"
+
+
+def convert(source, target, to, *options):
+    main([str(source), str(target), "--to", to, *options])
+    return target
+
+
+def read(path):
+    return torch.load(path, weights_only=True)
+
+
+def assert_same(first, second):
+    assert list(first) == list(second)
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.mark.parametrize("between", ["xcit_dense", "timm", "official"])
+def test_there_and_back_is_the_same_file(between, source, tensors, tmp_path):
+    middle = convert(source, tmp_path / "middle.pth", between)
+    back = read(convert(middle, tmp_path / "back.pth", "official"))
+    assert list(back) == ["model"]
+    assert_same(back["model"], tensors)
+
+
+@pytest.mark.parametrize("between", ["xcit_dense", "timm"])
+def test_a_detector_keeps_its_neck_and_heads(between, tensors, tmp_path):
+    whole = {f"backbone.{key}": tensor for key, tensor in tensors.items() if "cls" not in key}
+    whole |= {"backbone.fpn1.0.bias": torch.ones(128), "neck.x": torch.ones(2)}
+    meta = {"epoch": 36, "CLASSES": ["person"]}
+    torch.save(
+        {"meta": meta, "state_dict": whole, "optimizer": {"state": {}}}, tmp_path / "source.pth"
+    )
+    middle = convert(tmp_path / "source.pth", tmp_path / "middle.pth", between)
+    back = read(convert(middle, tmp_path / "back.pth", "official"))
+    assert_same(back["state_dict"], whole)
+    # the bare tensors that timm reads have no place for it
+    assert back["meta"] == (meta if between == "xcit_dense" else {})
+
+
+def test_our_naming_fills_our_backbone(source, tensors, tmp_path):
+    ours = read(convert(source, tmp_path / "ours.pth", "xcit_dense"))
+    assert set(ours) == {"state_dict", "meta"}
+    assert len(ours["state_dict"]) == len(tensors)
+    backbone = xcit_dense.XCiT("nano_12", 16)
+    result = backbone.load_state_dict(ours["state_dict"], strict=False)
+    assert not result.unexpected_keys
+    assert all(name.startswith("pyramid.") for name in result.missing_keys)
+
+
+def test_timms_naming_is_read_by_timm(source, tmp_path):
+    path = convert(source, tmp_path / "timm.pth", "timm")
+    model = timm.create_model("xcit_nano_12_p16_224", checkpoint_path=str(path))
+    assert_same(model.state_dict(), read(path))
+
+
+def test_safetensors_on_both_sides(tensors, tmp_path):
+    save_file(dict(tensors), tmp_path / "source.safetensors")
+    middle = convert(tmp_path / "source.safetensors", tmp_path / "middle.safetensors", "timm")
+    assert load_file(middle).keys() == rename_state_dict(tensors, "timm").keys()
+    back = read(convert(middle, tmp_path / "back.pth", "official"))["model"]
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[key], tensors[key]) for key in tensors)
+
+
+def test_the_report_covers_every_tensor(source, tensors, tmp_path, capsys):
+    torch.save({"model": {**tensors, "extra.x": torch.ones(1)}, "epoch": 3}, source)
+    convert(source, tmp_path / "ours.pth", "xcit_dense")
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        f"{source}: nano_12/16, 384 tensors (class attention 31, backbone 350, classifier 2, "
+        "unknown extra.x 1)",
+        f"{tmp_path}/ours.pth: 384 tensors in the naming xcit_dense; 350 under a new name, "
+        "34 under the same",
+        "left out, since they are no weights: epoch",
+    ]
+
+
+def test_the_source_is_never_overwritten(source):
+    before = source.read_bytes()
+    with pytest.raises(UserError, match=r"DST is SRC; the source is never overwritten"):
+        convert(source, source.parent / "." / source.name, "timm", "--force")
+    assert source.read_bytes() == before
+
+
+def test_a_file_is_replaced_only_if_told_so(source, tmp_path):
+    (tmp_path / "there.pth").write_text("precious")
+    with pytest.raises(UserError, match=r"there.pth: is there already; --force replaces it"):
+        convert(source, tmp_path / "there.pth", "timm")
+    assert (tmp_path / "there.pth").read_text() == "precious"
+    assert "cls_token" in read(convert(source, tmp_path / "there.pth", "timm", "--force"))
+
+
+def test_a_folder_is_no_target(source, tmp_path):
+    with pytest.raises(UserError, match="is a folder"):
+        convert(source, tmp_path, "timm", "--force")
+
+
+def test_a_file_without_an_xcit_is_an_error(tmp_path):
+    torch.save({"state_dict": {"layer1.weight": torch.ones(1)}}, tmp_path / "resnet.pth")
+    with pytest.raises(UserError, match=r"resnet.pth: no XCiT in it.*\['layer1.weight'\]"):
+        convert(tmp_path / "resnet.pth", tmp_path / "out.pth", "timm")
+    assert not (tmp_path / "out.pth").exists()
+
+
+def test_the_tool_fails_in_one_line(tmp_path):
+    (tmp_path / "broken.pth").write_bytes(b"no checkpoint")
+    process = subprocess.run(
+        [sys.executable, TOOL, tmp_path / "broken.pth", tmp_path / "out.pth"],
+        capture_output=True,
+        text=True,
+    )
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith(f"error: {tmp_path}/broken.pth: ")
+    assert "Traceback" not in process.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["broken.pth"]

@@ -1,0 +1,128 @@
+"""Pointing configs at data, and early words about data that is not there."""
+
+import json
+
+import pytest
+from mmengine.config import Config
+
+from xcit_dense.errors import UserError
+from xcit_dense.mm.data_roots import check_data_exists, set_data_root
+
+DETECTION = {
+    "train_dataloader": {
+        "dataset": {
+            "type": "RepeatDataset",
+            "times": 2,
+            "dataset": {
+                "data_root": "data/coco/",
+                "ann_file": "annotations/train.json",
+                "data_prefix": {"img": "train/"},
+            },
+        }
+    },
+    "val_evaluator": [{"type": "CocoMetric", "ann_file": "data/coco/annotations/val.json"}],
+    "other": {"ann_file": "elsewhere/val.json"},
+}
+
+
+def test_every_root_and_the_paths_below_it_move():
+    cfg = Config(DETECTION)
+    set_data_root(cfg, "/big/disk")
+    assert cfg.train_dataloader.dataset.dataset.data_root == "/big/disk"
+    assert cfg.train_dataloader.dataset.dataset.ann_file == "annotations/train.json"
+    assert cfg.val_evaluator[0].ann_file == "/big/disk/annotations/val.json"
+    assert cfg.other.ann_file == "elsewhere/val.json"
+
+
+@pytest.fixture
+def coco(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train/1.jpg").touch()
+    (tmp_path / "annotations/train.json").write_text(json.dumps({"images": [{"id": 1}]}))
+    return tmp_path
+
+
+def config_at(root):
+    cfg = Config(DETECTION)
+    set_data_root(cfg, str(root))
+    return cfg
+
+
+def test_data_that_is_there_passes(coco):
+    check_data_exists(config_at(coco), ["train"])
+
+
+@pytest.mark.parametrize("missing", ["annotations/train.json", "train"])
+def test_what_is_missing_is_named_with_the_remedy(coco, missing):
+    (coco / missing).rename(coco / "moved")
+    with pytest.raises(FileNotFoundError, match=rf"train data: .*{missing}.*--data-root DIR"):
+        check_data_exists(config_at(coco), ["train"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "is no annotation file"),
+        ('{"images": [', "is no annotation file"),
+        ("[]", "lists no images"),
+        ('{"images": []}', "lists no images"),
+        ('{"metainfo": {}, "data_list": []}', "lists no images"),
+    ],
+)
+def test_an_empty_annotation_file_is_named(coco, content, message):
+    (coco / "annotations/train.json").write_text(content)
+    with pytest.raises(UserError, match=rf"train\.json {message}"):
+        check_data_exists(config_at(coco), ["train"])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ['{"metainfo": {}, "data_list": [{"img_path": "1.jpg"}]}', '[{"filename": "1.jpg"}]'],
+)
+def test_annotations_in_other_formats_pass(coco, content):
+    (coco / "annotations/train.json").write_text(content)
+    check_data_exists(config_at(coco), ["train"])
+
+
+def test_paths_without_a_data_root_are_looked_at(tmp_path):
+    cfg = Config({"train_dataloader": {"dataset": {"ann_file": str(tmp_path / "gone.json")}}})
+    with pytest.raises(FileNotFoundError, match=r"train data: looked for .*gone\.json"):
+        check_data_exists(cfg, ["train"])
+
+
+def test_data_in_a_store_are_left_to_the_data_set(tmp_path):
+    cfg = config_at(tmp_path / "nowhere")
+    cfg.train_dataloader.dataset.dataset.backend_args = {"backend": "petrel"}
+    check_data_exists(cfg, ["train"])
+
+
+@pytest.mark.parametrize(
+    ("step", "is_read"),
+    [
+        ({"type": "LoadAnnotations", "with_mask": True}, False),
+        ({"type": "LoadAnnotations", "with_seg": True}, True),
+        ({"type": "mmdet.LoadPanopticAnnotations"}, True),
+    ],
+)
+def test_a_folder_of_segmentations_is_looked_at_where_it_is_read(coco, step, is_read):
+    """Mask2Former's config of instances inherits one from that of panoptic segmentation."""
+    cfg = config_at(coco)
+    dataset = cfg.train_dataloader.dataset.dataset
+    dataset.data_prefix.seg = "panoptic"
+    dataset.pipeline = [{"type": "LoadImageFromFile"}, step]
+    if not is_read:
+        check_data_exists(cfg, ["train"])
+        return
+    with pytest.raises(FileNotFoundError, match=r"train data: .*panoptic"):
+        check_data_exists(cfg, ["train"])
+
+
+def test_an_empty_image_folder_is_named(coco):
+    (coco / "train/1.jpg").unlink()
+    with pytest.raises(UserError, match="is an empty folder"):
+        check_data_exists(config_at(coco), ["train"])
+
+
+def test_splits_that_are_not_asked_for_are_not_looked_at(tmp_path):
+    check_data_exists(config_at(tmp_path / "nowhere"), ["val"])

@@ -1,0 +1,254 @@
+"""From a config to a trained, resumed, evaluated and drawn model, for both tasks."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import torch
+from dev.demo_data import Plan, write_ade20k, write_coco
+from mmengine.config import Config
+
+from xcit_dense.cli import test as test_command
+from xcit_dense.cli import train as train_command
+from xcit_dense.cli.options import run
+from xcit_dense.mm import config_files
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+DETECTION = str(CONFIGS / "demo/xcit_maskrcnn_demo.py")
+SEGMENTATION = str(CONFIGS / "demo/xcit_upernet_demo.py")
+PLAN = Plan(train=6, val=3, size=64)
+TINY = ["model.backbone.arch.embed_dims=16", "model.backbone.arch.depth=4"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    write_coco(root / "coco", PLAN)
+    write_ade20k(root / "ade20k", PLAN)
+    return root
+
+
+def detection_options(data):
+    return [
+        DETECTION, "--data-root", str(data / "coco"), "--cfg-options", *TINY,
+        "model.neck.in_channels=[16,16,16,16]",
+        "train_cfg.max_epochs=2", "train_cfg.val_interval=1", "default_hooks.checkpoint.interval=1",
+        "default_hooks.logger.interval=1", "train_dataloader.batch_size=2",
+    ]  # fmt: skip
+
+
+def segmentation_options(data):
+    return [
+        SEGMENTATION, "--data-root", str(data / "ade20k"), "--cfg-options", *TINY,
+        "model.decode_head.in_channels=[16,16,16,16]", "model.auxiliary_head.in_channels=16",
+        "train_cfg.max_iters=4", "train_cfg.val_interval=2", "default_hooks.checkpoint.interval=2",
+        "default_hooks.logger.interval=1", "train_dataloader.batch_size=2",
+    ]  # fmt: skip
+
+
+def evaluating(options, checkpoint, tmp_path):
+    """The arguments of the test tool that belong to those of the train tool."""
+    return [options[0], str(checkpoint), *options[1:], f"--work-dir={tmp_path}/work"]
+
+
+def pictures(folder):
+    return [cv2.imread(str(path)) for path in sorted(Path(folder).iterdir())]
+
+
+class TestDetection:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def work_dir(cls, data, tmp_path_factory):
+        work_dir = tmp_path_factory.mktemp("detection")
+        train_command.main([*detection_options(data), "--work-dir", str(work_dir)])
+        return work_dir
+
+    def test_training_leaves_checkpoints(self, work_dir):
+        checkpoints = {path.name for path in work_dir.glob("*.pth")}
+        assert checkpoints == {"epoch_1.pth", "epoch_2.pth"}
+
+    def test_resume_goes_on_where_it_stopped(self, work_dir, data):
+        options = [*detection_options(data), "train_cfg.max_epochs=3"]
+        train_command.main([*options, "--work-dir", str(work_dir), "--resume"])
+        resumed = torch.load(work_dir / "epoch_3.pth", weights_only=False)
+        assert resumed["meta"]["epoch"] == 3
+        assert resumed["meta"]["iter"] == 9  # 6 images, one of them empty: 3 iterations an epoch
+
+    def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd):
+        options = detection_options(data)
+        checkpoint = work_dir / "epoch_2.pth"
+        outputs = [f"--out={tmp_path}/out.pkl", f"--show-dir={tmp_path}/pictures"]
+        test_command.main([*evaluating(options, checkpoint, tmp_path), *outputs])
+        printed = capfd.readouterr().out
+        assert printed.count("Average Precision") == 2 * 6  # COCO's 12 numbers, boxes and masks
+        assert printed.count("Average Recall") == 2 * 6
+        with open(tmp_path / "out.pkl", "rb") as file:
+            assert len(pickle.load(file)) == PLAN.val
+        drawn = pictures(tmp_path / "pictures")
+        assert len(drawn) == PLAN.val
+        assert all(picture.std() > 0 for picture in drawn)
+
+    def test_evaluation_with_augmentation(self, work_dir, data, tmp_path, capfd):
+        options = detection_options(data)
+        checkpoint = work_dir / "epoch_2.pth"
+        test_command.main([*evaluating(options, checkpoint, tmp_path), "--tta"])
+        assert "coco/bbox_mAP" in capfd.readouterr().out
+
+
+class TestSegmentation:
+    @pytest.fixture(scope="class")
+    @classmethod
+    def work_dir(cls, data, tmp_path_factory):
+        work_dir = tmp_path_factory.mktemp("segmentation")
+        train_command.main([*segmentation_options(data), "--work-dir", str(work_dir)])
+        return work_dir
+
+    def test_training_leaves_checkpoints(self, work_dir):
+        assert {path.name for path in work_dir.glob("*.pth")} == {"iter_2.pth", "iter_4.pth"}
+
+    def test_resume_goes_on_where_it_stopped(self, work_dir, data):
+        options = [*segmentation_options(data), "train_cfg.max_iters=6"]
+        train_command.main([*options, "--work-dir", str(work_dir), "--resume", "auto"])
+        resumed = torch.load(work_dir / "iter_6.pth", weights_only=False)
+        assert resumed["meta"]["iter"] == 6
+
+    @pytest.mark.parametrize("tta", [[], ["--tta"]], ids=["plain", "tta"])
+    def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd, tta):
+        options = segmentation_options(data)
+        outputs = [f"--out={tmp_path}/labels", f"--show-dir={tmp_path}/pictures"]
+        checkpoint = work_dir / "iter_4.pth"
+        test_command.main([*evaluating(options, checkpoint, tmp_path), *outputs, *tta])
+        assert "mIoU" in capfd.readouterr().out
+        assert len(list((tmp_path / "labels").glob("*.png"))) == PLAN.val
+        drawn = pictures(tmp_path / "pictures")
+        originals = pictures(data / "ade20k/images/validation")
+        assert [p.shape[1] for p in drawn] == [2 * o.shape[1] for o in originals]
+        assert [p.shape[0] for p in drawn] == [o.shape[0] for o in originals]
+
+
+class TestOptions:
+    def config(self, **changes):
+        cfg = Config.fromfile(CONFIGS / "xcit_maskrcnn_coco.py")
+        cfg.merge_from_dict(changes)
+        return cfg
+
+    def test_learning_rate_scaling(self):
+        cfg = self.config()
+        train_command.scale_learning_rate(cfg)
+        assert cfg.auto_scale_lr == {"enable": True, "base_batch_size": 16}
+
+    @pytest.mark.parametrize(("name", "dtype"), [("bf16", "bfloat16"), ("float16", "float16")])
+    def test_mixed_precision(self, name, dtype):
+        cfg = self.config()
+        train_command.use_amp(cfg, name)
+        assert cfg.optim_wrapper.type == "MixedPrecisionOptimWrapper"
+        assert cfg.optim_wrapper.dtype == dtype
+
+    def test_mixed_precision_of_an_unknown_wrapper_is_an_error(self):
+        cfg = self.config(**{"optim_wrapper.type": "ApexOptimWrapper"})
+        with pytest.raises(ValueError, match=r"--amp: optim_wrapper\.type is 'ApexOpt"):
+            train_command.use_amp(cfg)
+
+    def test_mixed_precision_that_the_gpu_does_not_know_is_an_error(self, monkeypatch):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+        expected = "--amp: Old GPU does not know bfloat16, use --amp-dtype float16"
+        with pytest.raises(ValueError, match=expected):
+            train_command.use_amp(self.config(), "bf16")
+
+    def test_a_dtype_without_mixed_precision_is_an_error(self, capsys):
+        with pytest.raises(SystemExit):
+            train_command.main([DETECTION, "--amp-dtype", "bf16"])
+        assert "--amp-dtype chooses the data type of --amp: add --amp" in capsys.readouterr().err
+
+    def test_published_weights(self):
+        cfg = self.config()
+        train_command.use_pretrained(cfg, "384_dist")
+        assert cfg.model.backbone.init_cfg.checkpoint == (
+            "https://dl.fbaipublicfiles.com/xcit/xcit_small_12_p16_384_dist.pth"
+        )
+
+    def test_published_weights_of_an_own_arch_are_an_error(self):
+        cfg = Config.fromfile(DETECTION)
+        with pytest.raises(ValueError, match="no weights are published"):
+            train_command.use_pretrained(cfg, "384_dist")
+
+    def test_gradient_clipping_is_an_option_of_the_config(self):
+        cfg = self.config(**{"optim_wrapper.clip_grad.max_norm": 1.0})
+        assert cfg.optim_wrapper.clip_grad == {"max_norm": 1.0}
+
+    def test_missing_data_end_the_tool_with_one_line(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["train.py", DETECTION, "--data-root", "/no/where"])
+        expected = r"^error: train data: looked for /no/where/annotations.*--data-root DIR"
+        with pytest.raises(SystemExit, match=expected):
+            run(train_command.main)
+
+    def test_a_missing_checkpoint_ends_the_tool_with_one_line(self, monkeypatch, data):
+        argv = ["test.py", DETECTION, "no.pth", "--data-root", str(data / "coco")]
+        monkeypatch.setattr(sys, "argv", argv)
+        with pytest.raises(SystemExit, match=r"^error: no\.pth: no such checkpoint file$"):
+            run(test_command.main)
+
+    def test_a_missing_config_ends_the_tool_with_one_line(self, monkeypatch):
+        monkeypatch.setattr(sys, "argv", ["train.py", "no.py"])
+        with pytest.raises(SystemExit, match=r"^error: config no\.py does not exist$"):
+            run(train_command.main)
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        {"type": "CocoDataset", "pipeline": ["old"]},
+        {"type": "RepeatDataset", "dataset": {"type": "CocoDataset", "pipeline": ["old"]}},
+        {"type": "ConcatDataset", "datasets": [{"pipeline": ["old"]}, {"pipeline": ["old"]}]},
+    ],
+)
+def test_every_data_set_gets_the_augmentations_of_testing(dataset):
+    cfg = Config(
+        {
+            "default_scope": "mmseg",
+            "model": {"type": "EncoderDecoder"},
+            "test_dataloader": {"dataset": dataset},
+            "tta_model": {"type": "SegTTAModel"},
+            "tta_pipeline": ["new"],
+        }
+    )
+    test_command.use_tta(cfg)
+    assert "old" not in str(cfg.test_dataloader)
+    assert str(cfg.test_dataloader).count("new") == str(dataset).count("old")
+    assert cfg.model == {"type": "SegTTAModel", "module": {"type": "EncoderDecoder"}}
+
+
+def test_each_of_several_evaluators_writes_label_maps():
+    cfg = Config({"default_scope": "mmseg", "test_evaluator": [{"type": "IoUMetric"}] * 2})
+    test_command.keep_predictions(cfg, "labels")
+    assert [evaluator.output_dir for evaluator in cfg.test_evaluator] == ["labels"] * 2
+
+
+def test_each_of_several_evaluators_evaluates_boxes_only():
+    head = {"mask_head": {"type": "FCNMaskHead"}, "mask_roi_extractor": {}}
+    cfg = Config(
+        {
+            "model": {"type": "MaskRCNN", "roi_head": head},
+            "test_dataloader": {"dataset": {}},
+            "test_evaluator": [{"type": "CocoMetric", "metric": ["bbox", "segm"]}] * 2,
+            "tta_model": {"type": "DetTTAModel"},
+            "tta_pipeline": [],
+        }
+    )
+    test_command.use_tta(cfg)
+    assert [evaluator.metric for evaluator in cfg.test_evaluator] == [["bbox"]] * 2
+
+
+@pytest.mark.parametrize(("scope", "package"), [("mmdet", "mmdet"), ("mmseg", "mmsegmentation")])
+def test_a_config_of_a_missing_library_says_which(scope, package, tmp_path, monkeypatch):
+    monkeypatch.setattr(config_files, "find_spec", lambda name: None)
+    config = tmp_path / "config.py"
+    config.write_text(f"default_scope = {scope!r}")
+    with pytest.raises(config_files.UserError, match=f"{scope}.*pip install {package}$"):
+        config_files.read_config(str(config))
+    config.write_text("default_scope = None")
+    assert config_files.read_config(str(config)).default_scope is None

@@ -1,0 +1,114 @@
+"""Looking at what a model is fed: the command line of ``tools/browse_dataset.py``."""
+
+import os
+import sys
+from argparse import ArgumentParser, Namespace
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from mmengine.utils import ProgressBar
+
+from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.look.fed_images import FedImage, FedImages
+from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.mm.data_roots import check_data_exists, set_data_root
+from xcit_dense.predict.ground_truth_pictures import draw_ground_truth
+from xcit_dense.predict.reading.input_files import Skipped
+from xcit_dense.predict.writing.writers import write_picture
+
+ALL_DRAWN, NOTHING_DRAWN, SOME_SKIPPED = 0, 1, 3
+# bytes of a source's name in a picture's, of which file systems take 255
+_LONGEST_NAME = 200
+
+
+def make_parser() -> ArgumentParser:
+    """The command line."""
+    parser = ArgumentParser(
+        description="Draw what the model really gets in training: images after all augmentations, "
+        "normalization (undone in the pictures) and padding, with their boxes, masks and labels.",
+        epilog="Exit code 0: all drawn, 3: some images skipped, 1: nothing drawn, or the config or "
+        "its data unusable, 2: wrong command line.",
+    )
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where pictures go")
+    parser.add_argument("--split", choices=["train", "val", "test"], default="train")
+    parser.add_argument("--number", type=int, default=20, help="how many images (20)")
+    parser.add_argument("--seed", type=int, default=0, help="of order and augmentations (0)")
+    parser.add_argument(
+        "--data-root", metavar="DIR", help="where the data set is; replaces every data_root"
+    )
+    add_config_changes(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Draw as the arguments say (``sys.argv`` if None).
+
+    Returns:
+        The exit code.
+
+    Raises:
+        FileNotFoundError: the config or its data are missing.
+        UserError: the config or its data are unusable, or pictures cannot be written.
+        SystemExit: the command line is wrong.
+    """
+    parser = make_parser()
+    args = parser.parse_args(argv)
+    if args.number < 1:
+        parser.error(f"--number {args.number}: at least 1")
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out {args.out} is a file; wanted is a folder")
+    cfg = read_config(args.config, args.cfg_options)
+    if args.data_root is not None:
+        set_data_root(cfg, args.data_root)
+    check_data_exists(cfg, [args.split])
+    try:
+        drawn, skipped = _write_pictures(FedImages(cfg, args.split, args.seed), args)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"config {args.config}: {error}") from error
+    except OSError as error:
+        raise UserError(f"--out {args.out}: {error.strerror or error}") from error
+    print(f"{drawn} pictures written to {args.out}, {len(skipped)} images skipped")
+    for item in skipped:
+        print(f"  skipped {item}")
+    if not drawn:
+        return NOTHING_DRAWN
+    return SOME_SKIPPED if skipped else ALL_DRAWN
+
+
+def _write_pictures(images: FedImages, args: Namespace) -> tuple[int, list[Skipped]]:
+    """Draw ``args.number`` images, those that fail included.
+
+    Returns:
+        How many were drawn, and the others.
+    """
+    drawn = 0
+    skipped: list[Skipped] = []
+    progress = ProgressBar(args.number, file=sys.stderr)
+    for image in islice(images, args.number):
+        picture = image if isinstance(image, Skipped) else _draw(image, images)
+        if isinstance(picture, Skipped):
+            skipped.append(picture)
+        else:
+            drawn += 1
+            write_picture(args.out / _file_name(image, drawn), picture)
+        progress.update()
+    print(file=sys.stderr)
+    return drawn, skipped
+
+
+def _draw(image: FedImage, images: FedImages) -> np.ndarray | Skipped:
+    try:
+        return draw_ground_truth(
+            image.pixels, image.sample, images.categories, images.annotated_as_read
+        )
+    except Exception as error:  # one picture that cannot be drawn does not end the run
+        return Skipped(image.source, in_one_line(error))
+
+
+def _file_name(image: FedImage, number: int) -> str:
+    source = os.fsencode(Path(image.source).stem)[:_LONGEST_NAME].decode("utf-8", "ignore")
+    return "_".join(filter(None, [f"{number:04d}", source, image.branch])) + ".jpg"

@@ -1,0 +1,61 @@
+"""Examining the model of a config: the command line of ``tools/doctor.py``."""
+
+import sys
+from argparse import ArgumentParser, ArgumentTypeError
+
+from mmengine.config import Config
+
+from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
+from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.swap.config_source import ConfigSource
+
+SMALLEST_SIDE = 64
+"""Pixels."""
+
+
+def make_parser() -> ArgumentParser:
+    """The command line."""
+    parser = ArgumentParser(
+        description="Build the model of a config, take one training step and predict one image, on "
+        "random images and weights. Exit code: 0 healthy, 1 something is wrong."
+    )
+    parser.add_argument("config", help="a file, or mmdet::... or mmseg::...")
+    add_config_changes(parser)
+    add_size_option(parser)
+    return parser
+
+
+def add_size_option(parser: ArgumentParser) -> None:
+    """Add the size of the images that a model is tried on."""
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=_pixels,
+        default=DEFAULT_IMAGE_SIZE,
+        metavar=("HEIGHT", "WIDTH"),
+        help=f"pixels of the images that the model is tried on, rounded up to multiples of "
+        f"{LARGEST_STRIDE} (%(default)s); a model that is made for one size takes that",
+    )
+
+
+def _pixels(text: str) -> int:
+    if not text.isdecimal() or int(text) < SMALLEST_SIDE:
+        raise ArgumentTypeError(
+            f"{text!r} must be a whole number of pixels, {SMALLEST_SIDE} or more"
+        )
+    return int(text)
+
+
+def examine(cfg: Config, size: tuple[int, int]) -> bool:
+    """Print what a trial of a config's model finds, and say whether it is healthy."""
+    diagnosis = diagnose(cfg, tuple(size))
+    print(report(diagnosis))
+    return diagnosis.is_healthy
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Examine as the arguments say (``sys.argv`` if None)."""
+    args = make_parser().parse_args(argv)
+    cfg = read_config(str(ConfigSource.find(args.config).path), args.cfg_options)
+    if not examine(cfg, args.size):
+        sys.exit(1)

@@ -1,0 +1,1 @@
+"""What makes the network OpenMMLab's: the backbone, configs, resuming, precision, launch."""

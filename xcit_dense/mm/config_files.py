@@ -1,0 +1,77 @@
+"""Reading config files."""
+
+import os.path as osp
+from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
+from typing import Any
+
+from mmengine.config import Config, DictAction
+
+from xcit_dense.errors import UserError
+
+_PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
+
+
+class ConfigChanges(DictAction):
+    """Reads ``KEY=VALUE`` pairs of a command line; others end it with a message."""
+
+    def __call__(
+        self,
+        parser: ArgumentParser,
+        namespace: Namespace,
+        values: list[str],
+        option_string: str | None = None,
+    ) -> None:
+        """Add the pairs to what the option has already."""
+        try:
+            super().__call__(parser, namespace, values, option_string)
+        except (ValueError, AssertionError) as error:  # no "=", or brackets that do not match
+            parser.error(f"{option_string} {' '.join(values)}: expected KEY=VALUE ({error})")
+
+
+def add_config_changes(parser: ArgumentParser) -> None:
+    """Add the option ``--cfg-options``."""
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        action=ConfigChanges,
+        metavar="KEY=VALUE",
+        help="override values of the config: a.b=1, lists as a.b='[1,2]'",
+    )
+
+
+def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
+    """Read a config file.
+
+    Args:
+        path: the file.
+        changes: values that override the config's, by their dotted names.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: its content is no config, cannot be changed so, or is for a library that is not
+            installed.
+    """
+    if not osp.isfile(path):
+        raise FileNotFoundError(f"config {path} does not exist")
+    try:
+        cfg = Config.fromfile(path)
+    except Exception as error:  # a config is a program, which may fail in any way
+        raise UserError(f"config {path}: {type(error).__name__}: {error}") from error
+    try:
+        cfg.merge_from_dict(changes or {})
+    except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
+        given = " ".join(f"{name}={value}" for name, value in changes.items())
+        raise UserError(f"config {path} cannot be changed by {given}: {error}") from error
+    _check_library(cfg, path)
+    return cfg
+
+
+def _check_library(cfg: Config, path: str) -> None:
+    """See that the library of a config is there, before classes of it are missed one by one."""
+    scope = cfg.get("default_scope")
+    if scope in _PACKAGES and find_spec(scope) is None:
+        raise UserError(
+            f"config {path} is one of {scope} (default_scope), which is not installed: "
+            f"pip install {_PACKAGES[scope]}"
+        )

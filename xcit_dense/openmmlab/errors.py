@@ -1,8 +1,0 @@
-"""What went wrong, in one line of a report."""
-
-
-def in_one_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message."""
-    message = error.args[0] if isinstance(error, KeyError) and error.args else error
-    lines = str(message).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
