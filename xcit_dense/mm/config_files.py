@@ -1,8 +1,9 @@
 """Reading config files."""
 
-import os.path as osp
 from argparse import ArgumentParser, Namespace
+from difflib import get_close_matches
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
@@ -10,6 +11,7 @@ from mmengine.config import Config, DictAction
 from xcit_dense.errors import UserError
 
 _PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
+_WITH_CONFIGS = (*_PACKAGES, "xcit_dense")
 
 
 class ConfigChanges(DictAction):
@@ -40,22 +42,54 @@ def add_config_changes(parser: ArgumentParser) -> None:
     )
 
 
+def find_config(name: str) -> Path:
+    """The file of a config that a command line names.
+
+    Args:
+        name: a path, or a package (``mmdet``, ``mmseg``, ``xcit_dense``), ``::`` and a path among
+            the configs that it brings along.
+
+    Raises:
+        UserError: there is no such file or package; names similar configs.
+    """
+    package, separator, inner = name.partition("::")
+    if not separator:
+        path, similar = Path(name), []
+    elif package not in _WITH_CONFIGS or find_spec(package) is None:
+        raise UserError(
+            f"config {name}: {package!r} must be one of {', '.join(_WITH_CONFIGS)}, and installed"
+        )
+    else:
+        root = configs_of(package)
+        path = root / inner
+        names = [file.relative_to(root).as_posix() for file in root.rglob("*.py")]
+        similar = [f"{package}::{close}" for close in get_close_matches(inner, names, n=3)]
+    if not path.is_file():
+        hint = f"; similar: {', '.join(similar)}" if similar else ""
+        raise UserError(f"config {name} does not exist: looked for {path}{hint}")
+    return path
+
+
+def configs_of(package: str) -> Path:
+    """The folder of the configs that a package brings along."""
+    return Path(find_spec(package).submodule_search_locations[0]) / ".mim" / "configs"
+
+
 def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
     """Read a config file.
 
     Args:
-        path: the file.
+        path: the file, or a name as :func:`find_config` takes.
         changes: values that override the config's, by their dotted names.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: its content is no config, cannot be changed so, or is for a library that is not
+        UserError: there is no such file, its content is no config, cannot be changed so, or is for a library that is not
             installed.
     """
-    if not osp.isfile(path):
-        raise FileNotFoundError(f"config {path} does not exist")
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(find_config(path))
+    except UserError:
+        raise
     except Exception as error:  # a config is a program, which may fail in any way
         raise UserError(f"config {path}: {type(error).__name__}: {error}") from error
     try:
