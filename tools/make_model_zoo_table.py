@@ -2,7 +2,7 @@
 
 from dev.model_zoo import main
 
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 
 if __name__ == "__main__":
     run(main)

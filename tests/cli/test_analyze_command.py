@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from xcit_dense.cli import curves as analyze_logs
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 
 pytest.importorskip("matplotlib")
 

@@ -16,7 +16,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 import xcit_dense  # noqa: F401
 from xcit_dense.cli import attention as command
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 from xcit_dense.look.attention_of_blocks import BlockAttention
 from xcit_dense.look.attention_pictures import Backdrop, draw_attention
 

@@ -11,7 +11,7 @@ from dev.demo_data import Plan, write_ade20k, write_coco
 
 import xcit_dense  # noqa: F401
 from xcit_dense.cli import browse as browse_dataset
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 from xcit_dense.predict.ground_truth_pictures import draw_ground_truth
 
 CONFIGS = Path(__file__).parents[2] / "configs"

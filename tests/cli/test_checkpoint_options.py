@@ -14,7 +14,7 @@ from mmengine.hooks import CheckpointHook
 
 from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 from xcit_dense.mm.starting_checkpoints import use_atomic_checkpoints, use_resume
 from xcit_dense.weights.safe_loading import load_local_checkpoint
 

@@ -12,7 +12,8 @@ from mmengine.config import Config
 
 from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import main
+from xcit_dense.errors import UserError
 from xcit_dense.mm import config_files
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -128,74 +129,79 @@ class TestSegmentation:
         assert [p.shape[0] for p in drawn] == [o.shape[0] for o in originals]
 
 
-class TestOptions:
-    def config(self, **changes):
-        cfg = Config.fromfile(CONFIGS / "xcit_maskrcnn_coco.py")
-        cfg.merge_from_dict(changes)
-        return cfg
+def options(command, *given):
+    """What the command's own parser makes of options."""
+    positional = ["config.py"] if command is train_command else ["config.py", "checkpoint.pth"]
+    return command.make_parser().parse_args([*positional, *given])
 
-    def test_learning_rate_scaling(self):
-        cfg = self.config()
-        train_command.scale_learning_rate(cfg)
-        assert cfg.auto_scale_lr == {"enable": True, "base_batch_size": 16}
 
-    @pytest.mark.parametrize(("name", "dtype"), [("bf16", "bfloat16"), ("float16", "float16")])
-    def test_mixed_precision(self, name, dtype):
-        cfg = self.config()
-        train_command.use_amp(cfg, name)
-        assert cfg.optim_wrapper.type == "MixedPrecisionOptimWrapper"
-        assert cfg.optim_wrapper.dtype == dtype
+def flagship(**changes):
+    cfg = Config.fromfile(CONFIGS / "xcit_maskrcnn_coco.py")
+    cfg.merge_from_dict(changes)
+    return cfg
 
-    def test_mixed_precision_of_an_unknown_wrapper_is_an_error(self):
-        cfg = self.config(**{"optim_wrapper.type": "ApexOptimWrapper"})
-        with pytest.raises(ValueError, match=r"--amp: optim_wrapper\.type is 'ApexOpt"):
-            train_command.use_amp(cfg)
 
-    def test_mixed_precision_that_the_gpu_does_not_know_is_an_error(self, monkeypatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
-        expected = "--amp: Old GPU does not know bfloat16, use --amp-dtype float16"
-        with pytest.raises(ValueError, match=expected):
-            train_command.use_amp(self.config(), "bf16")
+def test_learning_rate_scaling():
+    cfg = flagship()
+    train_command.scale_learning_rate(cfg, options(train_command, "--auto-scale-lr"))
+    assert cfg.auto_scale_lr == {"enable": True, "base_batch_size": 16}
 
-    def test_a_dtype_without_mixed_precision_is_an_error(self, capsys):
-        with pytest.raises(SystemExit):
-            train_command.main([DETECTION, "--amp-dtype", "bf16"])
-        assert "--amp-dtype chooses the data type of --amp: add --amp" in capsys.readouterr().err
 
-    def test_published_weights(self):
-        cfg = self.config()
-        train_command.use_pretrained(cfg, "384_dist")
-        assert cfg.model.backbone.init_cfg.checkpoint == (
-            "https://dl.fbaipublicfiles.com/xcit/xcit_small_12_p16_384_dist.pth"
-        )
+@pytest.mark.parametrize(("name", "dtype"), [("bf16", "bfloat16"), ("float16", "float16")])
+def test_mixed_precision(name, dtype):
+    cfg = flagship()
+    train_command.use_amp(cfg, options(train_command, "--amp", "--amp-dtype", name))
+    assert cfg.optim_wrapper.type == "MixedPrecisionOptimWrapper"
+    assert cfg.optim_wrapper.dtype == dtype
 
-    def test_published_weights_of_an_own_arch_are_an_error(self):
-        cfg = Config.fromfile(DETECTION)
-        with pytest.raises(ValueError, match="no weights are published"):
-            train_command.use_pretrained(cfg, "384_dist")
 
-    def test_gradient_clipping_is_an_option_of_the_config(self):
-        cfg = self.config(**{"optim_wrapper.clip_grad.max_norm": 1.0})
-        assert cfg.optim_wrapper.clip_grad == {"max_norm": 1.0}
+def test_published_weights():
+    cfg = flagship()
+    train_command.use_pretrained(cfg, options(train_command, "--pretrained"))
+    assert cfg.model.backbone.init_cfg.checkpoint == (
+        "https://dl.fbaipublicfiles.com/xcit/xcit_small_12_p16_384_dist.pth"
+    )
 
-    def test_missing_data_end_the_tool_with_one_line(self, monkeypatch):
-        monkeypatch.setattr(sys, "argv", ["train.py", DETECTION, "--data-root", "/no/where"])
-        expected = r"^error: train data: looked for /no/where/annotations.*--data-root DIR"
-        with pytest.raises(SystemExit, match=expected):
-            run(train_command.main)
 
-    def test_a_missing_checkpoint_ends_the_tool_with_one_line(self, monkeypatch, data):
-        argv = ["test.py", DETECTION, "no.pth", "--data-root", str(data / "coco")]
-        monkeypatch.setattr(sys, "argv", argv)
-        with pytest.raises(SystemExit, match=r"^error: no\.pth: no such checkpoint file$"):
-            run(test_command.main)
+@pytest.mark.parametrize(
+    ("change", "given", "cfg", "named"),
+    [
+        ("use_amp", ["--amp"], {"optim_wrapper.type": "ApexOptimWrapper"}, "'ApexOptimWrapper'"),
+        ("use_amp", ["--amp-dtype", "bf16"], {}, "add --amp"),
+        ("scale_learning_rate", ["--auto-scale-lr"], {"auto_scale_lr": None}, "base_batch_size"),
+        ("use_pretrained", ["--pretrained"], {"model.backbone.patch_size": 4}, "patch_size=4"),
+        ("use_pretrained", ["--pretrained"], {"model.backbone.type": "ResNet"}, "ResNet"),
+    ],
+)
+def test_options_that_the_config_does_not_allow(change, given, cfg, named):
+    with pytest.raises(UserError, match=named):
+        getattr(train_command, change)(flagship(**cfg), options(train_command, *given))
 
-    def test_a_missing_config_ends_the_tool_with_one_line(self, monkeypatch):
-        monkeypatch.setattr(sys, "argv", ["train.py", "no.py"])
-        with pytest.raises(SystemExit, match=r"^error: config no\.py does not exist$"):
-            run(train_command.main)
+
+def test_mixed_precision_that_the_gpu_does_not_know(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Old GPU")
+    with pytest.raises(UserError, match=r"Old GPU.*--amp-dtype float16"):
+        train_command.use_amp(flagship(), options(train_command, "--amp", "--amp-dtype", "bf16"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (["train", DETECTION, "--data-root", "/no/where"], "/no/where/annotations.*--data-root"),
+        (["train", "no.py"], "no.py does not exist"),
+        (["train", "mmdet::retinanet/retinanet_r50_fpn.py"], "similar: mmdet::retinanet/"),
+        (["test", DETECTION, "no.pth", "--device", "tpu7"], "tpu7"),
+        (["test", SEGMENTATION, "no.pth"], "no.pth: no such checkpoint"),
+    ],
+)
+def test_what_a_user_can_mend_ends_with_one_line(arguments, named, monkeypatch, data):
+    if "no.pth" in arguments and "--device" not in arguments:
+        arguments = [*arguments, "--data-root", str(data / "ade20k")]
+    monkeypatch.setattr(sys, "argv", ["xcit-dense", *arguments])
+    with pytest.raises(SystemExit, match=rf"^error: .*{named}.*$"):
+        main()
 
 
 @pytest.mark.parametrize(
@@ -216,7 +222,7 @@ def test_every_data_set_gets_the_augmentations_of_testing(dataset):
             "tta_pipeline": ["new"],
         }
     )
-    test_command.use_tta(cfg)
+    test_command.use_tta(cfg, options(test_command, "--tta"))
     assert "old" not in str(cfg.test_dataloader)
     assert str(cfg.test_dataloader).count("new") == str(dataset).count("old")
     assert cfg.model == {"type": "SegTTAModel", "module": {"type": "EncoderDecoder"}}
@@ -224,7 +230,7 @@ def test_every_data_set_gets_the_augmentations_of_testing(dataset):
 
 def test_each_of_several_evaluators_writes_label_maps():
     cfg = Config({"default_scope": "mmseg", "test_evaluator": [{"type": "IoUMetric"}] * 2})
-    test_command.keep_predictions(cfg, "labels")
+    test_command.keep_predictions(cfg, options(test_command, "--out", "labels"))
     assert [evaluator.output_dir for evaluator in cfg.test_evaluator] == ["labels"] * 2
 
 
@@ -239,7 +245,7 @@ def test_each_of_several_evaluators_evaluates_boxes_only():
             "tta_pipeline": [],
         }
     )
-    test_command.use_tta(cfg)
+    test_command.use_tta(cfg, options(test_command, "--tta"))
     assert [evaluator.metric for evaluator in cfg.test_evaluator] == [["bbox"]] * 2
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 from xcit_dense.cli.predict import main
 from xcit_dense.predict import Predictor
 from xcit_dense.predict.scope import scope_of

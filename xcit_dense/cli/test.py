@@ -1,8 +1,11 @@
 """Evaluating a checkpoint: the command line of ``tools/test.py``."""
 
 import os.path as osp
-from argparse import ArgumentParser
+from argparse import ArgumentParser, Namespace
+from typing import Any
 
+import mmengine.device.utils
+import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
@@ -11,17 +14,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 import xcit_dense.predict.segmentation_picture_hook  # noqa: F401
-from xcit_dense.cli.options import add_shared_options, load_config
-from xcit_dense.mm.config_tree import dicts_in, type_name
-from xcit_dense.mm.data_roots import check_data_exists
-from xcit_dense.mm.launcher import (
-    build_runner,
-    evaluate_whole,
-    log_in_one_process,
-    use_launcher,
-)
-from xcit_dense.mm.starting_checkpoints import check_checkpoints
-from xcit_dense.predict.class_maps import keep_classes_only
+from xcit_dense.cli.prepare import add_shared_options, prepare
+from xcit_dense.errors import UserError
+from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
+from xcit_dense.mm.launcher import build_runner, evaluate_whole, log_in_one_process
+from xcit_dense.mm.mixed_precision import default_dtype
 
 # Metrics that take masks as run lengths, and those that do without logits
 _COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}
@@ -31,9 +28,10 @@ _CLASS_METRICS = {"IoUMetric", "CityscapesMetric"}
 def make_parser() -> ArgumentParser:
     """The command line, with mm's names."""
     parser = ArgumentParser(description="Evaluate a checkpoint of a detector or a segmentor.")
-    parser.add_argument("config", help="path of the config")
+    parser.add_argument("config", help="a file, or xcit_dense::..., mmdet::..., mmseg::...")
     parser.add_argument("checkpoint", help="path or URL of the checkpoint")
     add_shared_options(parser)
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
     parser.add_argument(
         "--out",
         help="keep the predictions: a .pkl file (detection), a folder of label maps (segmentation)",
@@ -45,65 +43,113 @@ def make_parser() -> ArgumentParser:
     return parser
 
 
-def is_detection(cfg: Config) -> bool:
-    """Tell a config of mmdet from one of mmseg, by its default scope."""
-    return cfg.get("default_scope", "mmdet") == "mmdet"
+def use_checkpoint(cfg: Config, args: Namespace) -> None:
+    """Load the whole model from the checkpoint, in every process."""
+    cfg.load_from, cfg.resume = args.checkpoint, False
+    evaluate_whole(cfg)
 
 
-def use_tta(cfg: Config) -> None:
+def use_device(cfg: Config, args: Namespace) -> None:
+    """Evaluate on the device that is asked for.
+
+    Raises:
+        UserError: it is not there, or several processes would share it.
+    """
+    if args.device is None:
+        return
+    if args.launcher != "none":
+        raise UserError(f"--device {args.device}: with --launcher every process takes a GPU")
+    try:
+        device = torch.empty(0, device=args.device).device
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {args.device}: {str(error).splitlines()[0]}") from error
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    mmengine.device.utils.DEVICE = device.type  # what get_device() returns
+
+
+def use_tta(cfg: Config, args: Namespace) -> None:
     """Wrap the model and the test pipeline for test-time augmentation.
 
     Raises:
-        ValueError: the config has no ``tta_model`` and ``tta_pipeline``.
+        UserError: the config has no ``tta_model`` and ``tta_pipeline``.
     """
+    if not args.tta:
+        return
     if "tta_model" not in cfg or "tta_pipeline" not in cfg:
-        raise ValueError("--tta: the config lacks tta_model and tta_pipeline")
+        raise UserError("--tta: the config lacks tta_model and tta_pipeline")
     for _, dataset in dicts_in(cfg.test_dataloader.dataset):
         if "pipeline" in dataset:
             dataset["pipeline"] = cfg.tta_pipeline
-    if is_detection(cfg):
-        _leave_masks_out(cfg)
-    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-
-
-def _leave_masks_out(cfg: Config) -> None:
-    """Predict and evaluate boxes only: mmdet's test-time augmentation cannot merge masks."""
-    if cfg.model.get("roi_head", {}).get("mask_head"):
+    if is_detection(cfg) and cfg.model.get("roi_head", {}).get("mask_head"):
         print_log("mmdet's test-time augmentation merges boxes, not masks: evaluating boxes only")
         cfg.model.roi_head.mask_head = None
         cfg.model.roi_head.mask_roi_extractor = None
-        for evaluator in _evaluators(cfg):
-            evaluator.metric = ["bbox"]
+        for metric in metrics_of(cfg):
+            metric.metric = ["bbox"]
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
 
 
-def _evaluators(cfg: Config) -> list[ConfigDict]:
-    evaluators = cfg.test_evaluator
-    return evaluators if isinstance(evaluators, list) else [evaluators]
+def is_detection(cfg: Config) -> bool:
+    """Tell a model of mmdet from one of mmseg."""
+    return model_scope(cfg) != "mmseg"
 
 
-def use_show_dir(cfg: Config, folder: str) -> None:
-    """Draw every tested image into ``folder``."""
-    hook = cfg.default_hooks.visualization
-    hook.draw = True
-    hook.test_out_dir = osp.abspath(folder)  # mm's hook joins it to the work dir
-    if not is_detection(cfg):
-        hook.type = "SegmentationPictureHook"
+def metrics_of(cfg: Config) -> list[ConfigDict]:
+    """The metrics of a test: given as one, as a list, or inside of an evaluator."""
+    given = cfg.test_evaluator
+    if isinstance(given, dict) and "metrics" in given:  # Evaluator, MultiDatasetsEvaluator
+        given = given.metrics
+    return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-def keep_predictions(cfg: Config, out: str) -> None:
-    """Write the predictions to ``out`` beside evaluating them.
+class DetectionDumpHook(Hook):
+    """Writes what mmdet's ``DumpDetResults`` does, whatever evaluates beside it.
+
+    Args:
+        path: of a ``.pkl`` file.
+    """
+
+    def __init__(self, path: str) -> None:
+        from mmdet.evaluation import DumpDetResults  # here: mmseg works without mmdet
+
+        self.metric = DumpDetResults(path)
+
+    def after_test_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Keep the predictions of a batch."""
+        self.metric.process(data_batch, [sample.to_dict() for sample in outputs])
+
+    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
+        """Write those of all processes."""
+        self.metric.evaluate(len(runner.test_dataloader.dataset))
+
+
+def keep_predictions(cfg: Config, args: Namespace) -> None:
+    """See that predictions have a place; label maps are written by mmseg's metrics.
 
     Raises:
-        ValueError: detections are wanted in a file that is no pickle.
+        UserError: detections are wanted in a file that is no pickle.
     """
-    evaluators = _evaluators(cfg)
-    if not is_detection(cfg):
-        for evaluator in evaluators:
-            evaluator.output_dir = out
+    if args.out is None:
         return
-    if not out.endswith((".pkl", ".pickle")):
-        raise ValueError(f"--out {out}: detections are dumped to a .pkl file")
-    cfg.test_evaluator = [*evaluators, {"type": "DumpDetResults", "out_file_path": out}]
+    if not is_detection(cfg):
+        for metric in metrics_of(cfg):
+            metric.output_dir = args.out
+    elif not args.out.endswith((".pkl", ".pickle")):
+        raise UserError(f"--out {args.out}: detections are dumped to a .pkl file")
+
+
+def use_show_dir(cfg: Config, args: Namespace) -> None:
+    """Draw every tested image into the folder that is asked for."""
+    if args.show_dir is None:
+        return
+    hook = cfg.default_hooks.visualization
+    hook.draw = True
+    hook.test_out_dir = osp.abspath(args.show_dir)  # mm's hook joins it to the work dir
+    if not is_detection(cfg):
+        hook.type = "SegmentationPictureHook"
 
 
 def save_memory(cfg: Config, runner: Runner) -> None:
@@ -113,18 +159,22 @@ def save_memory(cfg: Config, runner: Runner) -> None:
     if any(_reads_predictions(hook) for hook in runner.hooks):
         return
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-    metrics = {type_name(evaluator) for evaluator in _evaluators(cfg)}
+    metrics = {type_name(metric) for metric in metrics_of(cfg)}
     if metrics <= _COCO_METRICS:
         # here, since it needs pycocotools, which comes with mmdet
         from xcit_dense.predict import encode_masks
 
         encode_masks(model)
     if metrics <= _CLASS_METRICS:
+        from xcit_dense.predict.class_maps import keep_classes_only
+
         keep_classes_only(model)
 
 
 def _reads_predictions(hook: Hook) -> bool:
     """Whether a hook may look at them: one of a user, or one of mmdet or mmseg that draws."""
+    if isinstance(hook, DetectionDumpHook):
+        return True
     if type(hook).__module__.partition(".")[0] in ("mmengine", "xcit_dense"):
         return False
     looks = any(
@@ -136,24 +186,14 @@ def _reads_predictions(hook: Hook) -> bool:
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
-    parser = make_parser()
-    args = parser.parse_args(argv)
-    cfg = load_config(args)
-    cfg.load_from, cfg.resume = args.checkpoint, False
-    try:
-        if args.tta:
-            use_tta(cfg)
-        if args.show_dir is not None:
-            use_show_dir(cfg, args.show_dir)
-        if args.out is not None:
-            keep_predictions(cfg, args.out)
-    except ValueError as error:
-        parser.error(str(error))
-    evaluate_whole(cfg)
-    use_launcher(cfg)
-    check_checkpoints(cfg)
-    check_data_exists(cfg, ["test"])
+    args = make_parser().parse_args(argv)
+    changes = (use_checkpoint, use_device, use_tta, keep_predictions, use_show_dir)
+    cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
+    if args.out is not None and is_detection(cfg):
+        runner.register_hook(DetectionDumpHook(args.out))
     save_memory(cfg, runner)
-    runner.test()
+    device = mmengine.device.get_device()
+    with torch.autocast(device, default_dtype(device), enabled=args.amp):
+        runner.test()

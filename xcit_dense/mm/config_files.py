@@ -1,5 +1,6 @@
 """Reading config files."""
 
+import ast
 from argparse import ArgumentParser, Namespace
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -15,7 +16,7 @@ _WITH_CONFIGS = (*_PACKAGES, "xcit_dense")
 
 
 class ConfigChanges(DictAction):
-    """Reads ``KEY=VALUE`` pairs of a command line; others end it with a message."""
+    """Reads ``KEY=VALUE`` pairs of a command line, dicts too; others end it with a message."""
 
     def __call__(
         self,
@@ -25,10 +26,23 @@ class ConfigChanges(DictAction):
         option_string: str | None = None,
     ) -> None:
         """Add the pairs to what the option has already."""
+        dicts = {}
+        for pair in [pair for pair in values if "{" in pair]:  # mmengine takes these apart
+            key, _, value = pair.partition("=")
+            try:
+                dicts[key] = ast.literal_eval(value)
+            except (ValueError, SyntaxError) as error:
+                parser.error(
+                    f"{option_string} {pair}: the value is no dict as Python writes it, "
+                    f"KEY=\"{{'a': 1, 'b': [2, 3]}}\" ({error})"
+                )
         try:
-            super().__call__(parser, namespace, values, option_string)
+            super().__call__(
+                parser, namespace, [pair for pair in values if "{" not in pair], option_string
+            )
         except (ValueError, AssertionError) as error:  # no "=", or brackets that do not match
             parser.error(f"{option_string} {' '.join(values)}: expected KEY=VALUE ({error})")
+        getattr(namespace, self.dest).update(dicts)
 
 
 def add_config_changes(parser: ArgumentParser) -> None:
@@ -38,7 +52,7 @@ def add_config_changes(parser: ArgumentParser) -> None:
         nargs="+",
         action=ConfigChanges,
         metavar="KEY=VALUE",
-        help="override values of the config: a.b=1, lists as a.b='[1,2]'",
+        help="override values of the config: a.b=1, lists as a.b='[1,2]', dicts as \"a.b={'c':1}\"",
     )
 
 
@@ -83,8 +97,8 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
         changes: values that override the config's, by their dotted names.
 
     Raises:
-        UserError: there is no such file, its content is no config, cannot be changed so, or is for a library that is not
-            installed.
+        UserError: there is no such file, its content is no config, cannot be changed so, or is for
+            a library that is not installed.
     """
     try:
         cfg = Config.fromfile(find_config(path))

@@ -1,12 +1,13 @@
 """Pointing configs at data, and early words about data that is not there."""
 
 import json
+import os
 
 import pytest
 from mmengine.config import Config
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.data_roots import check_data_exists, set_data_root
+from xcit_dense.mm.data import check_data_exists, set_data_root
 
 DETECTION = {
     "train_dataloader": {
@@ -23,15 +24,48 @@ DETECTION = {
     "val_evaluator": [{"type": "CocoMetric", "ann_file": "data/coco/annotations/val.json"}],
     "other": {"ann_file": "elsewhere/val.json"},
 }
+DATASET = "train_dataloader.dataset.dataset"
 
 
-def test_every_root_and_the_paths_below_it_move():
+def test_the_root_and_the_paths_below_it_move():
     cfg = Config(DETECTION)
     set_data_root(cfg, "/big/disk")
     assert cfg.train_dataloader.dataset.dataset.data_root == "/big/disk"
     assert cfg.train_dataloader.dataset.dataset.ann_file == "annotations/train.json"
     assert cfg.val_evaluator[0].ann_file == "/big/disk/annotations/val.json"
     assert cfg.other.ann_file == "elsewhere/val.json"
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["data/coco/a.json", "./data/coco/a.json", "data//coco/../coco/a.json", "{cwd}/a.json"],
+)
+def test_a_path_moves_however_it_is_written(written):
+    written = written.format(cwd=os.path.abspath("data/coco"))
+    cfg = Config(DETECTION)
+    cfg.val_evaluator = {"type": "Evaluator", "metrics": [{"ann_file": written}]}
+    cfg.train_dataloader.dataset.dataset.ann_file = os.path.abspath(written)
+    set_data_root(cfg, "new")
+    assert cfg.val_evaluator.metrics[0].ann_file == "new/a.json"
+    assert cfg.train_dataloader.dataset.dataset.ann_file == "new/a.json"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({f"{DATASET}.data_root": ""}, [DATASET, "no data_root"]),
+        ({f"{DATASET}.ann_file": "/else/a.json"}, [DATASET, "ann_file='/else/a.json'"]),
+        ({f"{DATASET}.data_prefix.img": "/else/train"}, [DATASET, "img='/else/train'"]),
+        ({"val_evaluator.0.ann_file": "else/a.json"}, ["val_evaluator", "else/a.json"]),
+        ({"val_dataloader.dataset.data_root": "data/b"}, ["data/coco", "data/b"]),
+    ],
+)
+def test_old_data_are_not_mixed_with_new(changes, named):
+    cfg = Config(DETECTION)
+    cfg.merge_from_dict(changes)
+    with pytest.raises(UserError) as raised:
+        set_data_root(cfg, "new")
+    assert all(text in str(raised.value) for text in [*named, "--cfg-options"])
 
 
 @pytest.fixture

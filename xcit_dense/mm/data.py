@@ -11,30 +11,75 @@ from xcit_dense.errors import UserError
 from xcit_dense.mm.config_tree import dicts_in, type_name
 
 MAX_BYTES_READ_TWICE = 10_000_000
+_SET_PATHS = "set each path by --cfg-options"
+_READ_BY_EVALUATORS = ("ann_file", "seg_prefix")
 # of COCO's format, and of mmengine's own
 _IMAGE_LISTS = ("images", "data_list")
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
-    """Put ``data_root`` in the place of every data root of a config, in place.
+    """Put ``data_root`` in the place of the data root of a config, in place.
 
-    The ``data_root`` of every data set changes, and with it every path of an evaluator that
-    begins with the old one.
+    What lies in the old one moves with it, however it is written: absolute paths of data sets, and
+    the paths of the evaluators.
+
+    Raises:
+        UserError: a data set has no data root, or several have different ones, or a path lies
+            elsewhere: old data would be mixed with new.
     """
-    old_roots = {node["data_root"] for _, node in dicts_in(cfg._cfg_dict) if node.get("data_root")}
-    longest_first = sorted((root.rstrip("/") for root in old_roots), key=len, reverse=True)
+    datasets = dict(_datasets(cfg))
+    roots = {}
+    for where, dataset in datasets.items():
+        if not dataset.get("data_root"):
+            raise UserError(
+                f"--data-root {data_root}: {where} has no data_root that it could take the place "
+                f"of; give it one, with paths below it, or {_SET_PATHS}"
+            )
+        roots.setdefault(_normal(dataset["data_root"]), where)
+    if len(roots) > 1:
+        named = ", ".join(f"{where}.data_root={root}" for root, where in roots.items())
+        raise UserError(
+            f"--data-root {data_root} would make one data set of several, {named}: {_SET_PATHS}"
+        )
+    if not roots:
+        raise UserError(f"--data-root {data_root}: the config has no data set")
+    (old,) = roots
 
-    def moved(path: str) -> str:
-        for root in longest_first:
-            if path.rstrip("/") == root or path.startswith(root + "/"):
-                return osp.join(data_root, path[len(root) :].lstrip("/"))
-        return path
+    def move(node: dict, key: str, where: str, is_read: bool) -> None:
+        path = node[key]
+        if _normal(path) == old or _normal(path).startswith(old + os.sep):
+            node[key] = osp.join(data_root, osp.relpath(_normal(path), old))
+        elif is_read:
+            raise UserError(
+                f"--data-root {data_root}: {where}.{key}={path!r} does not lie in the old data "
+                f"root {old}, so it would stay: {_SET_PATHS}"
+            )
 
-    for _, node in dicts_in(cfg._cfg_dict):
-        if node.get("data_root"):
-            node["data_root"] = data_root
-        if isinstance(node.get("ann_file"), str):
-            node["ann_file"] = moved(node["ann_file"])
+    for where, dataset in datasets.items():
+        dataset["data_root"] = data_root
+        prefixes = dataset.get("data_prefix") or {}
+        for node, key in [(dataset, "ann_file"), *((prefixes, key) for key in prefixes)]:
+            if isinstance(node.get(key), str) and osp.isabs(node[key]):
+                move(node, key, where, is_read=True)
+    for name in ("val_evaluator", "test_evaluator"):
+        for where, evaluator in dicts_in(cfg.get(name), name):
+            for key in [key for key, value in evaluator.items() if isinstance(value, str)]:
+                move(evaluator, key, where, is_read=key in _READ_BY_EVALUATORS)
+    if "data_root" in cfg:
+        cfg.data_root = data_root
+
+
+def _datasets(cfg: Config) -> Iterator[tuple[str, dict]]:
+    """The dicts of data sets with files, innermost ones of wrappers, and where they stand."""
+    for split in ("train", "val", "test"):
+        name = f"{split}_dataloader"
+        for where, node in dicts_in(cfg.get(name), name):
+            if any(node.get(key) for key in ("data_root", "ann_file", "data_prefix")):
+                yield where, node
+
+
+def _normal(path: str) -> str:
+    return path.rstrip("/") if "://" in path else osp.abspath(path)
 
 
 def check_data_exists(cfg: Config, splits: list[str]) -> None:
