@@ -8,7 +8,7 @@ from dev.demo_data import Plan, write_ade20k, write_coco
 from mmengine.config import Config
 from mmengine.runner import Runner
 
-from xcit_dense.mm.data_roots import set_data_root
+from xcit_dense.mm.data import set_data_root
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 RECIPES = CONFIGS / "resolution"
@@ -178,19 +178,6 @@ def test_the_switch_of_sizes_reaches_the_workers(data, tmp_path):
     }  # fmt: skip
 
 
-def test_detection_on_larger_images_runs(data, tmp_path):
-    cfg = small_detection(LARGE_DETECTION, data)
-    cfg.load_from = None
-    fix_size(cfg.train_dataloader.dataset.pipeline, 128)
-    cfg.train_cfg.update(max_epochs=1, val_interval=10)
-    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
-    sizes = train(cfg, tmp_path)
-    assert {max(size) for size in sizes[0]} == {128}
-    groups = torch.load(tmp_path / "epoch_1.pth", weights_only=False)["optimizer"]["param_groups"]
-    # stem, blocks, the rest, each with and without weight decay
-    assert len(groups) == 2 * (1 + ARCH["depth"] + 1)
-
-
 def small_segmentation(path, divisor, data):
     """A segmentation config with every size divided, and its loop of two iterations."""
     cfg = Config.fromfile(path)
@@ -211,7 +198,7 @@ def small_segmentation(path, divisor, data):
 
 def test_segmentation_goes_on_at_larger_sizes_from_what_was_trained(data, tmp_path):
     checkpoint = None
-    for path, size in [(SEGMENTATION, 512), *LARGE_SEGMENTATION]:
+    for path, size in [(SEGMENTATION, 512), LARGE_SEGMENTATION[0]]:
         cfg = small_segmentation(path, 8, data)
         if checkpoint is not None:
             cfg.load_from = str(checkpoint)
@@ -222,7 +209,7 @@ def test_segmentation_goes_on_at_larger_sizes_from_what_was_trained(data, tmp_pa
         checkpoint = work_dir / "iter_2.pth"
     first, last = (
         torch.load(tmp_path / f"{size}/iter_2.pth", weights_only=False)["state_dict"]
-        for size in (512, 1024)
+        for size in (512, 768)
     )
     weights = [key for key in first if key.endswith(("weight", "bias", "scale"))]
     assert len(weights) > 100
