@@ -19,10 +19,10 @@ import cv2
 from dev.demo_data import Plan, write_coco
 from mmengine.config import Config
 from mmengine.runner import Runner
+from xcit_dense.mm.data_roots import set_data_root
 from xcit_dense.openmmlab.commands import analyze_logs, browse_dataset, visualize_attention
 
 import xcit_dense
-from xcit_dense.mm.data_roots import set_data_root
 from xcit_dense.predict import Predictor
 
 QUICK = "TUTORIAL_QUICK" in os.environ  # a few seconds instead of minutes; learns nothing

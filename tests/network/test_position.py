@@ -35,4 +35,6 @@ def test_the_encoding_of_a_place_is_the_projection_of_its_row_and_its_column():
     encoding, place = FourierPositionEncoding(48), (3, 11)
     codes = [fourier_position_codes(n)[i] for n, i in zip((5, 13), place, strict=True)]
     weight, bias = encoding.projection.weight[:, :, 0, 0], encoding.projection.bias
-    torch.testing.assert_close(encoding(5, 13)[0, :, *place], weight @ torch.cat(codes) + bias)
+    torch.testing.assert_close(
+        encoding(5, 13)[(0, slice(None), *place)], weight @ torch.cat(codes) + bias
+    )
