@@ -1,7 +1,10 @@
 # make demo      set up, train and evaluate a small XCiT Mask R-CNN, leave pictures
 # make demo-seg  the same with a UperNet
 # make test      set up, run the tests
+# make test-oldest  the same for network, backbone, weights and a step of both tasks, with the
+#                oldest torch, torchvision and timm that setup.cfg allows
 # make lint      set up, check style
+# make env       set up, nothing more: then source .venv/openmmlab/bin/activate
 #
 # STACK=openmmlab (upstream, the default) or STACK=onedl (the maintained forks);
 # PYTHON=python3.12 chooses the interpreter. Each stack has an environment of its own.
@@ -15,7 +18,7 @@ BIN := $(ENV)/bin
 READY := $(ENV)/.ready
 DATA := data/demo/.ready
 
-.PHONY: demo demo-seg test lint format env clean
+.PHONY: demo demo-seg test test-oldest lint format env clean
 
 demo: $(DATA)
 	$(BIN)/python tools/train.py configs/demo/xcit_maskrcnn_demo.py --work-dir work_dirs/demo
@@ -33,6 +36,11 @@ demo-seg: $(DATA)
 
 test: $(READY)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+test-oldest: .venv/oldest/.ready
+	.venv/oldest/bin/python -m pytest $(PYTEST_ARGS) tests/network tests/engine tests/weights \
+		tests/mm/test_backbone.py tests/configs/test_configs.py \
+		--deselect tests/network/test_kernels.py  # counts what the tested torch launches
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -55,6 +63,14 @@ $(READY): setup.cfg pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[$(STACK),test,dev]'
 	$(BIN)/python -m pip uninstall --quiet -y opencv-python opencv-python-headless
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt opencv-python-headless
+	touch $@
+
+.venv/oldest/.ready: setup.cfg constraints-oldest.txt
+	$(PYTHON) -m venv --clear .venv/oldest
+	.venv/oldest/bin/python -m pip install --quiet -c constraints-oldest.txt -e '.[openmmlab,test]'
+	.venv/oldest/bin/python -m pip uninstall --quiet -y opencv-python opencv-python-headless
+	.venv/oldest/bin/python -m pip install --quiet --no-deps -c constraints-oldest.txt \
+		opencv-python-headless
 	touch $@
 
 $(DATA): $(READY)
