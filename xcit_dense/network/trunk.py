@@ -6,12 +6,15 @@ import torch
 import torch.nn.functional as F
 from timm.layers import trunc_normal_
 from torch import Tensor, nn
+from torch.compiler import is_compiling
 
 from xcit_dense.network.architectures import Arch
 from xcit_dense.network.block import Block
 from xcit_dense.network.calling import again, is_transformed
 from xcit_dense.network.position import FourierPositionEncoding
 from xcit_dense.network.stem import PATCH_SIZES, ConvolutionalPatchEmbedding
+
+_TORCH = tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 class Trunk(nn.Module):
@@ -106,7 +109,9 @@ class Trunk(nn.Module):
         return maps
 
     def _run_block(self, block: Block, tokens: Tensor, height: int, width: int) -> Tensor:
-        if not self.with_cp or not torch.is_grad_enabled() or is_transformed():
+        # older compilers let norms count a batch twice that is computed again
+        may_keep_less = not is_transformed() and (_TORCH >= (2, 9) or not is_compiling())
+        if not (self.with_cp and torch.is_grad_enabled() and may_keep_less):
             return block(tokens, height, width)
         return again(block, tokens, height, width, norms=block)
 
