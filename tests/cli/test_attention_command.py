@@ -1,5 +1,6 @@
 """Pictures of attention from the command line, for trained models and classification weights."""
 
+from itertools import pairwise
 from pathlib import Path
 
 import cv2
@@ -166,7 +167,7 @@ def test_titles_are_legible_and_pictures_wide_whatever_the_image(size, tmp_path,
     figure.canvas.draw()
     for row in np.array(figure.axes).reshape(3, 5):
         titles = [axes.title.get_window_extent() for axes in row]
-        assert all(left.x1 < right.x0 for left, right in zip(titles, titles[1:], strict=False))
+        assert all(left.x1 < right.x0 for left, right in pairwise(titles))
         assert figure.bbox.x0 <= titles[0].x0
         assert titles[-1].x1 <= figure.bbox.x1
         assert all(min(axes.get_window_extent().size) > 20 for axes in row)

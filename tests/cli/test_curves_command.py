@@ -1,16 +1,12 @@
 """Logs of runs become a picture and a table from the command line."""
 
 import json
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
 from xcit_dense.cli import curves
 from xcit_dense.errors import UserError
 
-PROJECT = Path(__file__).parents[2]
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -27,14 +23,10 @@ def runs(tmp_path):
     return [write_log(tmp_path / name, 0.1 * number).parents[2] for number, name in enumerate("ab")]
 
 
-def test_one_run_is_drawn_beside_its_log_by_the_tool(runs):
-    process = subprocess.run(
-        [sys.executable, "tools/analyze_logs.py", str(runs[1])],
-        cwd=PROJECT, capture_output=True, text=True,
-    )  # fmt: skip
-    assert process.returncode == 0, process.stderr
+def test_one_run_is_drawn_beside_its_log(runs, capsys):
+    curves.main([str(runs[1])])
     assert (runs[1] / "curves.png").read_bytes().startswith(PNG_SIGNATURE)
-    assert process.stdout.splitlines() == [
+    assert capsys.readouterr().out.splitlines() == [
         "coco/bbox_mAP  0.1000",
         f"read:    {runs[1]}/20240101_120000/vis_data/scalars.json",
         f"written: {runs[1]}/curves.png",

@@ -1,12 +1,13 @@
 """The model index and the configs tell of the same models, and the README's table of both."""
 
-import json
 from pathlib import Path
 
 import pytest
 import yaml
 from dev import model_zoo
 from mmengine.config import Config
+
+from xcit_dense.errors import UserError
 
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs"
@@ -55,9 +56,10 @@ def test_every_model_is_of_a_collection_and_says_that_its_link_was_not_followed(
         assert all(result["Metrics"] for result in model["Results"])
 
 
-def test_every_file_is_linked_once():
-    links = [model["Weights"] for model in model_zoo.read_models(PROJECT).values()]
-    assert len(set(links)) == len(links)
+def test_every_name_and_every_file_is_there_once():
+    models = [model for path in imported() for model in yaml.safe_load(path.read_text())["Models"]]
+    for key in ("Name", "Weights"):
+        assert len({model[key] for model in models}) == len(models)
 
 
 @pytest.mark.parametrize(("name", "model"), DENSE.items(), ids=DENSE)
@@ -107,22 +109,6 @@ def test_parameters_are_counted_without_building_them():
     assert model_zoo.count_parameters(config) == 54_199_100
 
 
-class TestCommand:
-    def test_the_tool_rewrites_the_table_and_nothing_else(self, tmp_path, monkeypatch):
-        monkeypatch.setattr(model_zoo, "make_table", lambda root: "| new |")
-        readme = tmp_path / "README.md"
-        readme.write_text(f"above\n{model_zoo.BEGIN}\nold\n{model_zoo.END}\nbelow\n")
-        model_zoo.main(["--root", str(tmp_path)])
-        assert readme.read_text() == (
-            f"above\n{model_zoo.BEGIN}\n| new |\n{model_zoo.END}\nbelow\n"
-        )
-
-    def test_a_readme_without_the_markers(self):
-        with pytest.raises(ValueError, match=r"^the table belongs between the lines <!-- made by"):
-            model_zoo.put_table("no markers", "| table |")
-
-    def test_two_models_with_one_name(self, tmp_path):
-        (tmp_path / "model-index.yml").write_text("Import: [metafile.yml]")
-        (tmp_path / "metafile.yml").write_text(json.dumps({"Models": [{"Name": "a"}] * 2}))
-        with pytest.raises(ValueError, match=r"^metafile\.yml: .* another model with the name a$"):
-            model_zoo.read_models(tmp_path)
+def test_a_readme_without_the_markers_is_refused():
+    with pytest.raises(UserError, match="put them in"):
+        model_zoo.put_table("no markers", "| table |")
