@@ -162,7 +162,7 @@ def test_titles_are_legible_and_pictures_wide_whatever_the_image(size, tmp_path,
     maps = torch.ones(4, 2, 2)
     block = BlockAttention(11, torch.ones(4, 8, 8), maps)
     backdrop = Backdrop(np.zeros((*size, 3)), *size)
-    draw_attention(backdrop, [block], [maps.numpy()], tmp_path / "a.png")
+    draw_attention(backdrop, [block], [maps], tmp_path / "a.png")
     (figure,) = figures
     figure.canvas.draw()
     for row in np.array(figure.axes).reshape(3, 5):

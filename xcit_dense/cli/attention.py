@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
@@ -22,7 +21,7 @@ from xcit_dense.mm.complete_loading import load_complete
 from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
 from xcit_dense.network import Trunk
-from xcit_dense.weights import backbone_tensors, convert_state_dict, identify, unwrap_checkpoint
+from xcit_dense.weights import backbone_tensors, convert_state_dict, unwrap_checkpoint
 
 
 def make_parser() -> ArgumentParser:
@@ -83,7 +82,7 @@ def main(argv: list[str] | None = None) -> None:
     image, backdrop = prepare(cfg, args.image, trunk.patch_size)
     wanted = [] if args.class_attention else args.blocks or trunk.out_indices
     blocks = attention_of_blocks(trunk, image, wanted)
-    class_maps = class_attention_maps(trunk, image, tensors) if of_classification else []
+    class_maps = class_attention(trunk, image, tensors) if of_classification else []
     try:
         draw_attention(backdrop, blocks, class_maps, args.out)
     except OSError as error:
@@ -147,24 +146,3 @@ def _viewable(image: np.ndarray) -> np.ndarray:
     pixels = image if image.ndim == 3 else image[..., None]
     pixels = pixels[..., :3][..., ::-1] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, -1)
     return pixels / max(255, pixels.max())
-
-
-@torch.no_grad()
-def class_attention_maps(
-    trunk: Trunk, image: Tensor, tensors: Mapping[str, Tensor]
-) -> list[np.ndarray]:
-    """The maps of each class attention block, (heads, rows, columns).
-
-    Raises:
-        UserError: the trunk ends before the block that class attention follows.
-    """
-    depth = identify(convert_state_dict(tensors)).depth
-    if len(trunk.blocks) < depth:
-        raise UserError(
-            f"class attention follows block {depth - 1}, the config's backbone ends with block "
-            f"{len(trunk.blocks) - 1}: add --cfg-options model.backbone.out_indices=None"
-        )
-    last = trunk(image)[-1]
-    tokens = last.permute(0, 2, 3, 1).flatten(1, 2)
-    maps = class_attention(tensors, tokens, trunk.blocks[0].attention.num_heads)
-    return [each[0].unflatten(-1, last.shape[-2:]).numpy() for each in maps]

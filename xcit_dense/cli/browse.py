@@ -1,6 +1,5 @@
 """Looking at what a model is fed: the command line of ``tools/browse_dataset.py``."""
 
-import os
 import sys
 from argparse import ArgumentParser
 from itertools import islice
@@ -17,8 +16,6 @@ from xcit_dense.predict.ground_truth_pictures import draw_ground_truth
 from xcit_dense.predict.writing.writers import write_picture
 
 ALL_DRAWN, NOTHING_DRAWN, SOME_SKIPPED = 0, 1, 3
-# bytes of a source's name in a picture's, of which file systems take 255
-_LONGEST_NAME = 200
 
 
 def make_parser() -> ArgumentParser:
@@ -89,8 +86,7 @@ def _draw(image: FedImage, images: FedImages, folder: Path, number: int) -> Fail
         )
     except Exception as error:  # annotations of any kind may be wrong in any way
         return FailedImage(image.source, in_one_line(error))
-    source = os.fsencode(Path(image.source).stem)[:_LONGEST_NAME].decode("utf-8", "ignore")
-    name = "_".join(filter(None, [f"{number + 1:04d}", source, image.branch]))
+    name = "_".join(filter(None, [f"{number + 1:04d}", Path(image.source).stem, image.branch]))
     try:
         write_picture(folder / f"{name}.jpg", picture)
     except OSError as error:

@@ -1,6 +1,6 @@
 """Renaming the tensors of a checkpoint: the command line of ``tools/convert_checkpoint.py``."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -21,21 +21,13 @@ from xcit_dense.weights import (
     unwrap_checkpoint,
 )
 
-NOTES = """what DST holds:
-  xcit_dense  {'state_dict': ..., 'meta': ...}
-  timm        the tensors themselves, as timm.create_model(..., checkpoint_path=DST) reads them
-  official    {'model': ...}; a whole detector or segmentor: {'state_dict': ..., 'meta': ...}
-  DST.safetensors holds the tensors themselves, in an order of its own, under any naming.
-Every tensor is kept, also class attention, classifier, neck and heads. The state of a training run
-(optimizer, schedules) is not."""
-
 
 def make_parser() -> ArgumentParser:
     """The command line."""
     parser = ArgumentParser(
         description="Give a checkpoint of XCiT, or of a model with one inside, other key names.",
-        epilog=NOTES,
-        formatter_class=RawDescriptionHelpFormatter,
+        epilog="Every tensor is kept, also class attention, classifier, neck and heads; the state "
+        "of a training run (optimizer, schedules) is not. timm reads DST by checkpoint_path.",
     )
     parser.add_argument("source", metavar="SRC", help="path, URL or timm://NAME, in any naming")
     parser.add_argument("target", metavar="DST", type=Path, help=".pth or .safetensors to write")
@@ -57,20 +49,28 @@ def main(argv: list[str] | None = None) -> None:
     if args.target.is_dir() or (args.target.exists() and not args.force):
         raise UserError(f"{args.target}: is there already; --force replaces a file")
     checkpoint = CheckpointLoader.load_checkpoint(args.source, "cpu", logger=None)
-    content = unwrap_checkpoint(checkpoint)
-    tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+    inside = unwrap_checkpoint(checkpoint)
+    tensors = {name: value for name, value in inside.items() if isinstance(value, Tensor)}
     network = identify(convert_state_dict(tensors))
     if network is None:
         raise UserError(
             f"{args.source}: no XCiT in it, under any of the namings {', '.join(NAMINGS)}; its "
-            f"keys begin with {sorted(content)[:3]}"
+            f"keys begin with {sorted(inside)[:3]}"
         )
     try:
         renamed = rename_state_dict(tensors, args.to)
     except ValueError as error:
         raise UserError(f"{args.source}: {error}") from error
     meta = checkpoint.get("meta")
-    write_atomically(args.target, lambda file: _write(file, args.target, args.to, renamed, meta))
+    content: dict[str, Any] = {
+        "state_dict": renamed,
+        "meta": meta if isinstance(meta, dict) else {},
+    }
+    if args.to == "timm" or args.target.suffix == ".safetensors":
+        content = renamed
+    elif args.to == "official" and not backbone_prefix(renamed).endswith("backbone."):
+        content = {"model": renamed}
+    write_atomically(args.target, lambda file: _save(content, file, args.target.suffix))
     changed = sum(tensors.get(name) is not tensor for name, tensor in renamed.items())
     print(f"{args.source}: {network}, {len(tensors)} tensors")
     print(f"{args.target}: {len(renamed)} tensors, {changed} of them under a name of {args.to}")
@@ -79,20 +79,13 @@ def main(argv: list[str] | None = None) -> None:
         print(f"left out, since they are no weights: {', '.join(sorted(left_out))}")
 
 
-def _write(
-    file: BinaryIO, target: Path, naming: str, tensors: Mapping[str, Tensor], meta: Any
-) -> None:
-    """Write tensors as those who use the naming expect them; see ``NOTES``."""
-    if target.suffix == ".safetensors":
+def _save(content: Mapping[str, Any], file: BinaryIO, suffix: str) -> None:
+    if suffix == ".safetensors":
         # the format wants tensors that share no memory and have no gaps
         apart = {
-            name: tensor.clone(memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()
+            key: value.clone(memory_format=torch.contiguous_format)
+            for key, value in content.items()
         }
         file.write(to_safetensors(apart, metadata={"format": "pt"}))
-    elif naming == "timm":
-        torch.save(tensors, file)
-    elif naming == "official" and not backbone_prefix(tensors).endswith("backbone."):
-        torch.save({"model": tensors}, file)
     else:
-        torch.save({"state_dict": tensors, "meta": meta if isinstance(meta, dict) else {}}, file)
+        torch.save(content, file)

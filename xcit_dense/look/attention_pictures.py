@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.look.attention import BlockAttention
@@ -43,7 +44,7 @@ class Backdrop:
 def draw_attention(
     backdrop: Backdrop,
     blocks: Sequence[BlockAttention],
-    class_maps: Sequence[np.ndarray],
+    class_maps: Sequence[Tensor],
     target: Path,
 ) -> None:
     """Draw a grid: for each block a row of maps and one of attention matrices, a column a head.
@@ -69,7 +70,7 @@ def draw_attention(
         _draw_maps(next(rows), f"block {block.block}", backdrop, block.maps.numpy(), signed=True)
         _draw_matrices(next(rows), block.attention.numpy())
     for number, maps in enumerate(class_maps):
-        _draw_maps(next(rows), f"class attention {number}", backdrop, maps, signed=False)
+        _draw_maps(next(rows), f"class attention {number}", backdrop, maps.numpy(), signed=False)
     for axes in figure.axes:
         axes.set_axis_off()
     write_atomically(target, lambda file: figure.savefig(file, dpi=100, format=target.suffix[1:]))

@@ -177,7 +177,8 @@ def _main_metrics(runs: Mapping[str, Run]) -> list[str]:
 
 def _draw_panel(axes: Axes, title: str, names: Sequence[str], runs: Mapping[str, Run]) -> None:
     several = len(runs) > 1
-    colours = _colours(len(runs) if several else len(names))
+    count = len(runs) if several else len(names)
+    colours = colormaps["tab10"] if count <= 10 else colormaps["turbo"].resampled(count)
     for run_number, (run_name, run) in enumerate(runs.items()):
         for number, name in enumerate(names):
             curve = run.training.get(name) or run.metrics.get(name)
@@ -187,7 +188,7 @@ def _draw_panel(axes: Axes, title: str, names: Sequence[str], runs: Mapping[str,
             axes.plot(
                 *_points(curve),
                 label=f"{run_name}: {name}" if several else name,
-                color=colours[run_number if several else number],
+                color=colours(run_number if several else number),
                 linestyle=_LINE_STYLES[number % len(_LINE_STYLES)] if several else "-",
                 linewidth=2.5 if is_main else 1,
                 marker="o" if name in run.metrics else "",
@@ -209,10 +210,3 @@ def _points(curve: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
     parts = np.array_split(known, max(1, min(len(known), _MOST_POINTS)))
     means = np.array([part.mean(axis=0) for part in parts if len(part)]).reshape(-1, 2)
     return means[:, 0], means[:, 1]
-
-
-def _colours(count: int) -> list[Any]:
-    """Colours that can be told apart."""
-    if count <= 10:
-        return [f"C{number}" for number in range(count)]
-    return [*colormaps["turbo"](np.linspace(0, 1, count))]
