@@ -3,7 +3,6 @@
 from argparse import ArgumentParser
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,6 +21,8 @@ from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
 from xcit_dense.network import Trunk
 from xcit_dense.weights import backbone_tensors, convert_state_dict, unwrap_checkpoint
+
+_LARGEST_SIDE = 1000  # of the image in the picture
 
 
 def make_parser() -> ArgumentParser:
@@ -135,14 +136,15 @@ def prepare(cfg: Config, path: str, patch_size: int) -> tuple[Tensor, Backdrop]:
         raise UserError(
             f"the test pipeline of {cfg.filename} cannot prepare {path}: {in_one_line(error)}"
         ) from error
-    described: dict[str, Any] = sample["data_samples"].metainfo
-    across, down = described.get("scale_factor", (1.0, 1.0))
+    across, down = sample["data_samples"].metainfo.get("scale_factor", (1.0, 1.0))
     rows, columns = (-(-side // patch_size) * patch_size for side in inputs.shape[-2:])
-    return inputs, Backdrop(_viewable(image), rows / down, columns / across)
+    step = -(-max(image.shape[:2]) // _LARGEST_SIDE)
+    shown = _viewable(image[::step, ::step])
+    return inputs, Backdrop(shown, rows / down / step, columns / across / step)
 
 
 def _viewable(image: np.ndarray) -> np.ndarray:
     """An image as mm reads it, (H, W) or (H, W, C), as (H, W, 3) in red, green, blue, in [0, 1]."""
     pixels = image if image.ndim == 3 else image[..., None]
     pixels = pixels[..., :3][..., ::-1] if pixels.shape[-1] >= 3 else pixels[..., :1].repeat(3, -1)
-    return pixels / max(255, pixels.max())
+    return pixels / np.float32(max(255, pixels.max()))

@@ -72,6 +72,5 @@ def metrics_table(runs: Mapping[str, Mapping[str, float]]) -> str:
         values = [metrics.get(name) for metrics in runs.values()]
         rows.append([name, *("-" if value is None else f"{value:.4f}" for value in values)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows
-    )
+    lines = (map(str.rjust, row, [-1, *widths[1:]]) for row in rows)
+    return "\n".join("  ".join([name.ljust(widths[0]), *rest]) for name, *rest in lines)

@@ -11,10 +11,9 @@ attending to all channels alike:
 
     map_n = temperature * sum_ij (A_ij - 1/d) q_ni k_nj.
 
-Adding the same number to all logits of a row changes neither attention nor the map. The places of
-a map sum to sum_i KL(A_i || U) + KL(U || A_i), with U the uniform distribution: to how far
-attention is from attending to all channels alike. So a map divides this distance among the places,
-and a head that attends to all channels alike has an empty map.
+The places of a map sum to sum_i KL(A_i || U) + KL(U || A_i), with U the uniform distribution. So a
+map divides among the places how far attention is from attending to all channels alike, and a head
+that does so has an empty map.
 
 This is a definition of this project. What the XCiT paper shows (its figure of attention maps) is
 class attention, which only the classification models have: see

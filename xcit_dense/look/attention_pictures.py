@@ -85,7 +85,7 @@ def _draw_maps(
     shown = {"aspect": "auto" if thin else "equal", "interpolation": "nearest"}
     whole, *places = row
     whole.imshow(backdrop.image, extent=(0, width, height, 0), **shown)
-    whole.set_title(f"{title}, {width} x {height}" if thin else title, fontsize="medium")
+    whole.set_title(title, fontsize="medium")
     faint = 0.4 + 0.5 * backdrop.image.mean(axis=2)
     for head, (axes, values) in enumerate(zip(places, maps, strict=False)):
         values = values - values.mean() if signed else values

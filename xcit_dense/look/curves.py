@@ -143,15 +143,11 @@ def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()
         "training": _largest_losses(runs),
         "evaluation": _main_metrics(runs),
     }
-    rows, columns = -(-len(panels) // 3), min(3, len(panels))
-    longest_legend = len(runs) * max(map(len, panels.values()))
-    height = 5 + 0.2 * longest_legend
-    figure = Figure(figsize=(6.5 * columns, height * rows), layout="constrained")
-    grid = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, (title, drawn) in zip(grid, panels.items(), strict=False):
+    height = 5 + 0.2 * len(runs) * max(map(len, panels.values()))  # with the longest legend
+    figure = Figure(figsize=(6.5 * len(panels), height), layout="constrained")
+    every_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, drawn) in zip(every_axes, panels.items(), strict=True):
         _draw_panel(axes, title, drawn, runs)
-    for axes in grid[len(panels) :]:
-        axes.set_axis_off()
     if target.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
         raise UserError(f"{target}: the name has to end as a picture's, in .png for instance")
     write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=target.suffix[1:]))
