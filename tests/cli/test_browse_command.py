@@ -1,6 +1,5 @@
 """Pictures of what a model is fed show the batch that the model gets."""
 
-import os
 from pathlib import Path
 
 import cv2
@@ -73,16 +72,3 @@ def test_images_that_fail_are_skipped_and_change_the_exit_code(tmp_path, capsys)
     for path in others:
         path.write_bytes(b"")
     assert browse.main([*arguments, str(tmp_path / "none")]) == 1
-
-
-def test_names_that_are_not_utf_8(tmp_path):
-    root, out = tmp_path / "data", tmp_path / "out"
-    write_ade20k(root, PLAN)
-    path = next((root / "images/validation").iterdir())
-    name = os.fsdecode(b"caf\xe9")
-    labels = root / "annotations/validation"
-    (labels / f"{path.stem}.png").rename(labels / f"{name}.png")
-    path.rename(path.with_stem(name))
-    arguments = ["--data-root", str(root), "--split", "val", "--out", str(out)]
-    assert browse.main([CONFIG["ade20k"], *arguments]) == 0
-    assert len(list(out.iterdir())) == 3

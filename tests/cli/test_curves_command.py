@@ -66,15 +66,3 @@ def test_runs_of_equal_names_are_told_apart(tmp_path, capsys):
 def test_what_cannot_be_drawn_is_an_error_of_the_user(runs, arguments, message):
     with pytest.raises((UserError, FileNotFoundError), match=message):
         curves.main([argument.format(a=runs[0]) for argument in arguments])
-
-
-def test_a_picture_is_whole_or_the_old_one(runs, monkeypatch):
-    def save_half(figure, file, **options):
-        file.write(b"half")
-        raise KeyboardInterrupt
-
-    (runs[0] / "curves.png").write_bytes(b"old")
-    monkeypatch.setattr("matplotlib.figure.Figure.savefig", save_half)
-    with pytest.raises(KeyboardInterrupt):
-        curves.main([str(runs[0])])
-    assert (runs[0] / "curves.png").read_bytes() == b"old"

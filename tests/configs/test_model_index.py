@@ -7,8 +7,6 @@ import yaml
 from dev import model_zoo
 from mmengine.config import Config
 
-from xcit_dense.errors import UserError
-
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs"
 RELEASE = "https://dl.fbaipublicfiles.com/xcit/"
@@ -89,26 +87,6 @@ def test_the_table_of_the_readme_is_current():
     )
 
 
-def test_the_table_has_the_published_figures():
-    """One row, copied by hand from the release's pages."""
-    row = next(
-        line
-        for line in (PROJECT / "README.md").read_text().splitlines()
-        if "XCiT-S12/16 | [" in line
-    )
-    imagenet, maskrcnn, semfpn, upernet = row.split(" | ")[1:]
-    assert "[84.7]" in imagenet
-    assert "[45.3 / 40.8](configs/maskrcnn/xcit_small_12_p16_maskrcnn_coco.py), 44.4 M" in maskrcnn
-    assert "[43.9](configs/semfpn/xcit_small_12_p16_semfpn_ade20k.py)" in semfpn
-    assert f"[weights]({RELEASE}ade/upernet_xcit_small_12_p16.pth)" in upernet
-    assert "[45.9]" in upernet
-
-
 def test_parameters_are_counted_without_building_them():
     config = CONFIGS / "upernet/xcit_small_12_p16_upernet_ade20k.py"
     assert model_zoo.count_parameters(config) == 54_199_100
-
-
-def test_a_readme_without_the_markers_is_refused():
-    with pytest.raises(UserError, match="put them in"):
-        model_zoo.put_table("no markers", "| table |")

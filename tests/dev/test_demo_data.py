@@ -3,9 +3,8 @@
 import cv2
 import numpy as np
 import pytest
-from dev.demo_data.data_set import CATEGORY_IDS, Plan, main, polygons, write_ade20k, write_coco
-from dev.demo_data.scenes import CATEGORIES, TYPICAL_COLOURS, draw_scene, has_hole
-from dev.demo_data.textures import colour_distance
+from dev.demo_data.data_set import CATEGORY_IDS, Plan, main, write_ade20k, write_coco
+from dev.demo_data.scenes import CATEGORIES, draw_scene, has_hole
 from pycocotools.coco import COCO
 
 # Of pycocotools itself, with numpy 2.
@@ -41,50 +40,12 @@ def test_counts_and_categories_vary_and_an_empty_scene_is_empty():
     assert draw_scene(generator(), 64, 64, empty=True).shapes == []
 
 
-def test_shapes_stand_out_and_their_colour_helps_and_is_not_enough():
-    contrasts, nearest = [], []
-    for seed in range(250):
-        scene = draw_scene(generator(seed), 48, 48)
-        if len(scene.shapes) > 1:
-            continue
-        inside = scene.image[scene.masks[0]].mean(axis=0)
-        outside = scene.image[~scene.masks[0]].mean(axis=0)
-        contrasts.append(colour_distance(inside[None], outside)[0])
-        distances = colour_distance(np.float32(TYPICAL_COLOURS), inside)
-        nearest.append(distances.argmin() == scene.shapes[0].category)
-    assert len(contrasts) > 40
-    assert min(contrasts) > 20
-    assert np.median(contrasts) > 45
-    assert 0.6 < np.mean(nearest) < 0.99
-
-
-def test_has_hole():
-    mask = np.zeros((20, 20), bool)
-    assert not has_hole(mask)
-    mask[2:12, 3:9] = True
-    assert not has_hole(mask)
-    (outline,) = polygons(mask.astype(np.uint8))
-    np.testing.assert_allclose(outline.min(axis=0), (3, 2), atol=0.13)
-    np.testing.assert_allclose(outline.max(axis=0), (9, 12), atol=0.13)
-    mask[5, 5] = False
-    assert has_hole(mask)
-
-
 def test_scenes_do_not_depend_on_the_counts_but_on_everything_else():
     image = Plan(train=3, val=3, size=48).scene("train", 0).image
     np.testing.assert_array_equal(Plan(train=9, val=8, size=48).scene("train", 0).image, image)
-    others = [
-        Plan(size=48).scene("val", 0),
-        Plan(size=48).scene("train", 3),
-        Plan(size=48, seed=1).scene("train", 0),
-        Plan(size=49).scene("train", 0),
-    ]
-    assert not any(np.array_equal(other.image, image) for other in others)
-
-
-def test_both_orientations_occur_with_the_size_as_longer_side():
-    shapes = {Plan(size=48).scene("train", index).image.shape[:2] for index in range(24)}
-    assert shapes == {(40, 48), (48, 40), (36, 48), (48, 36)}
+    others = [(Plan(size=48), "val", 0), (Plan(size=48), "train", 3)]
+    others += [(Plan(size=48, seed=1), "train", 0), (Plan(size=49), "train", 0)]
+    assert not any(np.array_equal(plan.scene(*which).image, image) for plan, *which in others)
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +130,6 @@ def test_the_tool_goes_on_and_replaces_nothing(tmp_path, capsys, monkeypatch):
 @pytest.mark.parametrize(
     "arguments", [["--train", "-1"], ["--val", "2"], ["--size", "31"], ["--seed", "-1"]]
 )
-def test_the_tool_refuses_values_that_are_too_small(arguments, capsys):
-    with pytest.raises(SystemExit, match="2"):
+def test_the_tool_refuses_values_that_are_too_small(arguments):
+    with pytest.raises(SystemExit, match=f"{arguments[0][2:]} must be at least"):
         main(arguments)
-    assert f"{arguments[0][2:]} must be at least" in capsys.readouterr().err

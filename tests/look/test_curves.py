@@ -133,14 +133,6 @@ def test_the_main_metrics_and_the_largest_losses_are_drawn(tmp_path, drawn):
     assert losses["loss"].get_linewidth() > losses["d29.loss_cls"].get_linewidth()
 
 
-def test_unknown_metrics_are_drawn_but_not_all_and_not_where_nothing_was_judged(tmp_path, drawn):
-    metrics = {f"class_{number}": 0.1 for number in range(80)}
-    run = read_run(write_log(tmp_path, [{"unjudged": -1.0, **metrics, "step": 1}]))
-    draw_curves({"a": run}, tmp_path / "curves.png")
-    assert len(drawn["evaluation"]) == 10
-    assert len(drawn["evaluation"]["unjudged"].get_xdata()) == 0
-
-
 def test_many_runs_have_colours_of_their_own(tmp_path, drawn):
     run = read_run(write_log(tmp_path, STOPPED))
     draw_curves({f"run {number}": run for number in range(25)}, tmp_path / "curves.png")

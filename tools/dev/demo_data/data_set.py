@@ -185,11 +185,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         plan = Plan(args.train, args.val, args.size, args.seed)
-    except ValueError as error:
-        parser.error(str(error))
-    for name, write in (("coco", write_coco), ("ade20k", write_ade20k)):
-        try:
-            write(args.out / name, plan)
-        except OSError as error:
-            sys.exit(f"error: {error}")
-        print(f"written: {args.out / name}")
+        write_coco(args.out / "coco", plan)
+        write_ade20k(args.out / "ade20k", plan)
+    except (OSError, ValueError) as error:
+        sys.exit(f"error: {error}")
+    print(f"written: {args.out}/coco and {args.out}/ade20k")
