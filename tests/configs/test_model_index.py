@@ -1,5 +1,6 @@
 """The model index and the configs tell of the same models, and the README's table of both."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,11 @@ def test_an_entry_says_what_its_config_does(name, model):
         assert [list(result["Metrics"]) for result in model["Results"]] == [["mIoU"]]
 
 
-def test_the_table_of_the_readme_is_current():
+def test_the_table_of_the_readme_is_current(monkeypatch):
+    """Parameters are counted for one model only: each has to be built."""
     text = (PROJECT / "README.md").read_text()
-    assert model_zoo.put_table(text, model_zoo.make_table(PROJECT)) == text, (
-        "run python tools/make_model_zoo_table.py"
-    )
-
-
-def test_parameters_are_counted_without_building_them():
-    config = CONFIGS / "upernet/xcit_small_12_p16_upernet_ade20k.py"
-    assert model_zoo.count_parameters(config) == 54_199_100
+    config = "configs/upernet/xcit_small_12_p16_upernet_ade20k.py"
+    assert f"({config}), {model_zoo.count_parameters(PROJECT / config) / 1e6:.1f} M" in text
+    monkeypatch.setattr(model_zoo, "count_parameters", lambda config: 0)
+    table = model_zoo.put_table(text, model_zoo.make_table(PROJECT))
+    assert table == re.sub(r"\d+\.\d M", "0.0 M", text), "run tools/make_model_zoo_table.py"

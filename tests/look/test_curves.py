@@ -1,11 +1,13 @@
-"""Logs of a run are joined as its training went, and drawn so that what matters is seen."""
+"""Logs of runs are joined as their trainings went, and drawn so that what matters is seen."""
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
 
+from xcit_dense.cli import curves
 from xcit_dense.errors import UserError
 from xcit_dense.look.curves import draw_curves, read_run
 
@@ -149,8 +151,6 @@ def test_what_is_named_gets_a_panel_each_with_the_runs_that_have_it(tmp_path, dr
     assert [*drawn] == names
     assert drawn["loss"].keys() == {"a: loss", "b: loss"}
     assert drawn["acc"].keys() == {"b: acc"}
-    with pytest.raises(UserError, match=r"'mIoU' .*loss, .*bbox_mAP"):
-        draw_curves({"a": first}, tmp_path / "c.png", ["mIoU"])
 
 
 @pytest.mark.parametrize("loss", [1.0, math.nan, math.inf])
@@ -158,3 +158,48 @@ def test_the_picture_is_written_also_of_losses_that_are_not_finite(tmp_path, los
     run = read_run(write_log(tmp_path, training(10, 9000, loss)))
     draw_curves({"a": run}, tmp_path / "pictures" / "curves.png")
     assert (tmp_path / "pictures" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name in "ab":
+        write_log(tmp_path / name, STOPPED)
+    return [str(tmp_path / name) for name in "ab"]
+
+
+def test_the_command_draws_one_run_beside_its_log(runs, capsys):
+    curves.main(runs[:1])
+    assert (Path(runs[0]) / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.splitlines() == [
+        "coco/bbox_mAP     0.2000",
+        "coco/bbox_mAP_l  -1.0000",
+        f"read:    {runs[0]}/20240101_000000/vis_data/scalars.json",
+        f"written: {runs[0]}/curves.png",
+    ]
+
+
+def test_the_command_compares_runs_also_of_equal_names(runs, tmp_path, capsys):
+    log = write_log(tmp_path / "c" / "b", [{"mIoU": 0.5, "step": 1}]).parents[2]
+    curves.main([runs[1], str(log), "-o", str(tmp_path / "new" / "both.png")])
+    assert (tmp_path / "new" / "both.png").is_file()
+    heading, *rows, _, _, _ = capsys.readouterr().out.splitlines()
+    assert heading.split() == [runs[1], str(log)]
+    assert [row.split() for row in rows] == [
+        ["coco/bbox_mAP", "0.2000", "-"],
+        ["coco/bbox_mAP_l", "-1.0000", "-"],
+        ["mIoU", "-", "0.5000"],
+    ]
+    assert len({len(line) for line in (heading, *rows)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keys", "mIoU"], r"mIoU.*loss"),
+        (["-o", "c.xyz"], r"c\.xyz.*\.png"),
+        (["-o", f"{__file__}/c.png"], "--out"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error_of_the_user(runs, arguments, message):
+    with pytest.raises(UserError, match=message):
+        curves.main([runs[0], *arguments])
