@@ -17,12 +17,11 @@ _INCHES = 2.0
 _THINNEST = 3.0
 # of the values of a map; the few beyond have the colour of this one
 _PERCENTILE = 99
-_CAPTION = {
-    "maps": "maps: places that drive the attention of a head more than the average place are red, "
-    "those that do less, or hold it back, are blue",
-    "matrices": "matrices: attention of each query channel (row) to the key channels (columns)",
-    "class": "class attention: bright places are those that the class token takes in",
-}
+_CAPTION = (
+    "maps: places that drive the attention of a head more than the average place are red, those "
+    "that do less, or hold it back, are blue\n"
+    "matrices: attention of each query channel (row) to the key channels (columns)"
+)
 
 
 @dataclass(frozen=True)
@@ -64,13 +63,13 @@ def draw_attention(
     heights = [tall, 1.0] * len(blocks) + [tall] * len(class_maps)
     figure = Figure(((heads + 1) * _INCHES, sum(heights) * 1.15 * _INCHES), layout="constrained")
     rows = iter(figure.subplots(len(heights), heads + 1, squeeze=False, height_ratios=heights))
-    captions = ["maps", "matrices"] * bool(blocks) + ["class"] * bool(len(class_maps))
-    figure.supxlabel("\n".join(_CAPTION[part] for part in captions), fontsize="small")
+    figure.supxlabel(_CAPTION if blocks else "", fontsize="small")
     for block in blocks:
         _draw_maps(next(rows), f"block {block.block}", backdrop, block.maps.numpy(), signed=True)
         _draw_matrices(next(rows), block.attention.numpy())
     for number, maps in enumerate(class_maps):
-        _draw_maps(next(rows), f"class attention {number}", backdrop, maps.numpy(), signed=False)
+        title = f"class attention {number}\n(bright: taken in)"
+        _draw_maps(next(rows), title, backdrop, maps.numpy(), signed=False)
     for axes in figure.axes:
         axes.set_axis_off()
     write_atomically(target, lambda file: figure.savefig(file, dpi=100, format=target.suffix[1:]))

@@ -106,7 +106,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            entry = json.loads(line)
+            entry = dict(json.loads(line))
             if "mode" in entry:
                 raise ValueError("a log of mm 2, whose iterations begin anew with every epoch")
             if TOTAL_LOSS in entry:

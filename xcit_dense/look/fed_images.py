@@ -63,17 +63,15 @@ class FedImages:
 
     def __init__(self, cfg: Config, split: str, seed: int) -> None:
         self._is_training = split == "train"
-        settings = cfg.get(f"{split}_dataloader")
-        if not settings:
+        loader = cfg.get(f"{split}_dataloader")
+        if not loader:
             raise UserError(f"config {cfg.filename}: there is no {split}_dataloader")
         init_default_scope(model_scope(cfg) or "mmengine")
         set_random_seed(seed)
-        in_process = {key: value for key, value in settings.items() if key not in _OF_WORKERS}
-        preprocessor = (cfg.get("model") or {}).get("data_preprocessor")
-        preprocessor = preprocessor or {"type": "BaseDataPreprocessor"}
+        in_process = {key: value for key, value in loader.items() if key not in _OF_WORKERS}
         try:
             self._loader = Runner.build_dataloader({**in_process, "num_workers": 0}, seed=seed)
-            self._preprocess = MODELS.build(preprocessor)
+            self._preprocess = MODELS.build(cfg.model.data_preprocessor)
         except Exception as error:  # data sets and transforms may refuse their arguments in any way
             raise UserError(
                 f"config {cfg.filename}: {split}_dataloader or model.data_preprocessor cannot be "
@@ -81,9 +79,10 @@ class FedImages:
             ) from error
         # of semi-supervised training it has that of the detector inside
         self._normalizer = getattr(self._preprocess, "data_preprocessor", self._preprocess)
-        self._red_first = preprocessor.get("data_preprocessor", preprocessor).get("bgr_to_rgb")
+        settings = cfg.model.data_preprocessor
+        self._red_first = settings.get("data_preprocessor", settings).get("bgr_to_rgb")
         self.metainfo = self._loader.dataset.metainfo
-        self.annotated_as_read = _reads_annotations_late(settings)
+        self.annotated_as_read = _reads_annotations_late(loader)
 
     def __iter__(self) -> Iterator[FedImage | FailedImage]:
         dataset = self._loader.dataset

@@ -60,8 +60,7 @@ def _shape(rng: Generator, height: int, width: int) -> Shape:
     centre = (rng.uniform(0, width), rng.uniform(0, height))
     radius = max(rng.uniform(0.3, 0.6) * min(height, width) / 2, 4.0)
     corners = _outline(category, centre, radius, rng.uniform(0, 2 * np.pi))
-    x, y = corners.T
-    area = 0.5 * abs(float(x @ np.roll(y, -1) - y @ np.roll(x, -1)))  # shoelace formula
+    area = cv2.contourArea(corners.astype(np.float32))
     return Shape(category, _coverage([corners], height, width), area)
 
 
