@@ -53,13 +53,6 @@ def test_what_is_missing_is_named(tmp_path, arguments, error, message):
         browse.main([CONFIG["coco"], "--out", str(tmp_path), *arguments])
 
 
-@pytest.mark.parametrize("arguments", [["--number", "0"], ["--out", __file__]])
-def test_wrong_options_are_refused_before_all_else(tmp_path, capsys, arguments):
-    with pytest.raises(SystemExit, match="2"):
-        browse.main(["no_config.py", "--out", str(tmp_path), *arguments])
-    assert " ".join(arguments) in capsys.readouterr().err
-
-
 def test_images_that_fail_are_skipped_and_change_the_exit_code(tmp_path, capsys):
     write_coco(tmp_path / "data", PLAN)
     first, *others = sorted((tmp_path / "data/val2017").iterdir())

@@ -65,16 +65,6 @@ def test_it_is_known_which_image_is_annotated(cfg):
     assert FedImages(cfg, "val", 0).annotated_as_read
 
 
-def test_batches_of_changing_sizes(cfg):
-    """As YOLOX's and RTMDet's, which look up the iteration of the training."""
-    plain(cfg)
-    resize = dict(type="BatchSyncRandomResize", random_size_range=(96, 160), interval=1)
-    cfg.model.data_preprocessor.update(batch_augments=[resize], pad_size_divisor=64)
-    sizes = {fed.pixels.shape for fed in FedImages(cfg, "train", 0)}
-    assert (64, 64, 3) in sizes
-    assert len(sizes) > 1
-
-
 def test_the_branches_of_semi_supervised_training(cfg):
     loader = plain(cfg)
     *steps, pack = loader.dataset.pipeline

@@ -13,10 +13,8 @@ from xcit_dense.atomic_files import write_atomically
 from xcit_dense.look.attention import BlockAttention
 
 _INCHES = 2.0
-# height to width of a picture, or width to height, beyond which it is stretched
+# height to width of a picture's place, or width to height
 _THINNEST = 3.0
-# of the values of a map; the few beyond have the colour of this one
-_PERCENTILE = 99
 _CAPTION = (
     "maps: places that drive the attention of a head more than the average place are red, those "
     "that do less, or hold it back, are blue\n"
@@ -80,16 +78,15 @@ def _draw_maps(
 ) -> None:
     """Draw the image, and for each head a map over it, the more opaque the larger its value."""
     height, width = backdrop.image.shape[:2]
-    thin = max(height / width, width / height) > _THINNEST
-    shown = {"aspect": "auto" if thin else "equal", "interpolation": "nearest"}
     whole, *places = row
-    whole.imshow(backdrop.image, extent=(0, width, height, 0), **shown)
+    whole.imshow(backdrop.image)
     whole.set_title(title, fontsize="medium")
     faint = 0.4 + 0.5 * backdrop.image.mean(axis=2)
     for head, (axes, values) in enumerate(zip(places, maps, strict=False)):
         values = values - values.mean() if signed else values
-        largest = max(np.percentile(np.abs(values), _PERCENTILE), np.finfo(np.float32).tiny)
-        axes.imshow(faint, cmap="gray", vmin=0, vmax=1, extent=(0, width, height, 0), **shown)
+        # the few values beyond have the colour of this one
+        largest = max(np.percentile(np.abs(values), 99), np.finfo(np.float32).tiny)
+        axes.imshow(faint, cmap="gray", vmin=0, vmax=1)
         axes.imshow(
             values,
             cmap="RdBu_r" if signed else "inferno",
@@ -97,7 +94,7 @@ def _draw_maps(
             vmax=largest,
             alpha=np.clip(np.abs(values) / largest, 0, 1) ** 0.7,
             extent=(0, backdrop.columns, backdrop.rows, 0),
-            **shown,
+            interpolation="nearest",
         )
         axes.set(xlim=(0, width), ylim=(height, 0))
         axes.set_title(f"head {head}", fontsize="small")

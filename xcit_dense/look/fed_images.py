@@ -100,10 +100,7 @@ class FedImages:
                 yield from self._fed(self._loader.collate_fn(items))
 
     def _fed(self, batch: Any) -> Iterator[FedImage]:
-        try:
-            fed = self._preprocess(batch, self._is_training)
-        except Exception as error:  # as above
-            raise UserError(f"model.data_preprocessor fails ({in_one_line(error)})") from error
+        fed = self._preprocess(batch, self._is_training)
         inputs, samples = fed["inputs"], fed["data_samples"]
         if not isinstance(inputs, dict):  # else those of semi-supervised training, by branch
             inputs, samples = {"": inputs}, {"": samples}
