@@ -1,25 +1,21 @@
 """Looking at what a model is fed: the command line of ``tools/browse_dataset.py``."""
 
-import os
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
 from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.look.fed_images import FedImage, FedImages
+from xcit_dense.look.fed_images import FailedImage, FedImage, FedImages
 from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.data_roots import check_data_exists, set_data_root
+from xcit_dense.predict.categories import categories_of
 from xcit_dense.predict.ground_truth_pictures import draw_ground_truth
-from xcit_dense.predict.reading.input_files import Skipped
 from xcit_dense.predict.writing.writers import write_picture
 
 ALL_DRAWN, NOTHING_DRAWN, SOME_SKIPPED = 0, 1, 3
-# bytes of a source's name in a picture's, of which file systems take 255
-_LONGEST_NAME = 200
 
 
 def make_parser() -> ArgumentParser:
@@ -51,7 +47,6 @@ def main(argv: list[str] | None = None) -> int:
     Raises:
         FileNotFoundError: the config or its data are missing.
         UserError: the config or its data are unusable, or pictures cannot be written.
-        SystemExit: the command line is wrong.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -63,52 +58,37 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)
     check_data_exists(cfg, [args.split])
-    try:
-        drawn, skipped = _write_pictures(FedImages(cfg, args.split, args.seed), args)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"config {args.config}: {error}") from error
-    except OSError as error:
-        raise UserError(f"--out {args.out}: {error.strerror or error}") from error
-    print(f"{drawn} pictures written to {args.out}, {len(skipped)} images skipped")
-    for item in skipped:
-        print(f"  skipped {item}")
-    if not drawn:
-        return NOTHING_DRAWN
-    return SOME_SKIPPED if skipped else ALL_DRAWN
-
-
-def _write_pictures(images: FedImages, args: Namespace) -> tuple[int, list[Skipped]]:
-    """Draw ``args.number`` images, those that fail included.
-
-    Returns:
-        How many were drawn, and the others.
-    """
-    drawn = 0
-    skipped: list[Skipped] = []
+    images = FedImages(cfg, args.split, args.seed)
+    drawn, failed = 0, []
     progress = ProgressBar(args.number, file=sys.stderr)
     for image in islice(images, args.number):
-        picture = image if isinstance(image, Skipped) else _draw(image, images)
-        if isinstance(picture, Skipped):
-            skipped.append(picture)
-        else:
+        outcome = image if isinstance(image, FailedImage) else _draw(image, images, args.out, drawn)
+        if outcome is None:
             drawn += 1
-            write_picture(args.out / _file_name(image, drawn), picture)
+        else:
+            failed.append(outcome)
         progress.update()
     print(file=sys.stderr)
-    return drawn, skipped
+    print(f"{drawn} pictures written to {args.out}, {len(failed)} images skipped")
+    for image in failed:
+        print(f"  skipped {image.source}: {image.reason}")
+    if not drawn:
+        return NOTHING_DRAWN
+    return SOME_SKIPPED if failed else ALL_DRAWN
 
 
-def _draw(image: FedImage, images: FedImages) -> np.ndarray | Skipped:
+def _draw(image: FedImage, images: FedImages, folder: Path, number: int) -> FailedImage | None:
+    """Write the picture of an image; one that cannot be drawn is returned with the reason."""
+    categories = categories_of(images.metainfo, "the data set")
     try:
-        return draw_ground_truth(
-            image.pixels, image.sample, images.categories, images.annotated_as_read
+        picture = draw_ground_truth(
+            image.pixels, image.sample, categories, images.annotated_as_read
         )
-    except Exception as error:  # one picture that cannot be drawn does not end the run
-        return Skipped(image.source, in_one_line(error))
-
-
-def _file_name(image: FedImage, number: int) -> str:
-    source = os.fsencode(Path(image.source).stem)[:_LONGEST_NAME].decode("utf-8", "ignore")
-    return "_".join(filter(None, [f"{number:04d}", source, image.branch])) + ".jpg"
+    except Exception as error:  # annotations of any kind may be wrong in any way
+        return FailedImage(image.source, in_one_line(error))
+    name = "_".join(filter(None, [f"{number + 1:04d}", Path(image.source).stem, image.branch]))
+    try:
+        write_picture(folder / f"{name}.jpg", picture)
+    except OSError as error:
+        raise UserError(f"--out {folder}: {error.strerror or error}") from error
+    return None

@@ -1,1 +1,1 @@
-"""Looking into the attention of a model."""
+"""Pictures of what goes on: attention, the images that a model is fed, curves of training."""

@@ -1,217 +1,165 @@
-"""Random scenes: coloured shapes over a textured background, with exact masks."""
+"""Random scenes: coloured shapes over a textured ground, with exact masks."""
 
-from __future__ import annotations
-
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from dev.demo_data.mask_outlines import has_hole, mask_to_polygons
-from dev.demo_data.shapes import (
-    CATEGORIES,
-    TYPICAL_COLOURS,
-    coverage,
-    outline,
-    outline_area,
-)
-from dev.demo_data.textures import (
-    blend,
-    muted,
-    noise,
-    random_background,
-    random_colour,
-    random_fill,
-)
+from dev.demo_data.textures import FILLS, GROUNDS, noise, random_colour, random_texture
+from numpy.random import Generator
 
-MOST_OBJECTS = 4
-LEAST_VISIBLE = 0.4
-
-_SCALES = (0.3, 0.6)
-_CROWD_SCALES = (0.05, 0.08)
-_SMALLEST_RADIUS = 4.0
-_SMALLEST_CROWD_RADIUS = 1.5
-_SMALLEST_VISIBLE_AREA = 16
-_CONTRAST = 45.0
-_TEXTURE_CONTRAST = 25.0
-_STRAY = 45.0
-_ATTEMPTS = 20
+CATEGORIES = ("circle", "square", "triangle", "star", "cross")
+# in RGB: a shape's colour strays from that of its category, so that it helps and is not enough
+TYPICAL_COLOURS = ((225, 60, 60), (50, 110, 225), (60, 180, 75), (240, 200, 50), (150, 50, 190))
+LEAST_VISIBLE = 0.4  # share of a shape that those above it leave
 
 
 @dataclass(frozen=True)
-class Instance:
-    """One annotated object, or one crowd.
+class Shape:
+    """A shape, or a crowd of tiny ones, as if nothing lay over it.
 
     Attributes:
         category: index into ``CATEGORIES``.
-        polygons: outlines of the visible part, each (points, 2) as float x, y in pixels.
-        mask: the visible part, bool (H, W).
-        iscrowd: whether it is a cluster of many tiny shapes, which is to be ignored.
+        coverage: which share of each pixel it covers, float32 (H, W) in [0, 1].
+        area: in pixels; of a single shape also what lies outside the image.
+        iscrowd: whether it is a crowd, which is to be ignored.
     """
 
     category: int
-    polygons: tuple[np.ndarray, ...]
-    mask: np.ndarray
+    coverage: np.ndarray
+    area: float
     iscrowd: bool = False
 
 
 @dataclass(frozen=True)
 class Scene:
-    """An image, uint8 RGB (H, W, 3), and what is on it; masks of instances do not overlap."""
+    """An image, uint8 RGB (H, W, 3), its shapes, and what is visible of each, bool (H, W)."""
 
     image: np.ndarray
-    instances: tuple[Instance, ...]
-
-
-@dataclass(frozen=True)
-class _Sketch:
-    """An object before it is coloured: where it would lie if nothing covered it."""
-
-    category: int
-    alpha: np.ndarray
-    whole_area: float
-    iscrowd: bool
-
-    @property
-    def mask(self) -> np.ndarray:
-        return self.alpha >= 0.5
+    shapes: list[Shape]
+    masks: list[np.ndarray]
 
 
 def draw_scene(
-    rng: np.random.Generator,
-    height: int,
-    width: int,
-    *,
-    num_objects: int | None = None,
-    with_crowd: bool = False,
+    rng: Generator, height: int, width: int, empty: bool = False, crowded: bool = False
 ) -> Scene:
-    """Draws a random scene.
-
-    Args:
-        rng: source of chance; the same state gives the same scene.
-        height: rows of the image, at least 16.
-        width: columns of the image, at least 16.
-        num_objects: how many objects to try to place, or None for a random number of 1 to 4.
-            Fewer are placed where there is no room: each keeps 40 % of itself visible.
-        with_crowd: whether to add a crowd, beneath the other objects.
-
-    Returns:
-        The scene; its instances are ordered from the lowest to the topmost.
-
-    Raises:
-        ValueError: if the image is smaller than 16 pixels or the number of objects is negative.
-    """
-    if min(height, width) < 16:
-        raise ValueError(f"a scene needs at least 16 x 16 pixels, not {height} x {width}")
-    if num_objects is None:
-        num_objects = int(rng.integers(1, MOST_OBJECTS + 1))
-    if num_objects < 0:
-        raise ValueError(f"the number of objects may not be negative, but is {num_objects}")
-
-    sketches = _arrange(rng, height, width, num_objects, with_crowd)
-    image = _paint(rng, sketches, height, width)
-    visible = _visible_masks(sketches)
-    instances = tuple(
-        Instance(sketch.category, mask_to_polygons(mask), mask, sketch.iscrowd)
-        for sketch, mask in zip(sketches, visible, strict=True)
-    )
-    return Scene(image, instances)
-
-
-def _arrange(
-    rng: np.random.Generator, height: int, width: int, num_objects: int, with_crowd: bool
-) -> list[_Sketch]:
-    """Places the crowd and the objects, later ones above earlier ones."""
-    sketches = [_sketch_crowd(rng, height, width)] if with_crowd else []
-    for _ in range(num_objects):
-        for _ in range(_ATTEMPTS):
-            candidate = _sketch_object(rng, height, width)
-            if _all_recognisable([*sketches, candidate]):
-                sketches.append(candidate)
+    """Draw 1 to 4 shapes, or none if empty, later ones above, with a crowd below if crowded."""
+    number = 0 if empty else int(rng.integers(1, 5))
+    shapes = [_crowd(rng, height, width)] if crowded else []
+    for _ in range(number):
+        for _ in range(20):  # attempts to find a place
+            candidate = _shape(rng, height, width)
+            if _are_recognizable([*shapes, candidate]):
+                shapes.append(candidate)
                 break
-    return sketches
+    return Scene(_paint(rng, shapes, height, width), shapes, _visible_masks(shapes))
 
 
-def _sketch_object(rng: np.random.Generator, height: int, width: int) -> _Sketch:
+def _shape(rng: Generator, height: int, width: int) -> Shape:
     category = int(rng.integers(len(CATEGORIES)))
     centre = (rng.uniform(0, width), rng.uniform(0, height))
-    radius = max(rng.uniform(*_SCALES) * min(height, width) / 2, _SMALLEST_RADIUS)
-    corners = outline(CATEGORIES[category], centre, radius, rng.uniform(0, 2 * np.pi))
-    return _Sketch(category, coverage([corners], height, width), outline_area(corners), False)
+    radius = max(rng.uniform(0.3, 0.6) * min(height, width) / 2, 4.0)
+    corners = _outline(category, centre, radius, rng.uniform(0, 2 * np.pi))
+    area = cv2.contourArea(corners.astype(np.float32))
+    return Shape(category, _coverage([corners], height, width), area)
 
 
-def _sketch_crowd(rng: np.random.Generator, height: int, width: int) -> _Sketch:
-    """Scatters tiny shapes of one category over a patch in the inner part of the image."""
+def _crowd(rng: Generator, height: int, width: int) -> Shape:
+    """Tiny shapes of one category, scattered over a patch in the inner part of the image."""
     category = int(rng.integers(len(CATEGORIES)))
     side = min(height, width)
     middle = np.array([rng.uniform(0.3, 0.7) * width, rng.uniform(0.3, 0.7) * height])
-    corners = []
+    outlines = []
     for _ in range(int(rng.integers(15, 25))):
         centre = middle + rng.uniform(-0.22, 0.22, 2) * side
-        radius = max(rng.uniform(*_CROWD_SCALES) * side / 2, _SMALLEST_CROWD_RADIUS)
-        angle = rng.uniform(0, 2 * np.pi)
-        corners.append(outline(CATEGORIES[category], tuple(centre), radius, angle))
-    alpha = coverage(corners, height, width)
-    return _Sketch(category, alpha, float((alpha >= 0.5).sum()), True)
+        radius = max(rng.uniform(0.05, 0.08) * side / 2, 1.5)
+        outlines.append(_outline(category, centre, radius, rng.uniform(0, 2 * np.pi)))
+    coverage = _coverage(outlines, height, width)
+    return Shape(category, coverage, float((coverage >= 0.5).sum()), iscrowd=True)
 
 
-def _all_recognisable(sketches: list[_Sketch]) -> bool:
-    """Tells whether enough of every object shows, and none has a hole, which polygons lack."""
-    for sketch, mask in zip(sketches, _visible_masks(sketches), strict=True):
-        if mask.sum() < max(LEAST_VISIBLE * sketch.whole_area, _SMALLEST_VISIBLE_AREA):
+def _outline(category: int, centre: Sequence[float], radius: float, angle: float) -> np.ndarray:
+    """Corners (points, 2) as x, y in pixels, where pixel i covers the interval [i, i + 1]."""
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
+    return _UNIT_OUTLINES[category] @ rotation * radius + np.asarray(centre)
+
+
+def _coverage(outlines: Sequence[np.ndarray], height: int, width: int) -> np.ndarray:
+    canvas = np.zeros((height * 4, width * 4), np.uint8)
+    for corners in outlines:
+        # OpenCV counts from pixel centres, outlines from the upper left corner of a pixel
+        cv2.fillPoly(canvas, [np.rint(corners * 4 - 0.5).astype(np.int32)], 255)
+    return cv2.resize(canvas, (width, height), interpolation=cv2.INTER_AREA) / np.float32(255)
+
+
+def _visible_masks(shapes: Sequence[Shape]) -> list[np.ndarray]:
+    visible: list[np.ndarray] = []
+    for shape in shapes:
+        mask = shape.coverage >= 0.5
+        visible = [lower & ~mask for lower in visible]
+        visible.append(mask)
+    return visible
+
+
+def _are_recognizable(shapes: Sequence[Shape]) -> bool:
+    """Whether enough of each is visible, and none has a hole, which COCO's polygons lack."""
+    for shape, mask in zip(shapes, _visible_masks(shapes), strict=True):
+        if mask.sum() < max(LEAST_VISIBLE * shape.area, 16):
             return False
-        if not sketch.iscrowd and has_hole(mask):
+        if not shape.iscrowd and has_hole(mask):
             return False
     return True
 
 
-def _visible_masks(sketches: list[_Sketch]) -> list[np.ndarray]:
-    """Returns for each sketch, lowest first, the mask (H, W) that later ones leave of it."""
-    visible: list[np.ndarray] = []
-    for sketch in sketches:
-        visible = [mask & ~sketch.mask for mask in visible]
-        visible.append(sketch.mask)
-    return visible
+def has_hole(mask: np.ndarray) -> bool:
+    """Whether a mask, bool (H, W), encloses a region that does not belong to it."""
+    _, hierarchy = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+    return hierarchy is not None and bool((hierarchy[0, :, 3] >= 0).any())
 
 
-def _paint(
-    rng: np.random.Generator, sketches: list[_Sketch], height: int, width: int
-) -> np.ndarray:
-    """Paints background, objects with their shadows, light and grain: uint8 RGB (H, W, 3)."""
-    ground = muted(random_colour(rng), rng.uniform(0.3, 0.7))
-    ground_companion = random_colour(rng, near=ground, maximum_distance=_TEXTURE_CONTRAST)
-    image = blend(random_background(rng, height, width), ground, ground_companion)
-    used = [ground, ground_companion]
-    for sketch in sketches:
-        # A category has a typical colour, from which objects stray: the shape still decides.
-        colour = random_colour(
-            rng,
-            avoid=used,
-            minimum_distance=_CONTRAST,
-            near=np.float32(TYPICAL_COLOURS[sketch.category]),
-            maximum_distance=_STRAY,
-        )
-        companion = random_colour(
-            rng,
-            avoid=used,
-            minimum_distance=_CONTRAST,
-            near=colour,
-            maximum_distance=_TEXTURE_CONTRAST,
-        )
-        image = _add_shadow(rng, image, sketch.alpha)
-        fill = blend(random_fill(rng, height, width), colour, companion)
-        image = image + sketch.alpha[..., None] * (fill - image)
+def _paint(rng: Generator, shapes: Sequence[Shape], height: int, width: int) -> np.ndarray:
+    """Paint ground, shapes with their shadows, light and grain: uint8 RGB (H, W, 3)."""
+    vivid, saturation = random_colour(rng), rng.uniform(0.3, 0.7)
+    ground = (vivid.mean() + saturation * (vivid - vivid.mean())).astype(np.float32)
+    companion = random_colour(rng, ground, within=25)
+    texture = random_texture(rng, GROUNDS, height, width)[..., None]
+    image = ground + texture * (companion - ground)
+    used = [ground, companion]
+    for shape in shapes:
+        typical = np.float32(TYPICAL_COLOURS[shape.category])
+        colour = random_colour(rng, typical, within=45, avoid=used, apart=45)
+        companion = random_colour(rng, colour, within=25, avoid=used, apart=45)
+        image = _with_shadow(rng, image, shape.coverage)
+        texture = random_texture(rng, FILLS, height, width)[..., None]
+        fill = colour + texture * (companion - colour)
+        image = image + shape.coverage[..., None] * (fill - image)
         used.append(colour)
     light = 0.88 + 0.24 * noise(rng, height, width)[..., None]
     grain = rng.normal(0, rng.uniform(1, 4), (height, width, 3))
     return np.clip(np.rint(image * light + grain), 0, 255).astype(np.uint8)
 
 
-def _add_shadow(rng: np.random.Generator, image: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-    """Darkens the image (H, W, 3) a little beside the object, as if it lay slightly above."""
-    reach = 0.012 * min(alpha.shape)
-    offset_x, offset_y = rng.uniform(-reach, reach, 2)
-    moved = cv2.warpAffine(
-        alpha, np.float32([[1, 0, offset_x], [0, 1, offset_y]]), alpha.shape[::-1]
-    )
+def _with_shadow(rng: Generator, image: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+    """Darken the image a little beside a shape, as if it lay slightly above."""
+    reach = 0.012 * min(coverage.shape)
+    x, y = rng.uniform(-reach, reach, 2)
+    moved = cv2.warpAffine(coverage, np.float32([[1, 0, x], [0, 1, y]]), coverage.shape[::-1])
     shadow = cv2.GaussianBlur(moved, (0, 0), sigmaX=max(reach, 0.5))
     return image * (1 - 0.35 * shadow[..., None])
+
+
+def _at_equal_angles(points: int, radii: Sequence[float] = (1.0,)) -> np.ndarray:
+    angles = 2 * np.pi * np.arange(points) / points - np.pi / 2
+    return np.stack([np.cos(angles), np.sin(angles)], axis=1) * np.resize(radii, points)[:, None]
+
+
+# in the unit circle, one a category
+_N, _F = 0.3, np.sqrt(1 - 0.3**2)  # near and far: half a cross's width and length
+_UNIT_OUTLINES = (
+    _at_equal_angles(64),
+    _at_equal_angles(4),
+    _at_equal_angles(3),
+    _at_equal_angles(10, radii=(1.0, 0.42)),
+    np.array([(-_N, -_F), (_N, -_F), (_N, -_N), (_F, -_N), (_F, _N), (_N, _N),
+              (_N, _F), (-_N, _F), (-_N, _N), (-_F, _N), (-_F, -_N), (-_N, -_N)]),
+)  # fmt: skip

@@ -1,0 +1,205 @@
+"""Logs of runs are joined as their trainings went, and drawn so that what matters is seen."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from xcit_dense.cli import curves
+from xcit_dense.errors import UserError
+from xcit_dense.look.curves import draw_curves, read_run
+
+
+def training(first, last, loss, **more):
+    return [{"loss": loss, "lr": 1e-4, "iter": at, **more} for at in range(first, last + 1, 10)]
+
+
+def evaluation(value):
+    return [{"coco/bbox_mAP": value, "coco/bbox_mAP_l": -1.0, "time": 0.4, "step": 1}]
+
+
+def write_log(work_dir, lines, stamp="20240101_000000", ending=""):
+    path = work_dir / stamp / "vis_data" / "scalars.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines) + ending)
+    return path
+
+
+STOPPED = training(10, 30, 2.0) + evaluation(0.1) + training(40, 50, 2.0) + evaluation(0.2)
+
+
+@pytest.mark.parametrize(
+    ("starts", "losses", "metrics", "counting"),
+    [
+        pytest.param(
+            [STOPPED], {at: 2 for at in range(10, 51, 10)}, {30: 0.1, 50: 0.2}, [0], id="one start"
+        ),
+        pytest.param(
+            [STOPPED, training(40, 60, 1.0) + evaluation(0.3)],
+            {10: 2, 20: 2, 30: 2, 40: 1, 50: 1, 60: 1}, {30: 0.1, 60: 0.3}, [0, 1],
+            id="what was done again counts once",
+        ),
+        pytest.param(
+            [training(10, 30, 2.0), evaluation(0.2) + training(40, 40, 1.0)],
+            {10: 2, 20: 2, 30: 2, 40: 1}, {30: 0.2}, [0, 1],
+            id="an evaluation before training stands where the run was resumed",
+        ),
+        pytest.param(
+            [STOPPED, training(10, 20, 1.0)], {10: 1, 20: 1}, {}, [0, 1],
+            id="a run that began anew hides those before",
+        ),
+        pytest.param(
+            [evaluation(0.1), training(10, 20, 1.0), evaluation(0.2), []], {10: 1, 20: 1}, {}, [1],
+            id="starts without training do not count beside others",
+        ),
+        pytest.param(
+            [evaluation(0.1), evaluation(0.2), []], {}, {0: 0.2}, [1],
+            id="the newest evaluation counts where nothing trained",
+        ),
+    ],
+)  # fmt: skip
+def test_starts_of_a_run_are_joined(tmp_path, starts, losses, metrics, counting):
+    paths = [write_log(tmp_path, lines, f"2024010{day}_000000") for day, lines in enumerate(starts)]
+    run = read_run(tmp_path)
+    assert run.training.get("loss", {}) == losses
+    assert run.training.get("lr", {}).keys() == losses.keys()
+    assert run.metrics.get("coco/bbox_mAP", {}) == metrics
+    assert "time" not in run.metrics
+    assert run.logs == [paths[number] for number in counting]
+    assert run.last_evaluation().get("coco/bbox_mAP") == (
+        metrics[max(metrics)] if metrics else None
+    )
+
+
+@pytest.mark.parametrize("below", ["", "vis_data", "vis_data/scalars.json"])
+def test_a_single_start_can_be_named(tmp_path, below):
+    for day in (1, 2, 3):
+        write_log(tmp_path, evaluation(day), f"2024010{day}_000000")
+    assert read_run(tmp_path / "20240102_000000" / below).last_evaluation()["coco/bbox_mAP"] == 2
+
+
+@pytest.mark.parametrize("ending", [b'{"loss": 1.0, "it', b"12", b'{"loss"\n', b'{"name": "\xc3'])
+def test_a_damaged_last_line_is_left_out_with_a_warning(tmp_path, ending):
+    path = write_log(tmp_path, STOPPED)
+    path.write_bytes(path.read_bytes() + ending)
+    with pytest.warns(UserWarning, match=r"damaged last line \(8\)"):
+        assert len(read_run(path).training["loss"]) == 5
+
+
+@pytest.mark.parametrize(
+    "line", ["garbage", '{"loss": 1.0, "iter": null}', '{"mode": "train", "loss": 1.0, "iter": 5}']
+)
+def test_damage_elsewhere_is_an_error_that_names_the_line(tmp_path, line):
+    path = write_log(tmp_path, STOPPED[:2], ending=f"{line}\n{json.dumps(STOPPED[0])}\n")
+    with pytest.raises(UserError, match=r"scalars\.json: line 3 "):
+        read_run(path)
+
+
+def test_a_run_without_a_log_says_what_was_looked_for(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"nowhere.*scalars\.json.*--work-dir"):
+        read_run(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="nothing was logged yet"):
+        read_run(write_log(tmp_path, []))
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """The lines of each panel by their labels, as they are saved."""
+    panels = {}
+
+    def look(figure, file, **options):
+        figure.draw_without_rendering()
+        for axes in (axes for axes in figure.axes if axes.get_title()):
+            panels[axes.get_title()] = {line.get_label(): line for line in axes.lines}
+            assert axes.get_window_extent().height > 200
+            if legend := axes.get_legend():
+                assert legend.get_window_extent().y1 < axes.get_window_extent().y0
+                assert legend.get_window_extent().y0 > -5
+
+    monkeypatch.setattr(Figure, "savefig", look)
+    return panels
+
+
+def test_the_main_metrics_and_the_largest_losses_are_drawn(tmp_path, drawn):
+    terms = {f"d{number}.loss_cls": float(number) for number in range(30)}
+    metrics = {
+        f"coco/{kind}_mAP{end}": 0.1 for kind in ("bbox", "segm") for end in ("", "_50", "_s")
+    }
+    run = read_run(write_log(tmp_path, [*training(10, 50, 435.0, **terms), {**metrics, "step": 1}]))
+    draw_curves({"a": run}, tmp_path / "curves.png")
+    assert drawn["evaluation"].keys() == {"coco/bbox_mAP", "coco/segm_mAP"}
+    losses = drawn["training"]
+    assert losses.keys() == {"loss"} | {f"d{number}.loss_cls" for number in range(21, 30)}
+    assert losses["loss"].get_linewidth() > losses["d29.loss_cls"].get_linewidth()
+
+
+def test_many_runs_have_colours_of_their_own(tmp_path, drawn):
+    run = read_run(write_log(tmp_path, STOPPED))
+    draw_curves({f"run {number}": run for number in range(25)}, tmp_path / "curves.png")
+    for panel, name in (("training", "loss"), ("evaluation", "coco/bbox_mAP")):
+        assert drawn[panel].keys() == {f"run {number}: {name}" for number in range(25)}
+        assert len({str(line.get_color()) for line in drawn[panel].values()}) == 25
+
+
+def test_what_is_named_gets_a_panel_each_with_the_runs_that_have_it(tmp_path, drawn):
+    first = read_run(write_log(tmp_path / "a", STOPPED))
+    second = read_run(write_log(tmp_path / "b", training(10, 20, 1.0, acc=5)))
+    names = ["loss", "lr", "acc", "coco/bbox_mAP_l"]
+    draw_curves({"a": first, "b": second}, tmp_path / "c.png", names)
+    assert [*drawn] == names
+    assert drawn["loss"].keys() == {"a: loss", "b: loss"}
+    assert drawn["acc"].keys() == {"b: acc"}
+
+
+@pytest.mark.parametrize("loss", [1.0, math.nan, math.inf])
+def test_the_picture_is_written_also_of_losses_that_are_not_finite(tmp_path, loss):
+    run = read_run(write_log(tmp_path, training(10, 9000, loss)))
+    draw_curves({"a": run}, tmp_path / "pictures" / "curves.png")
+    assert (tmp_path / "pictures" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    for name in "ab":
+        write_log(tmp_path / name, STOPPED)
+    return [str(tmp_path / name) for name in "ab"]
+
+
+def test_the_command_draws_one_run_beside_its_log(runs, capsys):
+    curves.main(runs[:1])
+    assert (Path(runs[0]) / "curves.png").read_bytes().startswith(b"\x89PNG")
+    assert capsys.readouterr().out.splitlines() == [
+        "coco/bbox_mAP     0.2000",
+        "coco/bbox_mAP_l  -1.0000",
+        f"read:    {runs[0]}/20240101_000000/vis_data/scalars.json",
+        f"written: {runs[0]}/curves.png",
+    ]
+
+
+def test_the_command_compares_runs_also_of_equal_names(runs, tmp_path, capsys):
+    log = write_log(tmp_path / "c" / "b", [{"mIoU": 0.5, "step": 1}]).parents[2]
+    curves.main([runs[1], str(log), "-o", str(tmp_path / "new" / "both.png")])
+    assert (tmp_path / "new" / "both.png").is_file()
+    heading, *rows, _, _, _ = capsys.readouterr().out.splitlines()
+    assert heading.split() == [runs[1], str(log)]
+    assert [row.split() for row in rows] == [
+        ["coco/bbox_mAP", "0.2000", "-"],
+        ["coco/bbox_mAP_l", "-1.0000", "-"],
+        ["mIoU", "-", "0.5000"],
+    ]
+    assert len({len(line) for line in (heading, *rows)}) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--keys", "mIoU"], r"mIoU.*loss"),
+        (["-o", "c.xyz"], r"c\.xyz.*\.png"),
+        (["-o", f"{__file__}/c.png"], "--out"),
+    ],
+)
+def test_what_cannot_be_drawn_is_an_error_of_the_user(runs, arguments, message):
+    with pytest.raises(UserError, match=message):
+        curves.main([runs[0], *arguments])

@@ -1,0 +1,208 @@
+"""Curves of losses and metrics, from the scalar logs that mmengine leaves in work folders.
+
+mmengine appends a JSON object a line to ``WORK_DIR/TIMESTAMP/vis_data/scalars.json``: in training
+the losses and the iteration, after an evaluation its metrics, without the iteration. So an
+evaluation is placed at the last training iteration before it.
+"""
+
+import json
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from xcit_dense.atomic_files import write_atomically
+from xcit_dense.errors import UserError, in_one_line
+
+TOTAL_LOSS = "loss"
+# ends of the names of the metrics that papers report
+MAIN_METRICS = ("mAP", "mIoU", "PQ")
+_NO_METRICS = ("step", "time", "data_time")
+_MOST_CURVES = 10  # in a panel where nothing is named; more are told apart by nobody
+_MOST_POINTS = 300  # of a curve
+_LINE_STYLES = ("-", "--", ":", "-.")
+
+
+@dataclass
+class Run:
+    """What a run logged: values by iteration, by name.
+
+    Attributes:
+        logs: the files that it is from, the oldest first.
+        training: losses, learning rates, norms of gradients, times.
+        metrics: of evaluations.
+    """
+
+    logs: list[Path]
+    training: dict[str, dict[int, float]] = field(default_factory=dict)
+    metrics: dict[str, dict[int, float]] = field(default_factory=dict)
+
+    def last_evaluation(self) -> dict[str, float]:
+        """The metrics of the last evaluation, by name."""
+        last = max((max(curve) for curve in self.metrics.values()), default=0)
+        return {name: curve[last] for name, curve in self.metrics.items() if last in curve}
+
+
+def read_run(source: Path) -> Run:
+    """Read what a run logged, also if it was stopped and resumed.
+
+    Every start leaves a log. What a later one did again replaces what was there, so that a training
+    that began anew hides those before it. Logs without training count only where none has any, and
+    of these the last.
+
+    Args:
+        source: a work folder, a time-stamped folder in it, or a ``scalars.json``.
+
+    Raises:
+        FileNotFoundError: there is no log.
+        UserError: a log is damaged elsewhere than in its last line, or nothing was logged yet.
+    """
+    logs = {path: lines for path in _logs_of(source) if (lines := _read_lines(path))}
+    if not logs:
+        raise UserError(f"{source}: nothing was logged yet")
+    trained = {path: lines for path, lines in logs.items() if any(TOTAL_LOSS in x for x in lines)}
+    counting = trained or dict([logs.popitem()])
+    entries: list[tuple[int, dict[str, Any]]] = []
+    for lines in counting.values():
+        first = min((line["iter"] for line in lines if TOTAL_LOSS in line), default=0)
+        entries = [(at, line) for at, line in entries if at < first]
+        iteration = entries[-1][0] if entries else 0
+        for line in lines:
+            iteration = line["iter"] if TOTAL_LOSS in line else iteration
+            entries.append((iteration, line))
+    run = Run([*counting])
+    for iteration, line in entries:
+        curves = run.training if TOTAL_LOSS in line else run.metrics
+        for name, value in line.items():
+            is_value = isinstance(value, int | float)
+            if is_value and (curves is run.training or name not in _NO_METRICS):
+                curves.setdefault(name, {})[iteration] = value
+    return run
+
+
+def _logs_of(source: Path) -> list[Path]:
+    """The logs of all starts, by age, as mmengine names their folders by the time."""
+    for single in (source, source / "scalars.json", source / "vis_data" / "scalars.json"):
+        if single.is_file():
+            return [single]
+    logs = sorted(source.glob("*/vis_data/scalars.json"))
+    if not logs:
+        raise FileNotFoundError(
+            f"{source}: no log found, looked for */vis_data/scalars.json in it; wanted is the work "
+            "folder (--work-dir, by default work_dirs/CONFIG) of a run that has logged something"
+        )
+    return logs
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    """The objects of a log; a damaged last line, as a killed run leaves it, is left out."""
+    entries = []
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = dict(json.loads(line))
+            if "mode" in entry:
+                raise ValueError("a log of mm 2, whose iterations begin anew with every epoch")
+            if TOTAL_LOSS in entry:
+                entry["iter"] = int(entry["iter"])
+            entries.append(entry)
+        except (ValueError, KeyError, TypeError) as error:
+            if number < len(lines):
+                reason = f"{path}: line {number} is none of a scalars.json of mmengine"
+                raise UserError(f"{reason} ({in_one_line(error)}): {line[:80]}") from error
+            warnings.warn(f"{path}: skipped the damaged last line ({number})", stacklevel=2)
+    return entries
+
+
+def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()) -> None:
+    """Draw losses and metrics over the iterations, of several runs each in its colour.
+
+    Of one run the total loss is drawn with its largest terms, of several the total loss; beside it
+    the metrics that papers report, or the first ten where there are none of these.
+
+    Args:
+        runs: what was logged, by the name of the run.
+        target: the picture to write, whole or not at all; its suffix chooses the format.
+        names: what to draw instead, a panel each: whatever was logged.
+
+    Raises:
+        UserError: no run has logged something of a name, or the format is unknown.
+        OSError: the picture cannot be written.
+    """
+    known = dict.fromkeys(name for run in runs.values() for name in (*run.training, *run.metrics))
+    for name in names:
+        if name not in known:
+            raise UserError(f"{name!r} was not logged; there are {', '.join(known)}")
+    panels = {name: [name] for name in names} or {
+        "training": _largest_losses(runs),
+        "evaluation": _main_metrics(runs),
+    }
+    height = 5 + 0.2 * len(runs) * max(map(len, panels.values()))  # with the longest legend
+    figure = Figure(figsize=(6.5 * len(panels), height), layout="constrained")
+    every_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, drawn) in zip(every_axes, panels.items(), strict=True):
+        _draw_panel(axes, title, drawn, runs)
+    if target.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
+        raise UserError(f"{target}: the name has to end as a picture's, in .png for instance")
+    write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=target.suffix[1:]))
+
+
+def _largest_losses(runs: Mapping[str, Run]) -> list[str]:
+    if len(runs) > 1:
+        return [TOTAL_LOSS]
+    (run,) = runs.values()
+    sizes = {
+        name: np.nansum([*curve.values()])
+        for name, curve in run.training.items()
+        if "loss" in name.rsplit(".", 1)[-1]  # as in decode.loss_ce
+    }
+    return sorted(sizes, key=sizes.get, reverse=True)[:_MOST_CURVES]
+
+
+def _main_metrics(runs: Mapping[str, Run]) -> list[str]:
+    names = dict.fromkeys(name for run in runs.values() for name in run.metrics)
+    main = [name for name in names if name.endswith(MAIN_METRICS)]
+    return main or [*names][:_MOST_CURVES]
+
+
+def _draw_panel(axes: Axes, title: str, names: Sequence[str], runs: Mapping[str, Run]) -> None:
+    several = len(runs) > 1
+    count = len(runs) if several else len(names)
+    colours = colormaps["tab10"] if count <= 10 else colormaps["turbo"].resampled(count)
+    for run_number, (run_name, run) in enumerate(runs.items()):
+        for number, name in enumerate(names):
+            curve = run.training.get(name) or run.metrics.get(name)
+            if not curve:
+                continue
+            is_main = name == TOTAL_LOSS or name.endswith(MAIN_METRICS)
+            axes.plot(
+                *_points(curve),
+                label=f"{run_name}: {name}" if several else name,
+                color=colours(run_number if several else number),
+                linestyle=_LINE_STYLES[number % len(_LINE_STYLES)] if several else "-",
+                linewidth=2.5 if is_main else 1,
+                marker="o" if name in run.metrics else "",
+                markersize=4,
+            )
+    axes.set_title(title)
+    axes.set_xlabel("iteration")
+    axes.grid(alpha=0.3)
+    if axes.lines:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "frameon": False}
+        axes.legend(**place, ncols=1 if several else 2, fontsize="small")
+    else:
+        axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center")
+
+
+def _points(curve: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations and values, of a long curve means of neighbours; -1 is COCO's for no result."""
+    known = np.array([(at, value) for at, value in curve.items() if value != -1]).reshape(-1, 2)
+    parts = np.array_split(known, max(1, min(len(known), _MOST_POINTS)))
+    means = np.array([part.mean(axis=0) for part in parts if len(part)]).reshape(-1, 2)
+    return means[:, 0], means[:, 1]
