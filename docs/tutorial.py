@@ -13,16 +13,16 @@
 
 # %%
 import os
+import sys
 from pathlib import Path
 
 import cv2
-from dev.demo_data import Plan, write_coco
 from mmengine.config import Config
 from mmengine.runner import Runner
-from xcit_dense.mm.data_roots import set_data_root
-from xcit_dense.openmmlab.commands import analyze_logs, browse_dataset, visualize_attention
 
 import xcit_dense
+from xcit_dense.cli import attention, browse, curves
+from xcit_dense.mm.data import set_data_root
 from xcit_dense.predict import Predictor
 
 QUICK = "TUTORIAL_QUICK" in os.environ  # a few seconds instead of minutes; learns nothing
@@ -36,6 +36,9 @@ if not RESNET_CONFIG.is_file():
 # Generated shapes in COCO's format stand for your data. `data_root` is the only thing to change.
 
 # %%
+sys.path.append("tools")  # what makes the shapes is not installed with the package
+from dev.demo_data import Plan, write_coco  # noqa: E402
+
 write_coco(FOLDER / "data", Plan(train=6, val=3, size=64) if QUICK else Plan())
 resnet = Config.fromfile(RESNET_CONFIG)
 set_data_root(resnet, f"{FOLDER}/data")
@@ -43,7 +46,7 @@ set_data_root(resnet, f"{FOLDER}/data")
 # %% [markdown]
 # ## Swap the backbone
 # One call. What it changes beyond the backbone, and why, is logged: widths, optimizer, parameters
-# without weight decay, imports. `tools/swap_backbone.py` does the same to a file.
+# without weight decay, imports. `xcit-dense swap` does the same to a file.
 #
 # For real images, take `arch="small_12", patch_size=16` and published weights. The small network
 # here learns the shapes from nothing, which a larger learning rate helps.
@@ -65,15 +68,15 @@ print(f"{resnet.model.backbone.type} -> {xcit.model.backbone.type}")
 # Images after all augmentations, with their boxes and masks. Most mistakes in data show here.
 
 # %%
-browse_dataset.main([f"{FOLDER}/xcit.py", "--number", "4", "--out", f"{FOLDER}/fed"])
+browse.main([f"{FOLDER}/xcit.py", "--number", "4", "--out", f"{FOLDER}/fed"])
 
 # %% [markdown]
 # ## Train
-# As any config of mmdet: `tools/train.py`, or from Python.
+# As any config of mmdet: `xcit-dense train`, or from Python.
 
 # %%
 Runner.from_cfg(xcit).train()
-analyze_logs.main([str(FOLDER)])
+curves.main([str(FOLDER)])
 
 # %% [markdown]
 # ## Predict
@@ -97,7 +100,7 @@ for path in sorted((FOLDER / "data/val2017").iterdir())[:4]:
 # `docs/look.md` says what the maps mean.
 
 # %%
-visualize_attention.main(
+attention.main(
     [
         f"{FOLDER}/xcit.py",
         checkpoint,

@@ -1,4 +1,4 @@
-"""The model index and the configs tell of the same models, and the README's table of both."""
+"""The model index and the configs tell of the same models, and the table of variants of both."""
 
 import re
 from pathlib import Path
@@ -7,6 +7,8 @@ import pytest
 import yaml
 from dev import model_zoo
 from mmengine.config import Config
+
+from xcit_dense.weights.published_weights import MODEL_INDEX
 
 PROJECT = Path(__file__).parents[2]
 CONFIGS = PROJECT / "configs"
@@ -21,7 +23,7 @@ DENSE = {name: model for name, model in model_zoo.read_models(PROJECT).items() i
 
 def imported():
     index = yaml.safe_load((PROJECT / "model-index.yml").read_text())
-    return [PROJECT / file for file in index["Import"]]
+    return [*(PROJECT / file for file in index["Import"]), MODEL_INDEX]
 
 
 def test_every_config_with_published_weights_has_an_entry_and_every_entry_a_config():
@@ -83,7 +85,7 @@ def test_an_entry_says_what_its_config_does(name, model):
 
 def test_the_table_of_the_readme_is_current(monkeypatch):
     """Parameters are counted for one model only: each has to be built."""
-    text = (PROJECT / "README.md").read_text()
+    text = (PROJECT / "docs/variants.md").read_text()
     config = "configs/upernet/xcit_small_12_p16_upernet_ade20k.py"
     assert f"({config}), {model_zoo.count_parameters(PROJECT / config) / 1e6:.1f} M" in text
     monkeypatch.setattr(model_zoo, "count_parameters", lambda config: 0)

@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from dev.demo_data import Plan, write_coco
 from mmengine.config import Config
-from xcit_dense.mm.data_roots import set_data_root
 
 import xcit_dense  # noqa: F401
 from xcit_dense.errors import UserError
 from xcit_dense.look.fed_images import FailedImage, FedImages
-from xcit_dense.mm.data_roots import set_data_root
+from xcit_dense.mm.data import set_data_root
 
 CONFIG = Path(__file__).parents[2] / "configs/demo/xcit_maskrcnn_demo.py"
 

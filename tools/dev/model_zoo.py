@@ -1,4 +1,4 @@
-"""The README's table of variants, made from the model index: ``tools/make_model_zoo_table.py``."""
+"""The table of variants in ``docs/variants.md``, made from the model index: ``tools/make_model_zoo_table.py``."""
 
 from argparse import ArgumentParser
 from pathlib import Path
@@ -11,7 +11,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
-from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE
+from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, MODEL_INDEX
 
 HEADS = {"maskrcnn": "Mask R-CNN", "semfpn": "Semantic FPN", "upernet": "UperNet"}
 BEGIN = "<!-- made by tools/make_model_zoo_table.py: begin -->"
@@ -19,13 +19,14 @@ END = "<!-- made by tools/make_model_zoo_table.py: end -->"
 
 
 def read_models(root: Path) -> dict[str, dict[str, Any]]:
-    """All models of a project's model index, by name, in the order of the files.
+    """All models of a project's model index, and the ImageNet weights, by name.
 
     Args:
         root: folder of the project, with its ``model-index.yml``.
     """
     index = yaml.safe_load((root / "model-index.yml").read_text())
-    files = [yaml.safe_load((root / file).read_text()) for file in index["Import"]]
+    paths = [*(root / file for file in index["Import"]), MODEL_INDEX]
+    files = [yaml.safe_load(path.read_text()) for path in paths]
     return {model["Name"]: model for file in files for model in file["Models"]}
 
 
@@ -49,7 +50,7 @@ def make_table(root: Path) -> str:
             (model,) = (m for name, m in models.items() if name.startswith(f"{backbone}_{head}_"))
             millions = count_parameters(root / model["Config"]) / 1e6
             cells.append(
-                f"[{_metrics(model)}]({model['Config']}), {millions:.1f} M, "
+                f"[{_metrics(model)}](../{model['Config']}), {millions:.1f} M, "
                 f"[weights]({model['Weights']})"
             )
         lines.append(f"| {' | '.join(cells)} |")
@@ -81,8 +82,9 @@ def put_table(text: str, table: str) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     """Make the table; there are no options."""
-    description = "Write the table of variants into README.md, from model-index.yml."
+    description = "Write the table of variants into docs/variants.md, from model-index.yml."
     ArgumentParser(description=description).parse_args(argv)
     root = Path(__file__).parents[2]
-    text = put_table((root / "README.md").read_text(), make_table(root))
-    write_atomically(root / "README.md", lambda file: file.write(text.encode()))
+    page = root / "docs" / "variants.md"
+    text = put_table(page.read_text(), make_table(root))
+    write_atomically(page, lambda file: file.write(text.encode()))
