@@ -17,9 +17,9 @@ from dev.swap_coverage.families import (
     families_of,
     try_family,
 )
+from xcit_dense.swap.config_source import configs_of
 
 from xcit_dense.doctor import Diagnosis, Finding
-from xcit_dense.swap.config_source import configs_of
 
 
 def test_every_folder_of_configs_is_a_family_and_parts_are_not():

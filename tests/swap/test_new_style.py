@@ -3,18 +3,18 @@
 import pytest
 from mmengine.config import Config
 from mmengine.optim import OptimWrapper
-
-import xcit_dense
-from xcit_dense.cli import swap as swap_backbone
-from xcit_dense.cli.train import use_amp, use_pretrained
-from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import type_name
 from xcit_dense.swap.new_style import (
     inherits_from,
     is_new_style,
     module_of,
     new_style_text,
 )
+
+import xcit_dense
+from xcit_dense.cli import swap as swap_backbone
+from xcit_dense.cli.train import use_amp, use_pretrained
+from xcit_dense.errors import UserError
+from xcit_dense.mm.config_tree import type_name
 
 MODEL = """
 from mmdet.models import FCOS, FPN, DetDataPreprocessor, FCOSHead, ResNet

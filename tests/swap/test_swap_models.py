@@ -2,10 +2,10 @@
 
 import pytest
 from mmengine.config import Config
+from xcit_dense.swap.config_source import ConfigSource
 
 import xcit_dense
 from xcit_dense.swap import SwapError, plan_swap
-from xcit_dense.swap.config_source import ConfigSource
 
 C = 128  # width of nano_12
 

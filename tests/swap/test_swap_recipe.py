@@ -5,10 +5,10 @@ import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from torch import nn
+from xcit_dense.swap.config_source import ConfigSource
 
 import xcit_dense
 from xcit_dense.swap import SwapError, plan_swap
-from xcit_dense.swap.config_source import ConfigSource
 
 BACKBONE = {"type": "ResNet", "depth": 18}
 NECK = {"type": "FPN", "in_channels": [64, 128, 256, 512]}

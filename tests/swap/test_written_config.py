@@ -9,9 +9,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from torch import nn
-
-from xcit_dense.cli import swap as swap_backbone
-from xcit_dense.swap import SwapError, plan_swap
 from xcit_dense.swap.config_difference import (
     LINE_LENGTH,
     as_literals,
@@ -21,6 +18,9 @@ from xcit_dense.swap.config_difference import (
 from xcit_dense.swap.config_source import ConfigSource
 from xcit_dense.swap.new_style import new_style_text
 from xcit_dense.swap.written_config import config_text
+
+from xcit_dense.cli import swap as swap_backbone
+from xcit_dense.swap import SwapError, plan_swap
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 READY = {
