@@ -7,6 +7,7 @@ import re
 import warnings
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -21,7 +22,6 @@ from xcit_dense.swap import SwapError, plan_swap
 from xcit_dense.swap.error import BoundBackboneError
 
 CHECKED, DECLINED, FAILED = "checked", "declined", "failed"
-_SECONDS = 900  # how long a family may take
 # of whoever runs this, or of whoever built a package
 _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[\w.+-]+/)+")
 _PREAMBLE = """# Which of mm's own models take XCiT
@@ -76,7 +76,8 @@ def try_family(package: str, family: str, paths: list[Path]) -> Outcome | None:
         try:
             old = Config.fromfile(path)
         except Exception as error:  # a config is a program, which may fail in any way
-            outcome.declined.append(f"the config can not be read: {in_one_line(error)}")
+            line = in_one_line(error).partition(", the current sys.path")[0]
+            outcome.declined.append(f"the config can not be read: {line}")
             continue
         classes = frozenset(type_name(node) for _, node in dicts_in(old.get("model")))
         if not classes - {""}:
@@ -121,11 +122,10 @@ def walk(record: Path, only: list[str] | None = None) -> Iterator[Outcome]:
         for family, paths in families_of(package).items():
             if (package, family) in done or (only and f"{package}/{family}" not in only):
                 continue
-            with multiprocessing.get_context("fork").Pool(1) as pool:
-                task = pool.apply_async(try_family, (package, family, paths))
+            with ProcessPoolExecutor(1, multiprocessing.get_context("fork")) as pool:
                 try:
-                    outcome = task.get(_SECONDS)
-                except Exception as error:  # whatever it was; TimeoutError if its process died
+                    outcome = pool.submit(try_family, package, family, paths).result()
+                except Exception as error:  # its process has died, or it could not be tried
                     outcome = Outcome(package, family, result=FAILED, reason=in_one_line(error))
             if outcome is not None:
                 with record.open("a", encoding="utf-8") as file:

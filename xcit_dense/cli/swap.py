@@ -42,10 +42,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
     parser.add_argument(
-        "--no-check",
-        dest="check",
-        action="store_false",
-        help="do not build and run the swapped model; write it whether it is healthy or not",
+        "--no-check", action="store_true", help="write it unseen, whether it is healthy or not"
     )
     add_size_option(parser)
     return parser
@@ -63,7 +60,7 @@ def main(argv: list[str] | None = None) -> None:
         swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
         text = config_text(args.config, old, swap, args.out, title)
         print(*(f"- {note}" for note in swap.notes), sep="\n")
-        if args.check and not examine(swap.config, args.size):
+        if not args.no_check and not examine(swap.config, args.size):
             sys.exit(f"error: {args.out} is not written (--no-check writes it all the same)")
         write_atomically(args.out, lambda file: file.write(text.encode()))
     except (OSError, ValueError) as error:

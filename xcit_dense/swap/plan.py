@@ -9,6 +9,7 @@ from mmengine.logging import print_log
 from xcit_dense.mm.config_tree import PACKAGES, dicts_in, model_scope, type_name
 from xcit_dense.mm.rules import PYRAMIDS_OF_ONE_STRIDE, VIEWING_HEADS
 from xcit_dense.network import STRIDES, resolve_arch
+from xcit_dense.network.stem import PATCH_SIZES
 from xcit_dense.swap.error import BoundBackboneError, SwapError, located
 from xcit_dense.swap.levels import Level, MeasuredBackbone, measure_backbone
 from xcit_dense.swap.readers import find_readers
@@ -34,10 +35,7 @@ class Swap:
 
 
 def swap_backbone(
-    cfg: Config,
-    arch: str | Mapping = "small_12",
-    patch_size: int = 16,
-    weights: str | None = None,
+    cfg: Config, arch: str | Mapping = "small_12", patch_size: int = 16, weights: str | None = None
 ) -> Config:
     """Put XCiT in the place of the backbone of an mmdet or mmseg config.
 
@@ -66,18 +64,22 @@ def swap_backbone(
 
 
 def plan_swap(
-    cfg: Config,
-    arch: str | Mapping = "small_12",
-    patch_size: int = 16,
-    weights: str | None = None,
+    cfg: Config, arch: str | Mapping = "small_12", patch_size: int = 16, weights: str | None = None
 ) -> Swap:
     """What :func:`swap_backbone` does, with its notes instead of a log."""
     width = resolve_arch(arch).embed_dims
+    if patch_size not in PATCH_SIZES:
+        raise ValueError(f"patch_size={patch_size} must be one of {PATCH_SIZES}")
     new, notes = cfg.to_dict(), []
     if not isinstance(new.get("model"), dict):
         raise SwapError("model", "the config has none")
     with located("model"):
-        scope = _scope_of(new)
+        scope = model_scope(new)
+        if scope not in PACKAGES:
+            reason = (
+                f"{scope!r}, must be {' or '.join(PACKAGES)}: the package that the model is from"
+            )
+            raise SwapError("default_scope", reason)
         path, parent = _find_backbone(new["model"], notes)
     with located(f"{path}.backbone"):
         old_config = parent["backbone"]
@@ -99,16 +101,6 @@ def plan_swap(
     if weights is None:
         notes.append("The backbone starts from random weights; give weights to start from others.")
     return Swap(Config(new), tuple(notes))
-
-
-def _scope_of(cfg: dict) -> str:
-    """The package that the model is from."""
-    scope = model_scope(cfg)
-    if scope not in PACKAGES:
-        packages = ", ".join(PACKAGES)
-        reason = f"{scope!r}, must be one of {packages}: the package that the model is from"
-        raise SwapError("default_scope", reason)
-    return scope
 
 
 def _find_backbone(model: dict, notes: list[str]) -> tuple[str, dict]:

@@ -27,11 +27,7 @@ _WARM_UP_ITERATIONS = {"mmdet": 500, "mmseg": 1500}
 # by its module, so that nothing needs to be imported for it
 _LAYER_DECAY = f"{LayerDecayOptimWrapperConstructor.__module__}.LayerDecayOptimWrapperConstructor"
 # Source: ImageNet statistics as in torchvision and in the XCiT paper's release, RGB, 0 to 255.
-_IMAGENET = {
-    "mean": [123.675, 116.28, 103.53],
-    "std": [58.395, 57.12, 57.375],
-    "bgr_to_rgb": True,
-}
+_MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 # Norms are found by mmengine itself (norm_decay_mult), except where a custom key takes them first.
 _NORM = re.compile(
     r"(?P<key>attention_norm|interaction_norm|interaction\.norm|\.ffn_norm"
@@ -216,7 +212,7 @@ def normalize_as_imagenet(cfg: dict, notes: list[str]) -> None:
         preprocessor = node.get("data_preprocessor")
         if isinstance(preprocessor, dict) and _prepares_rgb(preprocessor):
             before = dict(preprocessor)
-            preprocessor.update(_IMAGENET)
+            preprocessor.update(mean=list(_MEAN), std=list(_STD), bgr_to_rgb=True)
             if preprocessor.get("rgb_to_bgr"):
                 preprocessor["rgb_to_bgr"] = False
             if preprocessor != before:

@@ -162,9 +162,6 @@ def _source(value: Any, indent: int, before: int) -> str:
 
 
 def _line(value: Any) -> str:
-    is_of_ints = isinstance(value, list) and all(type(entry) is int for entry in value)
-    if is_of_ints and len(value) > 2 and len(set(value)) == 1:
-        return f"[{value[0]}] * {len(value)}"
     opening, entries, closing = _parts(value)
     inner = ", ".join(name + _line(entry) for name, entry in entries)
     comma = "," if isinstance(value, tuple) and len(entries) == 1 else ""
@@ -174,17 +171,13 @@ def _line(value: Any) -> str:
 def _parts(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
     """What a value begins with, its entries behind their names, and what it ends with."""
     if isinstance(value, dict):
-        if all(map(_is_identifier, value)):
+        if all(str(key).isidentifier() and not keyword.iskeyword(str(key)) for key in value):
             return "dict(", [(f"{key}=", entry) for key, entry in value.items()], ")"
         return "{", [(f"{_literal(key)}: ", entry) for key, entry in value.items()], "}"
     if type(value) in (list, tuple):
         opening, closing = "[]" if type(value) is list else "()"
         return opening, [("", entry) for entry in value], closing
     return _literal(value), [], ""
-
-
-def _is_identifier(key: Any) -> bool:
-    return isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key)
 
 
 def _literal(value: Any) -> str:
