@@ -16,7 +16,7 @@ model = dict(
         norm_cfg=dict(type="SyncBN"),
         drop_path_rate=0.05,
     ),
-    neck=dict(in_channels=[384, 384, 384, 384]),
+    neck=dict(in_channels=[384] * 4),
 )
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05),

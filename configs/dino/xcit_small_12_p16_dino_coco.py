@@ -13,7 +13,7 @@ model = dict(
         drop_path_rate=0.05,
         out_strides=(8, 16, 32),
     ),
-    neck=dict(in_channels=[384, 384, 384]),
+    neck=dict(in_channels=[384] * 3),
 )
 optim_wrapper = dict(
     paramwise_cfg=dict(

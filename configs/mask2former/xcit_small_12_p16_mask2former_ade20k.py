@@ -15,7 +15,7 @@ model = dict(
         norm_cfg=dict(type="SyncBN"),
         drop_path_rate=0.05,
     ),
-    decode_head=dict(in_channels=[384, 384, 384, 384]),
+    decode_head=dict(in_channels=[384] * 4),
 )
 optim_wrapper = dict(
     paramwise_cfg=dict(

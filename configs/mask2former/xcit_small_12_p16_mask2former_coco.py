@@ -15,7 +15,7 @@ model = dict(
         norm_cfg=dict(type="SyncBN"),
         drop_path_rate=0.05,
     ),
-    panoptic_head=dict(in_channels=[384, 384, 384, 384]),
+    panoptic_head=dict(in_channels=[384] * 4),
 )
 optim_wrapper = dict(
     paramwise_cfg=dict(

@@ -17,7 +17,7 @@ model = dict(
         drop_path_rate=0.05,
         out_strides=(8, 16, 32),
     ),
-    neck=dict(in_channels=[384, 384, 384], start_level=0),
+    neck=dict(in_channels=[384] * 3, start_level=0),
 )
 optim_wrapper = dict(
     optimizer=dict(_delete_=True, type="AdamW", lr=0.0001, betas=(0.9, 0.999), weight_decay=0.05),

@@ -162,6 +162,9 @@ def _source(value: Any, indent: int, before: int) -> str:
 
 
 def _line(value: Any) -> str:
+    is_of_ints = isinstance(value, list) and all(type(entry) is int for entry in value)
+    if is_of_ints and len(value) > 2 and len(set(value)) == 1:
+        return f"[{value[0]}] * {len(value)}"
     opening, entries, closing = _parts(value)
     inner = ", ".join(name + _line(entry) for name, entry in entries)
     comma = "," if isinstance(value, tuple) and len(entries) == 1 else ""
