@@ -5,8 +5,6 @@ that ``in_channels``, ``in_index``, ``start_level`` and ``end_level`` tell. Two 
 what they read take more than a name: JPU and SSDNeck have functions in ``swap/readers.py``.
 """
 
-# ---- backbones and necks that no other can take the place of, and why ----
-
 BOUND_BACKBONES = {
     "BiSeNetV1": "its spatial path and its attention refinement are what BiSeNet is",
     "BiSeNetV2": "its detail and semantic branches, each with losses of its own, are the model",
@@ -22,43 +20,46 @@ BOUND_BACKBONES = {
     "UNet": "it is an encoder and a decoder; its last maps are already fine",
     "VPD": "it is a diffusion model with a text prompt",
 }
+"""Backbones that are more than backbones, so that no other can take their place, and why."""
+
 BOUND_NECKS = {
     "RFP": "it feeds its maps back into a second DetectoRS backbone (rfp_backbone)",
     "NASFCOS_FPN": "it looks at four levels by number and learns from three, so that one of XCiT's "
     "would have weights without gradients",
     "GlobalAveragePooling": "the model embeds whole images: it needs no dense backbone",
 }
+"""Necks that fit no backbone but the one that they have, and why."""
 
-# ---- how necks and heads read levels ----
-
-# necks whose first entry is for the last level
-COARSE_TO_FINE_NECKS = ("YOLOV3Neck",)
-# necks that do not read the level which end_level names; mmdet's, and FPN of both, are told below
-NECKS_THAT_STOP_BEFORE_END_LEVEL = ("JPU",)
-# necks that make a pyramid of maps of one stride, which XCiT does itself
-PYRAMIDS_OF_ONE_STRIDE = ("Feature2Pyramid",)
-
-# keys of a segmentor with heads
-SEGMENTATION_HEADS = ("decode_head", "auxiliary_head")
-# further keys of heads with the width of one level: key to the level
-EXTRA_WIDTH_KEYS = {"c1_in_channels": 0}
-# heads that are told several levels and learn from the last, without this key
-HEADS_OF_THE_LAST_LEVEL = {"EncHead": "add_lateral"}
-# heads that call ``view`` across batch and channels of what they get
-VIEWING_HEADS = ("DMHead",)
-
-# ---- how images get to the model ----
-
-# data preprocessors that hand the images on to one inside
-PREPROCESSOR_WRAPPERS = ("MultiBranchDataPreprocessor",)
-# keys of data preprocessors that say what is done to images
-PREPROCESSOR_IMAGE_KEYS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor", "size")
-
-# ---- backbones and optimizers ----
-
-# backbones that download their weights if they are not told pretrained=None
 DOWNLOADING_BACKBONES = ("TIMMBackbone",)
-# names of parameters that only other transformer backbones have
+"""Load pretrained weights unless they are told ``pretrained=None``."""
+
+COARSE_TO_FINE_NECKS = ("YOLOV3Neck",)
+"""Their first entry is for the last level."""
+
+NECKS_THAT_STOP_BEFORE_END_LEVEL = ("JPU",)
+"""They do not read the level that ``end_level`` names. mmdet's do; FPN differs by package."""
+
+PYRAMIDS_OF_ONE_STRIDE = ("Feature2Pyramid",)
+"""Necks that make a pyramid of maps of one stride, which XCiT does itself."""
+
+SEGMENTATION_HEADS = ("decode_head", "auxiliary_head")
+"""Keys of segmentors with one head or several."""
+
+EXTRA_WIDTH_KEYS = {"c1_in_channels": 0}
+"""Further keys of heads with the width of one level, and which level."""
+
+HEADS_OF_THE_LAST_LEVEL = {"EncHead": "add_lateral"}
+"""Heads that are told several levels and learn from the last, unless this is set."""
+
+VIEWING_HEADS = ("DMHead",)
+"""They call ``view`` across batch and channels of what they get."""
+
+PREPROCESSOR_WRAPPERS = ("MultiBranchDataPreprocessor",)
+"""Data preprocessors that hand the images on to one inside."""
+
+PREPROCESSOR_IMAGE_KEYS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor", "size")
+"""Keys of data preprocessors that say what is done to images."""
+
 TRANSFORMER_KEYS = (
     "absolute_pos_embed",
     "relative_position_bias_table",
@@ -67,6 +68,10 @@ TRANSFORMER_KEYS = (
     "pos_block",
     "cls_token",
 )
-# what constructors with layer-wise decay call its rate, and what else they are told
+"""``custom_keys`` of parameters that only transformer backbones other than XCiT have."""
+
 LAYER_RATE_KEYS = ("decay_rate", "layer_decay_rate")
+"""What optimizer constructors with layer-wise decay call its rate."""
+
 LAYER_DECAY_KEYS = ("num_layers", "decay_type", *LAYER_RATE_KEYS)
+"""All that such constructors are told."""

@@ -14,8 +14,7 @@ from xcit_dense.mm.config_tree import type_name, unsynchronize
 from xcit_dense.mm.rules import BOUND_BACKBONES, DOWNLOADING_BACKBONES
 from xcit_dense.swap.error import BoundBackboneError, SwapError
 
-IMAGE_SIDE = 128
-"""Pixels; divisible by every stride up to 128, so that strides come out exact."""
+_IMAGE_SIDE = 128  # pixels; divisible by every stride up to 128, so that these come out exact
 
 
 @dataclass(frozen=True)
@@ -69,15 +68,15 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     if "pretrained" in config or name in DOWNLOADING_BACKBONES:
         config["pretrained"] = None
     # plain vision transformers run on their own image size only
-    side = config.get("img_size") or IMAGE_SIDE
+    side = config.get("img_size") or _IMAGE_SIDE
     side = max(side) if isinstance(side, Iterable) else side
     try:
         maps = _run_anywhere(config, scope, side)
     except Exception as error:  # a backbone may refuse its settings in any way
         sentence = in_one_line(error).partition(". ")[0]
         raise SwapError(path, f"{name} can not be run here: {sentence}") from error
-    maps = (maps,) if isinstance(maps, Tensor) else maps
-    if not _are_maps(maps):
+    maps = maps if isinstance(maps, (list, tuple)) else (maps,)
+    if not all(isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in maps):
         raise SwapError(path, f"{name} does not give plain maps (B, C, H, W), one a level")
     levels = tuple(Level(round(side / tensor.shape[-1]), tensor.shape[1]) for tensor in maps)
     return MeasuredBackbone(name, levels)
@@ -97,9 +96,3 @@ def _run(config: dict, scope: str, side: int, device: str) -> Any:
         backbone = MODELS.build(dict(config))
         backbone.train(False)
         return backbone(torch.zeros(1, config.get("in_channels", 3), side, side))
-
-
-def _are_maps(maps: Any) -> bool:
-    return isinstance(maps, (list, tuple)) and all(
-        isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in maps
-    )

@@ -162,10 +162,6 @@ def _with_keys_of_xcit(keys: dict[str, dict], names: tuple[str, ...]) -> dict[st
     factor of the learning rate from the one that it outdoes, such as ``backbone``; where one of
     the others would take a norm, that norm needs a key of its own; and where the backbone is slowed
     because it is pretrained, the pyramid needs one, since no ImageNet weights have a pyramid.
-
-    Args:
-        keys: the ones that stay.
-        names: parameters of the backbone, as in the whole model.
     """
     pyramid = "backbone.pyramid"
     slowed = _applied(pyramid, keys, names)
@@ -196,10 +192,6 @@ def normalize_as_imagenet(cfg: dict, notes: list[str]) -> None:
 
     Preprocessors of images with other than three channels stay as they are, and so do those behind
     a pipeline that normalizes.
-
-    Args:
-        cfg: the whole config, with XCiT.
-        notes: gets what was changed, one sentence each.
     """
     loaders = [cfg.get(key) for key in ("train_dataloader", "test_dataloader")]
     if any(type_name(node) == "Normalize" for _, node in dicts_in(loaders)):

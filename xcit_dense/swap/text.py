@@ -46,7 +46,7 @@ def config_text(name: str, old: Config, swap: Swap, out: Path, title: str) -> st
     lines = [f"# {line}" for comment in comments for line in _WRAPPER.wrap(comment)]
     path = find_config(name)
     if Config._is_lazy_import(str(path)):
-        lines += new_style_lines(changes, old.to_dict(), _module_of(path, out))
+        lines += _new_style_lines(changes, old.to_dict(), _module_of(path, out))
     else:
         lines.append(_base_line(name, out))
         lines += [_statement(f"{key} = ", value) for key, value in changes.items()]
@@ -89,14 +89,8 @@ def files_of(path: Path) -> Iterator[Path]:
         yield from files_of(base)
 
 
-def new_style_lines(changes: dict[str, Any], old: dict[str, Any], module: str) -> list[str]:
-    """What changes, as the lines of a config that imports the old one.
-
-    Args:
-        changes: what to merge into the old config.
-        old: that.
-        module: the name by which it is imported: ``..folder.resnet``.
-    """
+def _new_style_lines(changes: dict[str, Any], old: dict[str, Any], module: str) -> list[str]:
+    """What changes in the old config, as the lines of one that imports it as ``module``."""
     lines = ["from mmengine.config import read_base", "from xcit_dense import XCiT", ""]
     lines += ["with read_base():", f"    from {module} import *", ""]
     for name, value in changes.items():
