@@ -60,7 +60,6 @@ SHIPPED = {
     ),
     # the last level only
     "mmdet::yolof/yolof_r50-c5_8xb8-1x_coco.py": ((32,), {"neck.in_channels": C}),
-    "mmdet::detr/detr_r50_8xb2-150e_coco.py": ((32,), {"neck.in_channels": [C]}),
     # levels that are handed on behind the neck
     "mmdet::ssd/ssd300_coco.py": (
         (8, 16),
