@@ -10,7 +10,7 @@ from xcit_dense.doctor import diagnose, report
 from xcit_dense.doctor.declared_strides import parts_with_strides, stride_findings
 from xcit_dense.doctor.map_sizes import sizes_of_given_maps
 from xcit_dense.doctor.trial_model import TrialModel
-from xcit_dense.swap.config_source import ConfigSource
+from xcit_dense.mm.config_files import read_config
 
 SIZE = (128, 256)
 WIDTH = 32
@@ -23,7 +23,7 @@ YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
 
 def small_detector(name):
     """A detector of mm's with a small XCiT of four levels, or three, and narrow heads."""
-    cfg = ConfigSource.find(name).load()
+    cfg = read_config(name)
     cfg.optim_wrapper = {}
     levels = len(cfg.model.neck.in_channels)
     cfg.model.backbone = {
@@ -99,7 +99,7 @@ def test_others_are_found_though_nothing_fails(name, change, text):
 
 
 def semantic_fpn(feature_strides):
-    cfg = ConfigSource.find("mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py").load()
+    cfg = read_config("mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py")
     cfg.optim_wrapper = {}
     cfg.model.backbone = {"type": "XCiT", "arch": ARCH}
     cfg.model.pretrained = None

@@ -5,8 +5,8 @@ from mmengine.config import Config
 
 from xcit_dense.doctor import diagnose, report
 from xcit_dense.doctor.failure import failure
+from xcit_dense.mm.config_files import read_config
 from xcit_dense.swap import plan_swap
-from xcit_dense.swap.config_source import ConfigSource
 
 SIZE = (64, 128)
 WIDTH = 32
@@ -20,7 +20,7 @@ NO_DECAY = {"temperature": {"decay_mult": 0.0}, "layer_scale": {"decay_mult": 0.
 
 
 def config(name, **optimizer):
-    cfg = ConfigSource.find(name).load()
+    cfg = read_config(name)
     keys = optimizer.pop("custom_keys", NO_DECAY)
     cfg.optim_wrapper = {
         "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05},
@@ -270,6 +270,6 @@ def test_an_op_that_is_not_served_is_named(monkeypatch):
     ],
 )
 def test_models_of_many_kinds_get_what_they_want(name):
-    new = plan_swap(ConfigSource.find(name).load(), {**XCIT["arch"]}).config
+    new = plan_swap(read_config(name), {**XCIT["arch"]}).config
     diagnosis = diagnose(new, SIZE)
     assert diagnosis.is_healthy, report(diagnosis)

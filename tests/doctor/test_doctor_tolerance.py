@@ -16,7 +16,7 @@ from xcit_dense.doctor import diagnose, report
 from xcit_dense.doctor.optimizer_keys import optimizer_findings
 from xcit_dense.doctor.synthetic_batch import synthetic_batch
 from xcit_dense.doctor.trial_model import TrialModel, build_trial_model
-from xcit_dense.swap.config_source import ConfigSource
+from xcit_dense.mm.config_files import read_config
 
 WIDTH = 32
 SIZE = (128, 128)
@@ -46,7 +46,7 @@ def test_objects_have_masks_where_training_loads_them(loader, has_masks):
 
 
 def test_a_detector_of_boxes_that_fails_on_masks_is_healthy():
-    cfg = ConfigSource.find("mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py").load()
+    cfg = read_config("mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py")
     diagnosis = diagnose(cfg, SIZE)
     assert diagnosis.is_healthy, report(diagnosis)
 
@@ -69,7 +69,7 @@ class NeckThatLoadsItsWeights(NeckWithWidthsOfItsOwn):
 
 
 def retinanet(neck, **settings):
-    cfg = ConfigSource.find("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py").load()
+    cfg = read_config("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py")
     cfg.optim_wrapper = {}
     cfg.model.backbone = {
         "type": "XCiT",
@@ -119,7 +119,7 @@ class LossOfKnownLabels(nn.Module):
 
 
 def test_pixels_that_a_loss_cannot_ignore_are_a_note():
-    cfg = ConfigSource.find("mmseg::fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py").load()
+    cfg = read_config("mmseg::fcn/fcn_r18-d8_4xb2-80k_cityscapes-512x1024.py")
     cfg.model.decode_head.loss_decode = {"type": "LossOfKnownLabels"}
     cfg.model.auxiliary_head = None
     diagnosis = diagnose(cfg, SIZE)
@@ -131,7 +131,7 @@ def test_pixels_that_a_loss_cannot_ignore_are_a_note():
 
 
 def test_keys_of_mms_own_transformers_are_a_note():
-    cfg = ConfigSource.find("mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py").load()
+    cfg = read_config("mmdet::swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py")
     diagnosis = diagnose(cfg, SIZE)
     assert diagnosis.is_healthy, report(diagnosis)
     (text,) = texts(diagnosis, are_wrong=False)
@@ -150,7 +150,7 @@ def test_keys_of_mms_own_transformers_are_a_note():
     ],
 )
 def test_keys_are_those_of_the_whole_model(name, key, is_wrong):
-    cfg = ConfigSource.find(name).load()
+    cfg = read_config(name)
     cfg.optim_wrapper.paramwise_cfg = {"custom_keys": {key: {"lr_mult": 0.1}}}
     trial = build_trial_model(cfg, SIZE)
     found = [(finding.text, finding.is_wrong) for finding in optimizer_findings(trial, cfg)]
@@ -159,7 +159,7 @@ def test_keys_are_those_of_the_whole_model(name, key, is_wrong):
 
 
 def test_a_model_of_the_other_library_gets_its_own_samples():
-    cfg = ConfigSource.find("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py").load()
+    cfg = read_config("mmdet::retinanet/retinanet_r18_fpn_1x_coco.py")
     cfg.model.type, cfg.model["_scope_"], cfg.default_scope = "mmdet.RetinaNet", "mmdet", "mmseg"
     diagnosis = diagnose(cfg, SIZE)
     assert diagnosis.is_healthy, report(diagnosis)

@@ -7,7 +7,6 @@ from mmengine.config import Config
 
 from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
 from xcit_dense.mm.config_files import add_config_changes, read_config
-from xcit_dense.swap.config_source import ConfigSource
 
 SMALLEST_SIDE = 64
 """Pixels."""
@@ -56,6 +55,6 @@ def examine(cfg: Config, size: tuple[int, int]) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Examine as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    cfg = read_config(str(ConfigSource.find(args.config).path), args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if not examine(cfg, args.size):
         sys.exit(1)

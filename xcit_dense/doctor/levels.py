@@ -10,10 +10,7 @@ from torch import Tensor
 from xcit_dense.doctor.finding import Finding
 from xcit_dense.doctor.trial_model import TrialModel
 from xcit_dense.mm.config_tree import type_name
-from xcit_dense.swap.measured_backbone import Level, MeasuredBackbone
-from xcit_dense.swap.model_swap import find_readers
-from xcit_dense.swap.reader import Reader
-from xcit_dense.swap.swap_error import SwapError
+from xcit_dense.swap import Level, MeasuredBackbone, Reader, SwapError, find_readers
 
 
 @dataclass
@@ -79,7 +76,7 @@ def _levels(maps: Any, image_size: tuple[int, int]) -> list[Level] | None:
 
 
 def _readers(trial: TrialModel, levels: list[Level]) -> tuple[list[Reader], list[Finding]]:
-    backbone = MeasuredBackbone(type_name(trial.config["backbone"]), tuple(levels), ())
+    backbone = MeasuredBackbone(type_name(trial.config["backbone"]), tuple(levels))
     try:
         readers = find_readers(trial.config, trial.path, backbone)
     except SwapError as error:

@@ -12,7 +12,7 @@ from xcit_dense.doctor.quiet import quiet
 from xcit_dense.doctor.trial_model import TrialModel
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config_tree import type_name
-from xcit_dense.swap.parameter_keys import TRANSFORMER_KEYS
+from xcit_dense.mm.rules import TRANSFORMER_KEYS
 
 _SPARED = ("temperature", "layer_scale")
 _PARTS = ("constructor", "optimizer", "paramwise_cfg")

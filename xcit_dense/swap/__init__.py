@@ -1,6 +1,21 @@
-"""Putting XCiT in the place of the backbone of any mmdet or mmseg config."""
+"""Putting XCiT in the place of the backbone of any mmdet or mmseg config.
 
-from xcit_dense.swap.swap import Swap, plan_swap, swap_backbone
-from xcit_dense.swap.swap_error import SwapError
+What is known of mm's classes by name, such as which head reads which levels, is in
+:mod:`xcit_dense.mm.rules`.
+"""
 
-__all__ = ["Swap", "SwapError", "plan_swap", "swap_backbone"]
+from xcit_dense.swap.error import SwapError
+from xcit_dense.swap.levels import Level, MeasuredBackbone
+from xcit_dense.swap.plan import Swap, plan_swap, swap_backbone
+from xcit_dense.swap.readers import Reader, find_readers
+
+__all__ = [
+    "Level",
+    "MeasuredBackbone",
+    "Reader",
+    "Swap",
+    "SwapError",
+    "find_readers",
+    "plan_swap",
+    "swap_backbone",
+]

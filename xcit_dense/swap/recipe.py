@@ -1,20 +1,20 @@
-"""The optimizer and the schedule: from one for the old backbone to one for XCiT."""
+"""Optimizer, schedule and images: from a recipe for the old backbone to one for XCiT."""
 
-import copy
+import re
 
 import torch
-from mmengine.config import ConfigDict
-from mmengine.registry import MODELS, DefaultScope
 
 from xcit_dense.mm.backbone import XCiT
-from xcit_dense.mm.config_tree import type_name, unsynchronize
-from xcit_dense.swap.model_swap import ModelSwap
-from xcit_dense.swap.parameter_keys import (
+from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name
+from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
+from xcit_dense.mm.rules import (
+    LAYER_DECAY_KEYS,
+    LAYER_RATE_KEYS,
+    PREPROCESSOR_IMAGE_KEYS,
+    PREPROCESSOR_WRAPPERS,
     TRANSFORMER_KEYS,
-    no_decay_keys,
-    pyramid_keys,
 )
-from xcit_dense.swap.swap_error import SwapError, located
+from xcit_dense.swap.error import located
 
 # Source: the recipes of the XCiT paper's release, for batches of 16 images.
 _OPTIMIZERS = {
@@ -22,90 +22,80 @@ _OPTIMIZERS = {
     "mmseg": {"type": "AdamW", "lr": 6e-5, "betas": (0.9, 0.999), "weight_decay": 0.01},
 }
 _BATCH_SIZE = 16
+_CUSTOM_KEYS = "optim_wrapper.paramwise_cfg"
 _WARM_UP_ITERATIONS = {"mmdet": 500, "mmseg": 1500}
-_LAYER_DECAY = "LayerDecayOptimWrapperConstructor"
-_RATES_OF_LAYERS = ("decay_rate", "layer_decay_rate")
-_LAYER_DECAY_OPTIONS = ("num_layers", "decay_type", *_RATES_OF_LAYERS)
+# by its module, so that nothing needs to be imported for it
+_LAYER_DECAY = f"{LayerDecayOptimWrapperConstructor.__module__}.LayerDecayOptimWrapperConstructor"
+# Source: ImageNet statistics as in torchvision and in the XCiT paper's release, RGB, 0 to 255.
+_MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+# Norms are found by mmengine itself (norm_decay_mult), except where a custom key takes them first.
+_NORM = re.compile(
+    r"(?P<key>attention_norm|interaction_norm|interaction\.norm|\.ffn_norm"
+    r"|patch_embedding\.\d+\.1|pyramid\.levels\.\w+\.1)\.(weight|bias)$"
+)
 
 
-def swap_recipe(cfg: dict, scope: str, swap: ModelSwap) -> list[str]:
+def use_recipe_of_xcit(cfg: dict, scope: str, path: str, backbone: dict, notes: list[str]) -> None:
     """Give a config the optimizer that XCiT wants, in place.
 
     Args:
-        cfg: the whole config.
+        cfg: the whole config, with XCiT.
         scope: ``mmdet`` or ``mmseg``.
-        swap: what was swapped in its model.
-
-    Returns:
-        What was changed, one sentence each.
+        path: where the dict stands that has the backbone: ``model.detector`` in trackers.
+        backbone: the dict of XCiT.
+        notes: gets what was changed, one sentence each.
     """
     wrapper = cfg.get("optim_wrapper")
     if not wrapper or not wrapper.get("optimizer"):
         has = "no single optimizer, and stays as it is" if wrapper else "none"
-        return [f"optim_wrapper: the config has {has}; use AdamW with no decay for XCiT's norms."]
-    notes = []
+        notes.append(f"optim_wrapper: the config has {has}; use AdamW with no decay for norms.")
+        return
     if type_name(wrapper["optimizer"]) != "AdamW":
-        notes += _use_adamw(cfg, scope)
+        _use_adamw(cfg, scope, notes)
     # torch's own: mmengine multiplies it by the factors below, and fails where it is not told
     wrapper["optimizer"].setdefault("weight_decay", 0.01)
-    paramwise = dict(wrapper.get("paramwise_cfg") or {})
-    notes += _use_layers_of_xcit(wrapper, paramwise)
+    paramwise = wrapper["paramwise_cfg"] = dict(wrapper.get("paramwise_cfg") or {})
+    _use_layers_of_xcit(wrapper, paramwise, notes)
     paramwise["norm_decay_mult"] = 0.0
-    wrapper["paramwise_cfg"] = paramwise
-    new_names = _parameter_names(swap.new, swap.prefix)
-    notes += _shorten_keys(paramwise, swap.prefix)
-    old_names = swap.old.parameter_names
-    notes += _forget_foreign_keys(paramwise, old_names, new_names, cfg["model"], scope)
-    _spare_from_decay(paramwise, new_names)
-    return notes
+    prefix = module_prefix(cfg["model"], path)
+    names = _parameter_names(backbone, prefix)
+    keys = _keys_that_stay(dict(paramwise.get("custom_keys") or {}), prefix, names, notes)
+    paramwise["custom_keys"] = _with_keys_of_xcit(keys, names)
 
 
-def _use_adamw(cfg: dict, scope: str) -> list[str]:
-    wrapper = cfg["optim_wrapper"]
-    old = wrapper["optimizer"]
-    new = dict(_OPTIMIZERS[scope])
+def _use_adamw(cfg: dict, scope: str, notes: list[str]) -> None:
+    old, new = cfg["optim_wrapper"]["optimizer"], dict(_OPTIMIZERS[scope])
     with located("auto_scale_lr"):
         batch_size = (cfg.get("auto_scale_lr") or {}).get("base_batch_size", _BATCH_SIZE)
         new["lr"] = float(f"{new['lr'] * batch_size / _BATCH_SIZE:.6g}")
-    wrapper["optimizer"] = new
-    note = f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {type_name(old)}."
+    cfg["optim_wrapper"]["optimizer"] = new
+    notes.append(f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {type_name(old)}.")
     ratio = new["lr"] / old["lr"] if old.get("lr") else 1.0
     with located("param_scheduler"):
-        return [note, *_schedule_for_adamw(cfg, ratio, _WARM_UP_ITERATIONS[scope])]
+        _adapt_schedule(cfg, ratio, _WARM_UP_ITERATIONS[scope], notes)
 
 
-def _schedule_for_adamw(cfg: dict, ratio: float, warm_up: int) -> list[str]:
-    """Scale the rates that a schedule names, and let it begin with a warm-up.
-
-    Args:
-        cfg: the whole config, changed in place.
-        ratio: of the new learning rate to the old one.
-        warm_up: iterations.
-
-    Returns:
-        What was added, one sentence each.
-    """
+def _adapt_schedule(cfg: dict, ratio: float, warm_up: int, notes: list[str]) -> None:
+    """Scale the learning rates that a schedule names, and let it begin with a warm-up."""
     schedulers = cfg.get("param_scheduler")
+    if not schedulers:
+        return
     if isinstance(schedulers, dict):
         schedulers = cfg["param_scheduler"] = [schedulers]
-    if not schedulers:
-        return []
-    of_rates = [each for each in schedulers if _is_of_rates(each)]
+    of_rates = [
+        scheduler
+        for scheduler in schedulers
+        if scheduler.get("param_name", "lr") == "lr"
+        and not type_name(scheduler).endswith("Momentum")
+    ]
     for scheduler in of_rates:
         for key in ("eta_min", "eta_max", "min_value"):
             if scheduler.get(key):
                 scheduler[key] = round(scheduler[key] * ratio, 12)
-    if any(_warms_up(scheduler) for scheduler in of_rates):
-        return []
-    linear = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False}
-    schedulers.insert(0, {**linear, "begin": 0, "end": warm_up})
-    return [f"param_scheduler: warm-up of {warm_up} iterations."]
-
-
-def _is_of_rates(scheduler: dict) -> bool:
-    if type_name(scheduler).endswith("ParamScheduler"):
-        return scheduler.get("param_name") == "lr"
-    return not type_name(scheduler).endswith("Momentum")
+    if not any(_warms_up(scheduler) for scheduler in of_rates):
+        linear = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False}
+        schedulers.insert(0, {**linear, "begin": 0, "end": warm_up})
+        notes.append(f"param_scheduler: warm-up of {warm_up} iterations.")
 
 
 def _warms_up(scheduler: dict) -> bool:
@@ -115,85 +105,117 @@ def _warms_up(scheduler: dict) -> bool:
     return "Warmup" in name or name.startswith(("Constant", "OneCycle"))
 
 
-def _use_layers_of_xcit(wrapper: dict, paramwise: dict) -> list[str]:
+def _use_layers_of_xcit(wrapper: dict, paramwise: dict, notes: list[str]) -> None:
     """Layer-wise decay counts the layers of a backbone; ours counts XCiT's."""
+    rates = [paramwise[key] for key in LAYER_RATE_KEYS if key in paramwise]
+    if not rates:
+        return
+    for key in LAYER_DECAY_KEYS:
+        paramwise.pop(key, None)
+    paramwise["decay_rate"] = rates[0]
     old = wrapper.get("constructor", "")
-    rate = next((paramwise[key] for key in _RATES_OF_LAYERS if key in paramwise), None)
-    if rate is None:
-        return []
-    for option in _LAYER_DECAY_OPTIONS:
-        paramwise.pop(option, None)
-    paramwise["decay_rate"] = rate
-    if old == _LAYER_DECAY:
-        return []
+    if old.endswith(LayerDecayOptimWrapperConstructor.__name__):
+        return
     wrapper["constructor"] = _LAYER_DECAY
     paramwise.setdefault("bias_decay_mult", 0.0)  # as mmdet's and mmseg's
-    return [f"optim_wrapper.constructor: {old} gives way to the one that knows XCiT's layers."]
+    notes.append(f"optim_wrapper.constructor: {old} gives way to the one that knows XCiT's layers.")
 
 
-def _spare_from_decay(paramwise: dict, names: tuple[str, ...]) -> None:
-    """No decay for temperatures and layer scales, nor for norms that other keys would take."""
-    keys = paramwise["custom_keys"]
-    keys |= pyramid_keys(keys, names)
-    paramwise["custom_keys"] = keys | no_decay_keys(keys, names)
+def _keys_that_stay(
+    keys: dict[str, dict], prefix: str, names: tuple[str, ...], notes: list[str]
+) -> dict[str, dict]:
+    """Leave out keys of parts of the old backbone, and shorten those of a backbone deep inside.
 
-
-def _shorten_keys(paramwise: dict, prefix: str) -> list[str]:
-    """Write ``detector.backbone`` as ``backbone``: the longest key wins, and XCiT's are short."""
-    keys = dict(paramwise.get("custom_keys") or {})
-    if not prefix:
-        return []
+    ``detector.backbone`` becomes ``backbone``: the longest key wins, and XCiT's are short.
+    """
     whole = f"{prefix}backbone"
-    for key in [key for key in keys if key == whole or key.startswith(f"{whole}.")]:
-        keys[key.removeprefix(prefix)] = keys.pop(key)
-    is_shortened = whole in (paramwise.get("custom_keys") or {})
-    paramwise["custom_keys"] = keys
-    if not is_shortened:
-        return []
-    return [f"optim_wrapper.paramwise_cfg: {prefix}backbone is backbone now: the longest key wins."]
-
-
-def _forget_foreign_keys(
-    paramwise: dict,
-    old_names: tuple[str, ...],
-    new_names: tuple[str, ...],
-    model: dict,
-    scope: str,
-) -> list[str]:
-    """No keys that named parts of the old backbone, and name none of the new model."""
-    keys = dict(paramwise.get("custom_keys") or {})
-    unmatched = [key for key in keys if not _matches(key, new_names)]
-    gone = [key for key in unmatched if key.startswith("backbone.") or key in TRANSFORMER_KEYS]
-    doubtful = [key for key in unmatched if key not in gone and _matches(key, old_names)]
-    if doubtful:  # a word such as bn may be for a head, too
-        names = _names_beside_the_backbone(model, scope)
-        gone += [key for key in doubtful if not _matches(key, names)]
-    paramwise["custom_keys"] = {key: value for key, value in keys.items() if key not in gone}
-    if not gone:
-        return []
-    named = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
-    return [f"optim_wrapper.paramwise_cfg: without {named}, which named parts of the old backbone."]
-
-
-def _matches(key: str, names: tuple[str, ...]) -> bool:
-    return any(key in name for name in names)
-
-
-def _names_beside_the_backbone(model: dict, scope: str) -> tuple[str, ...]:
-    try:
-        with DefaultScope.overwrite_default_scope(scope):
-            model = copy.deepcopy(model)
-            unsynchronize(model)
-            built = MODELS.build(ConfigDict(model))
-    except Exception as error:
-        reason = f"can not be built, to tell what custom_keys name: {type(error).__name__}: {error}"
-        raise SwapError("model", reason) from error
-    return tuple(name for name, _ in built.named_parameters() if "backbone." not in name)
+    inner = [key for key in keys if prefix and f"{key}.".startswith(f"{whole}.")]
+    kept = {key: value for key, value in keys.items() if key not in inner}
+    kept |= {key.removeprefix(prefix): keys[key] for key in inner}
+    if whole in inner:
+        notes.append(f"{_CUSTOM_KEYS}: {whole} is backbone now: the longest key wins.")
+    foreign = [
+        key
+        for key in kept
+        if (key.startswith("backbone.") or key in TRANSFORMER_KEYS)
+        and not any(key in name for name in names)
+    ]
+    if foreign:
+        named = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if foreign[3:] else "")
+        notes.append(f"{_CUSTOM_KEYS}: without {named}, which named parts of the old backbone.")
+    return {key: value for key, value in kept.items() if key not in foreign}
 
 
 def _parameter_names(backbone: dict, prefix: str) -> tuple[str, ...]:
-    settings = {key: copy.deepcopy(value) for key, value in backbone.items() if key != "type"}
-    unsynchronize(settings)
+    # MMSyncBN, which has the same names, wants several processes
+    settings = {**backbone, "norm_cfg": {"type": "BN"}}
+    settings.pop("type")
     with torch.device("meta"):
         model = XCiT(**settings)
     return tuple(f"{prefix}backbone.{name}" for name, _ in model.named_parameters())
+
+
+def _with_keys_of_xcit(keys: dict[str, dict], names: tuple[str, ...]) -> dict[str, dict]:
+    """Add ``custom_keys`` that take XCiT's temperatures, layer scales and norms out of decay.
+
+    mmengine applies the longest key that is part of a name, and no other. So a key takes over the
+    factor of the learning rate from the one that it outdoes, such as ``backbone``; where one of
+    the others would take a norm, that norm needs a key of its own; and where the backbone is slowed
+    because it is pretrained, the pyramid needs one, since no ImageNet weights have a pyramid.
+    """
+    pyramid = "backbone.pyramid"
+    slowed = _applied(pyramid, keys, names)
+    if slowed and slowed.get("lr_mult", 1.0) != 1.0:
+        keys = keys | {pyramid: {"lr_mult": 1.0}}
+    spared = ["temperature", "layer_scale"]
+    for name in names:
+        norm, taken = _NORM.search(name), _applied(name, keys, names)
+        if norm and taken and taken.get("decay_mult") != 0:
+            spared.append(norm["key"])
+    added = {}
+    for key in spared:
+        others = {other: value for other, value in keys.items() if other != key}
+        rate = (_applied(key, others, names) or {}).get("lr_mult", 1.0)
+        added[key] = {"decay_mult": 0.0} | ({} if rate == 1.0 else {"lr_mult": rate})
+    return keys | added
+
+
+def _applied(part: str, keys: dict[str, dict], names: tuple[str, ...]) -> dict | None:
+    """What ``custom_keys`` give to the first parameter with this in its name, if any."""
+    name = next((name for name in names if part in name), "")
+    matching = [key for key in sorted(keys) if key in name]
+    return keys[max(matching, key=len)] if matching else None
+
+
+def normalize_as_imagenet(cfg: dict, notes: list[str]) -> None:
+    """Set mean, deviation and channel order of every data preprocessor of a config, in place.
+
+    Preprocessors of images with other than three channels stay as they are, and so do those behind
+    a pipeline that normalizes.
+    """
+    loaders = [cfg.get(key) for key in ("train_dataloader", "test_dataloader")]
+    if any(type_name(node) == "Normalize" for _, node in dicts_in(loaders)):
+        notes.append("The pipeline normalizes, as before; XCiT's weights expect ImageNet's RGB.")
+        return
+    nodes = list(dicts_in(cfg["model"], "model"))
+    if any(type_name(node) == "XCiT" and node.get("in_channels", 3) != 3 for _, node in nodes):
+        return
+    for path, node in [("", cfg), *nodes]:
+        preprocessor = node.get("data_preprocessor")
+        if isinstance(preprocessor, dict) and _prepares_rgb(preprocessor):
+            before = dict(preprocessor)
+            preprocessor.update(mean=list(_MEAN), std=list(_STD), bgr_to_rgb=True)
+            if preprocessor.get("rgb_to_bgr"):
+                preprocessor["rgb_to_bgr"] = False
+            if preprocessor != before:
+                where = f"{path}.data_preprocessor".removeprefix(".")
+                notes.append(f"{where} normalizes as ImageNet, RGB, which XCiT's weights expect.")
+
+
+def _prepares_rgb(preprocessor: dict) -> bool:
+    """Whether it is for images of three channels, and does not leave them to a nested model."""
+    return (
+        type_name(preprocessor) not in PREPROCESSOR_WRAPPERS
+        and len(preprocessor.get("mean") or [0] * 3) == 3
+        and any(key in preprocessor for key in PREPROCESSOR_IMAGE_KEYS)
+    )

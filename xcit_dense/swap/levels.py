@@ -7,13 +7,14 @@ from typing import Any
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from torch import Tensor, nn
+from torch import Tensor
 
+from xcit_dense.errors import in_one_line
 from xcit_dense.mm.config_tree import type_name, unsynchronize
-from xcit_dense.swap.swap_error import SwapError
+from xcit_dense.mm.rules import BOUND_BACKBONES, DOWNLOADING_BACKBONES
+from xcit_dense.swap.error import BoundBackboneError, SwapError
 
-IMAGE_SIDE = 128
-"""Pixels; divisible by every stride up to 128, so that strides come out exact."""
+_IMAGE_SIDE = 128  # pixels; divisible by every stride up to 128, so that these come out exact
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,10 @@ class MeasuredBackbone:
     Attributes:
         name: its class.
         levels: its maps, in its order.
-        parameter_names: as in the whole model, ``backbone.layer1.0.conv1.weight``.
     """
 
     name: str
     levels: tuple[Level, ...]
-    parameter_names: tuple[str, ...]
 
     @property
     def channels(self) -> list[int]:
@@ -58,37 +57,32 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
         path: where it stands, for errors.
 
     Raises:
+        BoundBackboneError: it is more than a backbone.
         SwapError: it can not be built or run here, or does not give plain maps.
     """
     name = type_name(config)
-    # detectors fill in the ones that they know better; none of them changes what comes out
+    if name in BOUND_BACKBONES:
+        raise BoundBackboneError(path, f"{name} is more than a backbone: {BOUND_BACKBONES[name]}")
     config = {key: copy.deepcopy(value) for key, value in config.items() if key != "init_cfg"}
     unsynchronize(config)
-    if "pretrained" in config or name == "TIMMBackbone":  # which downloads if it is not told
+    if "pretrained" in config or name in DOWNLOADING_BACKBONES:
         config["pretrained"] = None
-    side = _image_side(config)
+    # plain vision transformers run on their own image size only
+    side = config.get("img_size") or _IMAGE_SIDE
+    side = max(side) if isinstance(side, Iterable) else side
     try:
-        backbone, maps = _run_anywhere(config, scope, side)
-    except Exception as error:
-        sentence = (str(error).strip().splitlines() or [""])[0].partition(". ")[0]
-        reason = f"{name} can not be run here: {type(error).__name__}: {sentence}"
-        raise SwapError(path, reason) from error
-    if isinstance(maps, Tensor):
-        maps = (maps,)
-    if not _are_maps(maps):
+        maps = _run_anywhere(config, scope, side)
+    except Exception as error:  # a backbone may refuse its settings in any way
+        sentence = in_one_line(error).partition(". ")[0]
+        raise SwapError(path, f"{name} can not be run here: {sentence}") from error
+    maps = maps if isinstance(maps, (list, tuple)) else (maps,)
+    if not all(isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in maps):
         raise SwapError(path, f"{name} does not give plain maps (B, C, H, W), one a level")
     levels = tuple(Level(round(side / tensor.shape[-1]), tensor.shape[1]) for tensor in maps)
-    names = tuple(f"backbone.{name}" for name, _ in backbone.named_parameters())
-    return MeasuredBackbone(name, levels, names)
+    return MeasuredBackbone(name, levels)
 
 
-def _image_side(config: dict) -> int:
-    """Plain vision transformers run on their own image size only."""
-    side = config.get("img_size") or IMAGE_SIDE
-    return max(side) if isinstance(side, Iterable) else side
-
-
-def _run_anywhere(config: dict, scope: str, side: int) -> tuple[nn.Module, Any]:
+def _run_anywhere(config: dict, scope: str, side: int) -> Any:
     """Run on the device ``meta``, which computes nothing, or on the CPU where that fails."""
     try:
         return _run(config, scope, side, "meta")
@@ -97,14 +91,8 @@ def _run_anywhere(config: dict, scope: str, side: int) -> tuple[nn.Module, Any]:
         return _run(config, scope, side, "cpu")
 
 
-def _run(config: dict, scope: str, side: int, device: str) -> tuple[nn.Module, Any]:
+def _run(config: dict, scope: str, side: int, device: str) -> Any:
     with torch.device(device), torch.no_grad(), DefaultScope.overwrite_default_scope(scope):
         backbone = MODELS.build(dict(config))
         backbone.train(False)
-        return backbone, backbone(torch.zeros(1, config.get("in_channels", 3), side, side))
-
-
-def _are_maps(maps: Any) -> bool:
-    return isinstance(maps, (list, tuple)) and all(
-        isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in maps
-    )
+        return backbone(torch.zeros(1, config.get("in_channels", 3), side, side))

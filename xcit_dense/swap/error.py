@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from xcit_dense.errors import UserError, in_one_line
 
-class SwapError(ValueError):
+
+class SwapError(UserError):
     """The backbone of this config can not be swapped, or it is not understood how.
 
     Attributes:
@@ -34,5 +36,5 @@ def located(path: str) -> Iterator[None]:
     except SwapError:
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        reason = f"what stands there is not understood ({type(error).__name__}: {error})"
+        reason = f"what stands there is not understood ({in_one_line(error)})"
         raise SwapError(path, reason) from error
