@@ -18,7 +18,7 @@ from dev.swap_coverage.families import (
     try_family,
 )
 
-from xcit_dense.doctor import Diagnosis, Finding
+from xcit_dense.doctor import Finding, Trial
 from xcit_dense.swap.config_source import configs_of
 
 
@@ -59,7 +59,7 @@ def test_a_folder_without_models_is_no_family():
 
 def sick(*texts, losses=None):
     findings = [Finding(text, "none") for text in texts]
-    return Diagnosis(findings, model_name="Net", losses=losses or {})
+    return Trial(None, findings, losses=losses or {})
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from mmengine.config import Config
 
 from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
 from xcit_dense.mm.config_files import add_config_changes, read_config
-from xcit_dense.swap.config_source import ConfigSource
 
 SMALLEST_SIDE = 64
 """Pixels."""
@@ -48,14 +47,14 @@ def _pixels(text: str) -> int:
 
 def examine(cfg: Config, size: tuple[int, int]) -> bool:
     """Print what a trial of a config's model finds, and say whether it is healthy."""
-    diagnosis = diagnose(cfg, tuple(size))
-    print(report(diagnosis))
-    return diagnosis.is_healthy
+    trial = diagnose(cfg, tuple(size))
+    print(report(trial))
+    return trial.is_healthy
 
 
 def main(argv: list[str] | None = None) -> None:
     """Examine as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    cfg = read_config(str(ConfigSource.find(args.config).path), args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     if not examine(cfg, args.size):
         sys.exit(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from mmengine.config import Config
 
-from xcit_dense.doctor import Diagnosis, diagnose
+from xcit_dense.doctor import Trial, diagnose
 from xcit_dense.mm.config_tree import type_name
 from xcit_dense.swap.config_difference import difference
 from xcit_dense.swap.config_source import configs_of
@@ -153,7 +153,7 @@ def _check(path: Path, old: Config, new: Config, outcome: FamilyOutcome) -> None
         outcome.model = _in_words(diagnosis, new.model.get("decode_head"))
 
 
-def _what_is_wrong(diagnosis: Diagnosis) -> list[str]:
+def _what_is_wrong(diagnosis: Trial) -> list[str]:
     return [
         _ABSOLUTE_FOLDERS.sub("", finding.text)
         for finding in diagnosis.findings
@@ -161,8 +161,8 @@ def _what_is_wrong(diagnosis: Diagnosis) -> list[str]:
     ]
 
 
-def _in_words(diagnosis: Diagnosis, decode_head: dict | list | None) -> str:
+def _in_words(diagnosis: Trial, decode_head: dict | list | None) -> str:
     last = decode_head[-1] if isinstance(decode_head, list) else decode_head
     head = f" with {type_name(last)}" if last else ""
-    strides = ", ".join(str(level.stride) for level in diagnosis.levels.backbone)
-    return f"{diagnosis.model_name}{head}, strides {strides}"
+    strides = ", ".join(str(level.stride) for level in diagnosis.levels)
+    return f"{type(diagnosis.model).__name__}{head}, strides {strides}"
