@@ -94,11 +94,10 @@ def _take_step(trial: Trial, ignores: bool = True) -> dict[str, float]:
     if hasattr(model, "set_epoch"):
         model.set_epoch(0)
     batch = model.data_preprocessor(random_batch(trial, 2, ignores), training=True)
-    total, losses = model.parse_losses(model(**batch, mode="loss"))
+    losses = model(**batch, mode="loss")
+    total, means = model.parse_losses(losses)
     total.backward()
-    return {
-        name: float(value) for name, value in losses.items() if name != "loss" and "loss" in name
-    }
+    return {name: means[name].item() for name in losses if "loss" in name}
 
 
 def _note_map_sizes(trial: Trial) -> None:
