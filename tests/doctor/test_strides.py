@@ -26,29 +26,23 @@ def square(*sides):
     return [(side, side) for side in sides]
 
 
-def generator(*strides):
-    return SimpleNamespace(strides=strides)
-
-
-@pytest.mark.parametrize(
-    ("side", "sides", "strides"),
-    [
-        (300, (38, 19, 10, 5, 3, 1), (8, 16, 32, 64, 100, 300)),  # SSD300
-        (320, (20, 10, 5, 3, 2, 1), (16, 32, 64, 107, 160, 320)),  # SSDLite
-        (128, (16, 8, 4, 2, 1), [550 / places for places in (69, 35, 18, 9, 5)]),  # YOLACT
-        (128, (4, 8, 16), [(32, 32), (16, 16), (8, 8)]),  # YOLOv3, from coarse to fine
-    ],
-)
-def test_strides_are_right_where_the_maps_have_that_many_places(side, sides, strides):
-    assert not findings((side, side), square(*sides), prior_generator=generator(*strides))
-    finer = square(*(2 * places for places in sides))
-    (text,) = findings((side, side), finer, prior_generator=generator(*strides))
-    assert text.startswith("model.part.")
+SSD300 = {"prior_generator": SimpleNamespace(strides=(8, 16, 32, 64, 100, 300))}
+SSD_LITE = {"prior_generator": SimpleNamespace(strides=(16, 32, 64, 107, 160, 320))}
+YOLACT = {"prior_generator": SimpleNamespace(strides=[550 / side for side in (69, 35, 18, 9, 5)])}
+YOLOV3 = {"anchor_generator": SimpleNamespace(strides=[(32, 32), (16, 16), (8, 8)])}
 
 
 @pytest.mark.parametrize(
     ("image_size", "map_sizes", "attributes", "is_wrong"),
     [
+        ((300, 300), square(38, 19, 10, 5, 3, 1), SSD300, False),
+        ((300, 300), square(75, 38, 19, 10, 5, 3), SSD300, True),
+        ((320, 320), square(20, 10, 5, 3, 2, 1), SSD_LITE, False),
+        ((320, 320), square(40, 20, 10, 5, 3, 2), SSD_LITE, True),
+        ((128, 128), square(16, 8, 4, 2, 1), YOLACT, False),
+        ((128, 128), square(32, 16, 8, 4, 2), YOLACT, True),
+        ((128, 128), square(4, 8, 16), YOLOV3, False),  # from coarse to fine
+        ((128, 128), square(16, 8, 4), YOLOV3, True),
         ((128, 256), [(16, 32)], {"featmap_strides": [8]}, False),
         ((128, 256), [(32, 64)], {"featmap_strides": [8]}, True),
         ((128, 256), [(8, 32)], {"featmap_strides": [16]}, True),  # both directions count

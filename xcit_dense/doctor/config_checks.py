@@ -83,14 +83,14 @@ def heads_have_classes_of_data(trial: Trial) -> Iterator[Finding]:
     nodes = [place for place in dicts_in(trial.config, trial.path) if ".backbone" not in place[0]]
     things = [node["num_things_classes"] for _, node in nodes if node.get("num_stuff_classes")]
     for path, node in nodes:
-        key = "num_classes" if "num_classes" in node else "num_things_classes"
-        count = node.get(key, 0)
-        if key == "num_things_classes":
-            count += node.get("num_stuff_classes", 0)
-        others = type_name(node) in rules.HEADS_OF_OTHER_CLASSES or path.endswith("rpn_head")
-        if names and count and not others and count not in (len(names), *things):
+        if type_name(node) in rules.HEADS_OF_OTHER_CLASSES or path.endswith("rpn_head"):
+            continue
+        both = node.get("num_things_classes", 0) + node.get("num_stuff_classes", 0)
+        key = "num_things_classes + num_stuff_classes" if both else "num_classes"
+        count = both or node.get(key)
+        if names and count and count not in (len(names), *things):
             yield Finding(
-                f"{path}.{key} = {node[key]}, but the training data have {len(names)} class names",
+                f"{path}.{key} = {count}, but the training data have {len(names)} class names",
                 "make the two agree: num_classes of every head, and metainfo=dict(classes=...) of "
                 "the data sets",
                 # outputs without a name do no harm to mmseg

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import wraps
 from typing import Any
 
@@ -13,7 +14,7 @@ from xcit_dense.doctor.flops import count_flops
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.doctor.trial import Finding, Size, Trial, failure, maps_in
 from xcit_dense.mm.config_tree import model_scope, type_name
-from xcit_dense.swap.measured_backbone import MeasuredBackbone
+from xcit_dense.swap.measured_backbone import Level, MeasuredBackbone
 from xcit_dense.swap.model_swap import find_readers
 from xcit_dense.swap.swap_error import SwapError
 
@@ -23,31 +24,29 @@ _MAKERS_OF_PLACES = ("prior_generator", "anchor_generator")
 
 def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
     """Neck or heads expect the widths that the backbone gives."""
-    if getattr(trial.model, "backbone", None) is None:
-        yield _not_compared(f"{type(trial.model).__name__} has no backbone=dict(type=...)")
-        return
+    backbone = getattr(trial.model, "backbone", None)
     try:
-        trial.levels = trial.run(trial.model.backbone)
+        trial.levels = [] if backbone is None else trial.run(backbone)
     except Exception as error:
         yield failure("running the backbone", error)
         return
     trial.readers = [[] for _ in trial.levels]
-    name = type_name(trial.config["backbone"])
     if not trial.levels:
-        yield _not_compared(f"{name} does not give plain maps (B, C, H, W), one a level")
+        yield _not_compared("no backbone gives plain maps (B, C, H, W), one a level")
         return
-    backbone = MeasuredBackbone(name, tuple(trial.levels), ())
+    name = type_name(trial.config["backbone"])
+    measured = MeasuredBackbone(name, tuple(Level(*level) for level in trial.levels), ())
     try:
-        readers = find_readers(trial.config, trial.path, backbone)
+        readers = find_readers(trial.config, trial.path, measured)
     except SwapError as error:
         yield _not_compared(str(error))
         return
     for reader in readers:
-        for level, width in zip(reader.levels, reader.widths, strict=True):
+        for level, width in zip(reader.levels, reader.widths, strict=False):
             trial.readers[level].append(f"{reader.path} ({reader.width_key} {width})")
     for reader in readers:
         try:
-            reader.check_widths(backbone)
+            reader.check_widths(measured)
         except SwapError as error:
             yield Finding(str(error), "make the two agree; see the table of levels")
 
@@ -65,16 +64,11 @@ def training_step_succeeds(trial: Trial) -> Iterator[Finding]:
         trial.losses = _take_step(trial)
     except Exception as error:
         finding = failure("a training step", error)
-        if model_scope(trial.cfg) == "mmseg":  # of its own losses some take no ignored pixels
-            try:
+        with suppress(Exception):  # then it is not that, and the first failure counts
+            if model_scope(trial.cfg) == "mmseg":  # of its own losses some take no ignored pixels
                 trial.losses = _take_step(trial, ignores=False)
-            except Exception:  # then it is not that, and the first failure counts
-                pass
-            else:
                 text = failure("a training step with pixels that are to be ignored", error).text
-                remedy = (
-                    "see that no image has any, padding included; class_weight is a likely cause"
-                )
+                remedy = "let no image have any, padding included; class_weight is a likely cause"
                 finding = Finding(text, remedy, is_wrong=False)
         yield finding
     if trial.losses and getattr(trial.model, "neck", None) is not None:

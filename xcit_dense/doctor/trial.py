@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from xcit_dense.mm import rules
 from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name, unsynchronize
-from xcit_dense.swap.measured_backbone import Level
 
 DEFAULT_IMAGE_SIZE = (128, 256)
 """Height and width, in pixels; divisible by every stride, so that maps have whole places."""
@@ -77,9 +76,9 @@ class Trial:
         path: where that stands in ``cfg``.
         image_size: height and width of its images, in pixels.
         hindrance: why it can not be run, None if it can.
-        levels: strides and widths of the maps of the backbone.
+        levels: stride and width of each map that the backbone gives.
         readers: who reads each of them, as ``model.neck (in_channels 384)``.
-        neck_levels: strides and widths of the maps that the neck makes.
+        neck_levels: stride and width of each map that the neck makes.
         map_sizes: heights and widths of the maps that parts were given in training, by name.
         losses: of one training step, by name.
         flops: floating-point operations of a prediction on one image; a multiply-add is two.
@@ -92,9 +91,9 @@ class Trial:
     path: str = "model"
     image_size: Size = DEFAULT_IMAGE_SIZE
     hindrance: Exception | None = None
-    levels: list[Level] = field(default_factory=list)
+    levels: list[tuple[int, int]] = field(default_factory=list)
     readers: list[list[str]] = field(default_factory=list)
-    neck_levels: list[Level] = field(default_factory=list)
+    neck_levels: list[tuple[int, int]] = field(default_factory=list)
     map_sizes: dict[str, list[Size]] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     flops: int | None = None
@@ -114,13 +113,13 @@ class Trial:
         """Channels of its images."""
         return (self.config.get("backbone") or {}).get("in_channels", 3)
 
-    def run(self, part: Callable[[Tensor], Any]) -> list[Level]:
-        """Strides and widths of the maps that a part makes of an image; none if it makes others."""
+    def run(self, part: Callable[[Tensor], Any]) -> list[tuple[int, int]]:
+        """Stride and width of each map that a part makes of an image; none if it makes no maps."""
         self.model.train(False)
         with torch.no_grad():
             maps = maps_in(part(torch.zeros(1, self.image_channels, *self.image_size)))
         side = max(self.image_size)
-        return [Level(round(side / max(each.shape[2:])), each.shape[1]) for each in maps]
+        return [(round(side / max(each.shape[2:])), each.shape[1]) for each in maps]
 
 
 def report(trial: Trial) -> str:
@@ -140,11 +139,11 @@ def report(trial: Trial) -> str:
         lines.append(f"prediction of {height}x{width}: {trial.flops / 1e9:.2f} GFLOPs")
     if trial.levels:
         lines.append("level  stride  channels  read by")
-    for index, (level, readers) in enumerate(zip(trial.levels, trial.readers, strict=True)):
-        who = ", ".join(readers) or "nobody"
-        lines.append(f"{index:>5}  {level.stride:>6}  {level.channels:>8}  {who}")
+    for index, (stride, width) in enumerate(trial.levels):
+        who = ", ".join(trial.readers[index]) or "nobody"
+        lines.append(f"{index:>5}  {stride:>6}  {width:>8}  {who}")
     if trial.neck_levels:
-        strides = ", ".join(str(level.stride) for level in trial.neck_levels)
+        strides = ", ".join(str(stride) for stride, _ in trial.neck_levels)
         lines.append(f"the neck makes maps of strides {strides}")
     if trial.losses:
         losses = [f"{name} {value:.3g}" for name, value in trial.losses.items()]

@@ -164,5 +164,5 @@ def _what_is_wrong(diagnosis: Trial) -> list[str]:
 def _in_words(diagnosis: Trial, decode_head: dict | list | None) -> str:
     last = decode_head[-1] if isinstance(decode_head, list) else decode_head
     head = f" with {type_name(last)}" if last else ""
-    strides = ", ".join(str(level.stride) for level in diagnosis.levels)
+    strides = ", ".join(str(stride) for stride, _ in diagnosis.levels)
     return f"{type(diagnosis.model).__name__}{head}, strides {strides}"
