@@ -1,263 +1,381 @@
-"""A healthy model is called so, and planted faults are found, with their remedies."""
+"""Healthy models are called so; faults that are planted are found, and their place is named."""
+
+import copy
+from functools import cache
 
 import pytest
+import torch
+import torch.nn.functional as F
+from mmdet.registry import MODELS
 from mmengine.config import Config
+from mmengine.model import BaseModule
+from mmseg.registry import MODELS as SEGMENTATION_MODELS
+from torch import nn
 
-from xcit_dense.doctor import diagnose, report
-from xcit_dense.doctor.failure import failure
+from xcit_dense.cli.doctor import make_parser
+from xcit_dense.doctor import Trial, diagnose, report, run_checks
+from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.mm.config_files import read_config
+from xcit_dense.mmcv_ops.unserved import missing_op_error
 from xcit_dense.swap import plan_swap
 
-SIZE = (64, 128)
+SIZE = (128, 256)
 WIDTH = 32
-XCIT = {
-    "type": "XCiT",
-    "arch": {"embed_dims": WIDTH, "depth": 4, "num_heads": 2, "eta": 1.0},
-    "norm_cfg": {"type": "SyncBN"},
-    "init_cfg": {"type": "Pretrained", "checkpoint": "https://nowhere.invalid/weights.pth"},
-}
+ARCH = {"embed_dims": WIDTH, "depth": 4, "num_heads": 2, "eta": 1.0}
+NOWHERE = "https://nowhere.invalid/weights.pth"
 NO_DECAY = {"temperature": {"decay_mult": 0.0}, "layer_scale": {"decay_mult": 0.0}}
+OPTIMIZER = {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05}
+RETINANET = "mmdet::retinanet/retinanet_r18_fpn_1x_coco.py"
+FCOS = "mmdet::fcos/fcos_r50-caffe_fpn_gn-head_1x_coco.py"
+FASTER_RCNN = "mmdet::faster_rcnn/faster-rcnn_r50_fpn_1x_coco.py"
+YOLOX = "mmdet::yolox/yolox_tiny_8xb8-300e_coco.py"
+BYTETRACK = "mmdet::bytetrack/bytetrack_yolox_x_8xb4-80e_crowdhuman-mot17halftrain_test-mot17halfval.py"  # noqa: E501  # fmt: skip
+SOFT_TEACHER = "mmdet::soft_teacher/soft-teacher_faster-rcnn_r50-caffe_fpn_180k_semi-0.1-coco.py"
+SEMANTIC_FPN = "mmseg::sem_fpn/fpn_r50_4xb4-160k_ade20k-512x512.py"
+PSPNET = "mmseg::pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py"
+
+read = cache(read_config)
 
 
-def config(name, **optimizer):
-    cfg = read_config(name)
-    keys = optimizer.pop("custom_keys", NO_DECAY)
-    cfg.optim_wrapper = {
-        "optimizer": {"type": "AdamW", "lr": 1e-4, "weight_decay": 0.05},
-        "paramwise_cfg": {"custom_keys": keys},
-    }
+def small(name, changes=None):
+    """A config of mm's with a small XCiT, narrow heads, and changes by their dotted names."""
+    cfg = copy.deepcopy(read(name))
+    paramwise = {"custom_keys": copy.deepcopy(NO_DECAY)}
+    cfg.optim_wrapper = {"optimizer": dict(OPTIMIZER), "paramwise_cfg": paramwise}
+    model = cfg.model.get("detector", cfg.model)
+    strides, neck = (4, 8, 16, 32), model.get("neck")
+    if neck is not None:
+        start = neck.pop("start_level", 0)  # so that every level is read
+        strides = strides[-len(neck.in_channels) :][start:]
+        neck.update(in_channels=[WIDTH] * len(strides), out_channels=WIDTH)
+    for head in ("bbox_head", "rpn_head"):
+        if head in model:
+            model[head].update(in_channels=WIDTH, feat_channels=WIDTH)
+    if "roi_head" in model:
+        model.roi_head.bbox_roi_extractor.out_channels = WIDTH
+        model.roi_head.bbox_head.update(in_channels=WIDTH, fc_out_channels=WIDTH)
+    if name == PSPNET:
+        strides = (8, 8)
+        model.decode_head.update(in_channels=WIDTH, in_index=1, channels=WIDTH)
+        model.auxiliary_head.update(in_channels=WIDTH, in_index=0, channels=WIDTH)
+    if name == SEMANTIC_FPN:
+        model.decode_head.update(in_channels=[WIDTH] * 4, channels=WIDTH)
+        model.data_preprocessor.update(size=None, size_divisor=640)  # of real images
+    init_cfg = {"type": "Pretrained", "checkpoint": NOWHERE}
+    model.backbone = {"type": "XCiT", "arch": ARCH, "out_strides": strides, "init_cfg": init_cfg}
+    cfg.merge_from_dict(changes or {})
     return cfg
 
 
-def retinanet(**backbone):
-    cfg = config("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py")
-    cfg.model.backbone = {**XCIT, "out_strides": (8, 16, 32), **backbone}
-    levels = len(cfg.model.backbone.get("out_strides", "four"))
-    cfg.model.neck.update(in_channels=[WIDTH] * levels, start_level=levels - 3, out_channels=32)
-    cfg.model.bbox_head.update(in_channels=32, feat_channels=32, num_classes=3)
-    return cfg
+def texts(trial, are_wrong):
+    return [finding.text for finding in trial.findings if finding.is_wrong == are_wrong]
 
 
-def pspnet():
-    cfg = config("mmseg::pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py")
-    cfg.model.backbone = {**XCIT, "out_strides": (8, 8)}
-    cfg.model.pretrained = None
-    cfg.model.decode_head.update(in_channels=WIDTH, in_index=1, channels=32, num_classes=3)
-    cfg.model.auxiliary_head.update(in_channels=WIDTH, in_index=0, channels=32, num_classes=3)
-    return cfg
+@pytest.mark.parametrize(
+    "name", [RETINANET, FCOS, FASTER_RCNN, YOLOX, BYTETRACK, PSPNET, SEMANTIC_FPN]
+)
+def test_healthy_models_have_no_findings_and_their_configs_stay(name):
+    cfg = small(name)
+    before = copy.deepcopy(cfg.to_dict())
+    trial = diagnose(cfg, SIZE)
+    assert not trial.findings, report(trial)
+    assert trial.losses and trial.flops
+    assert all(trial.readers)
+    assert cfg.to_dict() == before
 
 
-def wrong(diagnosis):
-    return [finding.text for finding in diagnosis.findings if finding.is_wrong]
-
-
-def test_a_healthy_detector():
-    diagnosis = diagnose(retinanet(), SIZE)
-    assert diagnosis.is_healthy, report(diagnosis)
-    assert not diagnosis.findings
-    assert diagnosis.losses.keys() == {"loss_cls", "loss_bbox"}
-    assert [(level.stride, level.channels) for level in diagnosis.levels.backbone] == [
-        (8, WIDTH), (16, WIDTH), (32, WIDTH)
-    ]  # fmt: skip
-    assert diagnosis.levels.readers == [["model.neck (in_channels 32)"]] * 3
-    assert diagnosis.parameters > diagnosis.backbone_parameters > 0
-    lines = report(diagnosis).splitlines()
+def test_the_report_has_a_table_of_levels_and_who_reads_them():
+    lines = report(diagnose(small(RETINANET), SIZE)).splitlines()
     assert lines[0].startswith("RetinaNet: 0.")
+    assert lines[1].startswith("prediction of 128x256: ")
+    assert lines[4].split() == ["1", "16", "32", "model.neck", "(in_channels", "32)"]
     assert "the neck makes maps of strides 8, 16, 32, 64, 128" in lines
-    assert "    1      16        32  model.neck (in_channels 32)" in lines
+    assert lines[-2].startswith("losses of a step: loss_cls ")
     assert lines[-1] == "healthy"
 
 
-def test_a_healthy_segmentor():
-    diagnosis = diagnose(pspnet(), SIZE)
-    assert diagnosis.is_healthy, report(diagnosis)
-    assert diagnosis.losses.keys() == {"decode.loss_ce", "aux.loss_ce"}
-    assert diagnosis.levels.readers == [
-        ["model.auxiliary_head (in_channels 32)"], ["model.decode_head (in_channels 32)"]
-    ]  # fmt: skip
+KEYS = "optim_wrapper.paramwise_cfg.custom_keys"
+AUXILIARY_WEIGHT = "model.auxiliary_head.loss_decode.loss_weight"
+CLASSES = "train_dataloader.dataset.metainfo"
+FOUR_LEVELS = {  # nobody reads the first
+    "backbone": {"out_strides": (4, 8, 16, 32)},
+    "neck": {"in_channels": [WIDTH] * 4, "start_level": 1},
+}
 
 
-def test_the_detector_inside_of_a_tracker_is_what_is_tried():
-    cfg = config("mmdet::bytetrack/bytetrack_yolox_x_8xb4-80e_crowdhuman-mot17halftrain_test-mot17halfval.py")  # noqa: E501  # fmt: skip
-    inner = cfg.model.detector
-    inner.backbone = {**XCIT, "out_strides": (8, 16, 32)}
-    inner.neck.update(in_channels=[WIDTH] * 3, out_channels=32, num_csp_blocks=1)
-    inner.bbox_head.update(in_channels=32, feat_channels=32)
-    diagnosis = diagnose(cfg, SIZE)
-    assert diagnosis.is_healthy, report(diagnosis)
-    assert diagnosis.model_name == "YOLOX"
-    assert diagnosis.levels.readers[0] == ["model.detector.neck (in_channels 32)"]
+@pytest.mark.parametrize(
+    ("name", "place", "value"),
+    [
+        (RETINANET, "model.neck.in_channels", [WIDTH, WIDTH, 64]),
+        (PSPNET, "model.auxiliary_head.in_channels", 8),
+        (RETINANET, "model.bbox_head.anchor_generator.strides", [4, 8, 16, 32, 64]),
+        (FCOS, "model.bbox_head.strides", [4, 8, 16, 32, 64]),
+        (YOLOX, "model.bbox_head.strides", [4, 8, 16]),
+        (FASTER_RCNN, "model.roi_head.bbox_roi_extractor.featmap_strides", [8, 16, 32, 64]),
+        (SEMANTIC_FPN, "model.decode_head.feature_strides", [8, 16, 32, 64]),
+        (RETINANET, "model.bbox_head.num_classes", 3),
+        (PSPNET, "model.decode_head.num_classes", 3),
+    ],
+)
+def test_what_does_not_fit_is_found_at_its_place(name, place, value):
+    first = texts(diagnose(small(name, {place: value}), SIZE), are_wrong=True)[0]
+    assert first.startswith(place)
+    assert str(value) in first
 
 
-def test_a_wrong_width_is_named_with_its_place():
-    cfg = retinanet()
-    cfg.model.neck.in_channels = [WIDTH, WIDTH, 64]
-    texts = wrong(diagnose(cfg, SIZE))
-    assert texts[0] == "model.neck.in_channels: [32, 32, 64], but XCiT gives [32, 32, 32] there"
-    assert any(text.startswith("a training step fails: RuntimeError") for text in texts)
+@pytest.mark.parametrize(
+    ("name", "place", "value", "named"),
+    [
+        (FCOS, "model.backbone.out_strides", (4, 8, 16), "model.bbox_head.strides = [8, 16, "),
+        (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
+        (RETINANET, KEYS, {"cls_token": {}}, f"{KEYS}: 'cls_token' matches no parameter"),
+        (
+            RETINANET,
+            "optim_wrapper.constructor",
+            "Nobody",
+            "the optimizer fails: KeyError: 'Nobody",
+        ),
+        (
+            RETINANET,
+            "optim_wrapper.optimizer.type",
+            "Nobody",
+            "the optimizer fails: ValueError: No",
+        ),
+        (RETINANET, "optim_wrapper.optimizer.momentum", 1, "building the optimizer fails: TypeErr"),
+        (PSPNET, AUXILIARY_WEIGHT, float("inf"), "aux.loss_ce is inf"),
+        (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
+        (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
+        (RETINANET, "model.neck.type", "Nobody", "building the model fails: KeyError: 'Nobody"),
+        (RETINANET, CLASSES, {"classes": ("cat",)}, "but the training data have 1 class names"),
+        (
+            RETINANET,
+            CLASSES,
+            {"classes": ("cat")},
+            "classes='cat' of the training data is one text",
+        ),
+        (RETINANET, "model", FOUR_LEVELS, "6 parameters: backbone.pyramid.levels.0.0.weight"),
+        (
+            RETINANET,
+            "data_preprocessor",
+            {"type": "TrackDataPreprocessor"},
+            "RetinaNet takes videos",
+        ),
+    ],
+)
+def test_a_fault_is_found_and_told(name, place, value, named):
+    cfg = small(name, {place: value})
+    if place == "data_preprocessor":
+        del cfg.model.data_preprocessor
+    trial = diagnose(cfg, SIZE)
+    assert named in texts(trial, are_wrong=True)[0]
+    assert report(trial).endswith("not healthy")
 
 
-def test_wrong_strides_are_found_though_nothing_fails():
-    cfg = retinanet()
-    cfg.model.bbox_head.anchor_generator.strides = [4, 8, 16, 32, 64]
-    assert wrong(diagnose(cfg, SIZE)) == [
-        "model.bbox_head.anchor_generator.strides = [4, 8, 16, 32, 64], "
-        "but the maps have strides [8, 16, 32, 64, 128]"
-    ]
+@pytest.mark.parametrize(
+    ("place", "value", "named"),
+    [
+        (AUXILIARY_WEIGHT, -1.0, "aux.loss_ce is -"),
+        ("model.auxiliary_head.num_classes", 200, "model.auxiliary_head.num_classes = 200"),
+        (
+            "model.decode_head.loss_decode",
+            {"type": "LossOfKnownLabels", "_delete_": True},
+            "a training step with pixels that are to be ignored fails: IndexError",
+        ),
+    ],
+)
+def test_what_may_be_meant_so_is_a_note(place, value, named):
+    trial = diagnose(small(PSPNET, {place: value}), SIZE)
+    assert trial.is_healthy, report(trial)
+    (text,) = texts(trial, are_wrong=False)
+    assert named in text
+    assert trial.losses
 
 
-def test_a_level_that_nobody_reads_has_no_gradient():
-    cfg = retinanet(out_strides=(4, 8, 16, 32))
-    diagnosis = diagnose(cfg, SIZE)
-    (text,) = wrong(diagnosis)
-    assert text == (
-        "no gradient in 6 parameters: backbone.pyramid.levels.0.0.weight, "
-        "backbone.pyramid.levels.0.0.bias, backbone.pyramid.levels.0.1.weight, "
-        "backbone.pyramid.levels.0.1.bias and 2 more"
+@pytest.mark.parametrize(
+    ("changes", "is_healthy"),
+    [
+        ({"find_unused_parameters": True}, True),
+        ({"model_wrapper_cfg": {"type": "Any", "find_unused_parameters": True}}, True),
+        ({"model_wrapper_cfg": {"type": "Any"}, "find_unused_parameters": True}, False),
+    ],
+)
+def test_unused_parameters_may_be_looked_for_as_mmengine_reads_it(changes, is_healthy):
+    assert (
+        diagnose(small(RETINANET, {"model": FOUR_LEVELS, **changes}), SIZE).is_healthy == is_healthy
     )
-    assert "remedy: distributed training waits" in report(diagnosis)
-    assert "    0       4        32  nobody" in report(diagnosis)
-    cfg.find_unused_parameters = True
-    assert diagnose(cfg, SIZE).is_healthy
 
 
-def test_keys_that_match_nothing_and_decay_of_temperatures_are_found():
-    keys = {"backbone": {"lr_mult": 0.1}, "relative_position_bias_table": {"decay_mult": 0.0}}
-    cfg = retinanet()
-    cfg.optim_wrapper.paramwise_cfg = {"custom_keys": keys}
-    diagnosis = diagnose(cfg, SIZE)
-    assert wrong(diagnosis) == [
-        "optim_wrapper.paramwise_cfg.custom_keys: 'relative_position_bias_table' "
-        "matches no parameter"
-    ]
-    assert [finding.text for finding in diagnosis.findings if not finding.is_wrong] == [
-        "optim_wrapper: the temperature of XCiT is decayed",
-        "optim_wrapper: the layer_scale of XCiT is decayed",
-    ]
+@SEGMENTATION_MODELS.register_module(force=True)
+class LossOfKnownLabels(nn.Module):
+    """Looks up a weight for the label of every pixel, as mmseg 1.2.2's weighted cross entropy."""
+
+    loss_name = "loss_known"
+
+    def forward(self, logits, labels, ignore_index=255, **unused):
+        weights = torch.ones(logits.shape[1])[labels]
+        return (F.cross_entropy(logits, labels, reduction="none") * weights).mean()
 
 
 @pytest.mark.parametrize(
     ("keys", "decayed"),
     [
+        ({"backbone": {"lr_mult": 0.1}}, ["temperature", "layer_scale"]),
         ({"backbone": {"decay_mult": 0.0}}, []),
         # a longer key comes before those of XCiT
         ({**NO_DECAY, "backbone.trunk.blocks": {"lr_mult": 0.5}}, ["temperature", "layer_scale"]),
     ],
 )
-def test_decay_is_that_of_the_optimizer(keys, decayed):
-    cfg = retinanet()
-    cfg.optim_wrapper.paramwise_cfg = {"custom_keys": keys}
-    assert [finding.text for finding in diagnose(cfg, SIZE).findings] == [
-        f"optim_wrapper: the {name} of XCiT is decayed" for name in decayed
-    ]
+def test_weight_decay_is_that_of_the_optimizer(keys, decayed):
+    cfg = small(RETINANET)
+    cfg.optim_wrapper.paramwise_cfg.custom_keys = keys
+    found = texts(diagnose(cfg, SIZE), are_wrong=False)
+    assert len(found) == len(decayed)
+    assert all(name in text for name, text in zip(decayed, found, strict=True))
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("name", "key", "is_wrong"),
     [
-        ({"constructor": "NoSuchConstructor"}, "KeyError: 'NoSuchConstructor is not in the"),
-        ({"optimizer.type": "NoSuchOptimizer"}, "ValueError: NoSuchOptimizer is no optimizer"),
-        ({"optimizer.momentum": 0.9}, "TypeError: "),
+        (BYTETRACK, "tracker", False),  # of the part that is not built
+        (BYTETRACK, "detector.neck", None),
+        (BYTETRACK, "detector.nick", True),
+        (SOFT_TEACHER, "student.backbone", None),
+        (SOFT_TEACHER, "teacher.backbone", None),
+        (SOFT_TEACHER, "detector.backbone", True),
     ],
 )
-def test_an_optimizer_that_cannot_be_built_is_found(changes, message):
-    cfg = retinanet()
-    cfg.optim_wrapper.type = "AmpOptimWrapper"  # not built: it wants a GPU
-    assert diagnose(cfg, SIZE).is_healthy
-    cfg.merge_from_dict({f"optim_wrapper.{key}": value for key, value in changes.items()})
-    (text,) = wrong(diagnose(cfg, SIZE))
-    assert text.startswith(f"building the optimizer fails: {message}")
+def test_keys_are_those_of_the_whole_model(name, key, is_wrong):
+    cfg = small(name)
+    cfg.optim_wrapper.paramwise_cfg.custom_keys[key] = {"lr_mult": 1.0}
+    found = [finding for finding in diagnose(cfg, SIZE).findings if repr(key) in finding.text]
+    assert [finding.is_wrong for finding in found] == ([] if is_wrong is None else [is_wrong])
 
 
-def test_an_optimizer_for_several_processes_is_not_built():
-    cfg = retinanet()
-    cfg.optim_wrapper.optimizer = {"type": "ZeroRedundancyOptimizer", "optimizer_type": "AdamW"}
-    assert diagnose(cfg, SIZE).is_healthy
+def test_keys_of_other_transformers_are_a_note_where_there_is_no_xcit():
+    cfg = small(RETINANET, {KEYS: {"absolute_pos_embed": {"decay_mult": 0.0}}})
+    cfg.model.backbone = {
+        "type": "ResNet",
+        "depth": 18,
+        "base_channels": 8,
+        "out_indices": (1, 2, 3),
+    }
+    cfg.model.neck.in_channels = [16, 32, 64]
+    notes = texts(diagnose(cfg, SIZE), are_wrong=False)
+    assert any("'absolute_pos_embed' matches no parameter" in text for text in notes)
 
 
-def test_unused_parameters_are_looked_for_where_mmengine_reads_it():
-    cfg = retinanet(out_strides=(4, 8, 16, 32))  # of which nobody reads the first
-    cfg.find_unused_parameters = True
-    cfg.model_wrapper_cfg = {"type": "MMDistributedDataParallel"}
-    assert not diagnose(cfg, SIZE).is_healthy
-    cfg.find_unused_parameters = False
-    cfg.model_wrapper_cfg.find_unused_parameters = True
-    assert diagnose(cfg, SIZE).is_healthy
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [
+        (RETINANET, {"optim_wrapper.optimizer": {"type": "ZeroRedundancyOptimizer"}}),
+        (RETINANET, {"optim_wrapper.type": "AmpOptimWrapper"}),  # which wants a GPU
+        (RETINANET, {"model.backbone.norm_cfg": {"type": "MMSyncBN"}}),
+        (RETINANET, {"model.backbone.init_cfg": {"checkpoint": NOWHERE, "type": None}}),
+        (
+            RETINANET,
+            {"default_scope": "mmseg", "model._scope_": "mmdet", "model.type": "mmdet.RetinaNet"},
+        ),
+        (PSPNET, {"model.decode_head.ignore_index": 0}),  # the other head ignores 255
+        (PSPNET, {"model.decode_head.ignore_index": 7, "model.auxiliary_head.ignore_index": 7}),
+    ],
+)
+def test_unusual_settings_are_healthy(name, changes):
+    trial = diagnose(small(name, changes), SIZE)
+    assert trial.is_healthy, report(trial)
+    assert trial.losses
 
 
-@pytest.mark.parametrize("ignored", [0, 7, 255])
-def test_heads_ignore_the_label_that_they_are_told_to(ignored):
-    cfg = pspnet()
-    for head in (cfg.model.decode_head, cfg.model.auxiliary_head):
-        head.ignore_index = ignored
-    assert diagnose(cfg, SIZE).is_healthy
+def test_names_of_classes_may_be_in_a_file(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\ndog\n")
+    classes = {CLASSES: {"classes": str(tmp_path / "names.txt")}}
+    assert diagnose(
+        small(RETINANET, {**classes, "model.bbox_head.num_classes": 2}), SIZE
+    ).is_healthy
+    (text,) = texts(diagnose(small(RETINANET, classes), SIZE), are_wrong=True)
+    assert "2 class names" in text
 
 
-def test_heads_that_ignore_different_labels_get_none_of_them():
-    cfg = pspnet()
-    cfg.model.decode_head.ignore_index = 0
-    assert diagnose(cfg, SIZE).is_healthy
-
-
-def test_weights_without_a_type_are_left_out_too():
-    cfg = retinanet(init_cfg={"checkpoint": "https://nowhere.invalid/weights.pth"})
-    assert diagnose(cfg, SIZE).is_healthy
-
-
-def test_a_negative_loss_is_a_note():
-    cfg = pspnet()
-    cfg.model.auxiliary_head.loss_decode.loss_weight = -1.0
-    diagnosis = diagnose(cfg, SIZE)
-    assert diagnosis.is_healthy
-    (finding,) = diagnosis.findings
-    assert finding.text.startswith("aux.loss_ce is -")
-
-
-def test_an_assertion_without_a_text_is_told_by_its_line():
-    try:
-        assert isinstance(WIDTH, str)
-    except AssertionError as error:
-        error.args = ()  # pytest has written one
-        finding = failure("a trial", error)
-    assert finding.text == "a trial fails: AssertionError: assert isinstance(WIDTH, str)"
-
-
-@pytest.mark.parametrize("value", ["inf", "nan"])
-def test_a_loss_that_is_not_finite_is_found(value):
-    cfg = pspnet()
-    cfg.model.auxiliary_head.loss_decode.loss_weight = float(value)
-    assert wrong(diagnose(cfg, SIZE)) == [f"aux.loss_ce is {value} in the first step"]
-
-
-def test_a_model_that_cannot_be_built_is_one_finding():
-    cfg = retinanet(patch_size=4)
-    diagnosis = diagnose(cfg, SIZE)
-    (text,) = wrong(diagnosis)
-    assert text.startswith("building the model fails: ValueError: ")
-    assert "patch_size=4: must be one of (8, 16)" in text
-    assert report(diagnosis).endswith("not healthy")
-    video = config("mmdet::mask2former_vis/mask2former_r50_8xb2-8e_youtubevis2019.py")
-    assert wrong(diagnose(video)) == [
-        "building the model fails: NotImplementedError: "
-        "Mask2FormerVideo takes videos, and the trial has images only"
-    ]
-    assert wrong(diagnose(Config({"default_scope": "mmdet", "model": None}))) == [
-        "building the model fails: ValueError: the config has no model"
-    ]
-
-
-def test_an_op_that_is_not_served_is_named(monkeypatch):
-    from mmdet.models.necks import FPN
-
-    from xcit_dense.mmcv_ops.unserved import missing_op_error
+@MODELS.register_module()
+class NeckWithWidthsOfItsOwn(BaseModule):
+    def __init__(self, in_dims, init_cfg=None):
+        super().__init__(init_cfg)
+        self.layers = nn.ModuleList(nn.Conv2d(width, WIDTH, 1) for width in in_dims)
 
     def forward(self, maps):
-        raise missing_op_error("rotated_op")
+        return [layer(tensor) for layer, tensor in zip(self.layers, maps, strict=True)]
 
-    monkeypatch.setattr(FPN, "forward", forward)
-    finding = next(f for f in diagnose(retinanet(), SIZE).findings if "training step" in f.text)
-    assert "NotImplementedError: The mmcv op 'rotated_op' is not available" in finding.text
-    assert finding.remedy == "install an mmcv with compiled ops, or do without this part"
+
+@MODELS.register_module()
+class NeckThatLoadsItsWeights(NeckWithWidthsOfItsOwn):
+    def init_weights(self):
+        if self.init_cfg is None:
+            raise AttributeError("no weights")
+
+
+def with_neck(kind, strides=(8, 16, 32), in_dims=(WIDTH,) * 3, **settings):
+    cfg = small(RETINANET)
+    cfg.model.backbone.init_cfg = None
+    cfg.model.neck = {"type": kind, "in_dims": in_dims, **settings}
+    cfg.model.bbox_head.anchor_generator.strides = strides
+    return cfg
+
+
+@pytest.mark.parametrize(
+    ("settings", "wrong"),
+    [
+        ({}, []),
+        ({"strides": [4, 8, 16]}, ["model.bbox_head.anchor_generator.strides = [4, 8, 16]"]),
+        ({"in_dims": (WIDTH, WIDTH, 7)}, ["a training step fails", "a prediction fails"]),
+    ],
+)
+def test_a_neck_that_is_not_understood_is_judged_by_what_it_does(settings, wrong):
+    trial = diagnose(with_neck("NeckWithWidthsOfItsOwn", **settings), SIZE)
+    (text,) = texts(trial, are_wrong=False)
+    assert "not compared" in text and "model.neck: NeckWithWidthsOfItsOwn" in text
+    found = texts(trial, are_wrong=True)
+    assert len(found) == len(wrong)
+    assert all(part in text for part, text in zip(wrong, found, strict=True))
+
+
+def test_no_verdict_where_a_model_cannot_do_without_its_weights():
+    cfg = with_neck(
+        "NeckThatLoadsItsWeights", init_cfg={"type": "Pretrained", "checkpoint": NOWHERE}
+    )
+    trial = diagnose(cfg, SIZE)
+    (text,) = texts(trial, are_wrong=False)
+    assert "initializing fails: AttributeError: no weights" in text
+    assert report(trial).endswith("no verdict")
+    (text,) = texts(diagnose(with_neck("NeckThatLoadsItsWeights"), SIZE), are_wrong=True)
+    assert "building the model fails: AttributeError: no weights" in text
+
+
+def test_a_check_that_does_not_understand_a_model_is_a_note(monkeypatch):
+    def puzzled(trial):
+        raise LookupError("what is this?")
+
+    monkeypatch.setattr(run_checks, "CHECKS", [puzzled, *run_checks.CHECKS])
+    trial = diagnose(small(RETINANET), SIZE)
+    assert trial.is_healthy and trial.losses
+    (text,) = texts(trial, are_wrong=False)
+    assert "puzzled" in text and "what is this?" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "named"),
+    [
+        (missing_op_error("rotated_op"), ["'rotated_op'", "install an mmcv with compiled ops"]),
+        (RuntimeError("view size is not compatible with"), ["contiguous_outputs=True"]),
+        (AssertionError(), ["AssertionError: raise error"]),  # by its line: mm asserts silently
+    ],
+)
+def test_a_failure_is_told_with_its_remedy(error, named, monkeypatch):
+    def forward(self, maps):
+        raise error
+
+    monkeypatch.setattr(NeckWithWidthsOfItsOwn, "forward", forward)
+    trial = diagnose(with_neck("NeckWithWidthsOfItsOwn"), SIZE)
+    finding = next(found for found in trial.findings if "a training step fails" in found.text)
+    assert all(part in str(finding) for part in named)
 
 
 @pytest.mark.parametrize(
@@ -265,11 +383,54 @@ def test_an_op_that_is_not_served_is_named(monkeypatch):
     [
         "mmdet::tood/tood_r50_fpn_1x_coco.py",  # wants to know the epoch
         "mmdet::fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py",  # wants proposals
+        "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",  # fails on masks
         "mmseg::dmnet/dmnet_r50-d8_4xb4-80k_ade20k-512x512.py",  # views what it gets
         "mmseg::encnet/encnet_r50-d8_4xb4-80k_ade20k-512x512.py",
     ],
 )
 def test_models_of_many_kinds_get_what_they_want(name):
-    new = plan_swap(read_config(name), {**XCIT["arch"]}).config
-    diagnosis = diagnose(new, SIZE)
-    assert diagnosis.is_healthy, report(diagnosis)
+    trial = diagnose(plan_swap(read(name), ARCH).config, (64, 64))
+    assert trial.is_healthy, report(trial)
+    assert trial.losses
+
+
+@pytest.mark.parametrize(
+    ("loader", "has_masks"),
+    [
+        (None, True),
+        ({"type": "LoadAnnotations", "with_bbox": True}, False),
+        ({"type": "LoadAnnotations", "with_mask": True}, True),
+        ({"type": "mmdet.LoadTrackAnnotations"}, False),
+        ({"type": "LoadPanopticAnnotations"}, True),
+    ],
+)
+def test_objects_have_masks_where_training_loads_them(loader, has_masks):
+    cfg = Config({"train_dataloader": {"dataset": {"pipeline": [loader] if loader else []}}})
+    (sample,) = random_batch(Trial(cfg), batch_size=1)["data_samples"]
+    assert ("masks" in sample.gt_instances) == has_masks
+
+
+@pytest.mark.parametrize(
+    ("backbone", "image_size"),
+    [
+        ({"type": "MAE", "img_size": (64, 64), "out_indices": [0, 1, 2, 3]}, (64, 64)),
+        ({"type": "BEiT", "img_size": 96, "out_indices": [0, 1, 2, 3]}, (96, 96)),
+        ({"type": "VisionTransformer", "img_size": 96, "out_indices": (0, 1, 2, 3)}, (128, 128)),
+    ],
+)
+def test_a_backbone_that_runs_on_its_own_size_only_gets_that(backbone, image_size):
+    cfg = small(PSPNET, {"find_unused_parameters": True})
+    cfg.optim_wrapper = {}
+    cfg.model.backbone = {"embed_dims": WIDTH, "num_layers": 4, "num_heads": 2, **backbone}
+    trial = diagnose(cfg, (100, 128))  # rounded up, so that maps have whole places
+    assert trial.is_healthy, report(trial)
+    assert trial.image_size == image_size
+    assert trial.losses
+
+
+@pytest.mark.parametrize("side", ["0", "-128", "63", "12.5", "many"])
+def test_what_is_no_size_of_an_image_is_said(side, capsys):
+    with pytest.raises(SystemExit) as exit:
+        make_parser().parse_args(["config.py", "--size", side, "150"])
+    assert exit.value.code == 2
+    assert f"'{side}'" in capsys.readouterr().err

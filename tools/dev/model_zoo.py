@@ -1,4 +1,4 @@
-"""The table of variants in ``docs/variants.md``, made from the model index: ``tools/make_model_zoo_table.py``."""
+"""The table of variants in ``docs/variants.md``, made from the model index."""
 
 from argparse import ArgumentParser
 from pathlib import Path

@@ -47,9 +47,9 @@ def _pixels(text: str) -> int:
 
 def examine(cfg: Config, size: tuple[int, int]) -> bool:
     """Print what a trial of a config's model finds, and say whether it is healthy."""
-    diagnosis = diagnose(cfg, tuple(size))
-    print(report(diagnosis))
-    return diagnosis.is_healthy
+    trial = diagnose(cfg, tuple(size))
+    print(report(trial))
+    return trial.is_healthy
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -1,15 +1,80 @@
-"""Whether a config makes a model that trains: found by building it and taking a step."""
+"""Whether a config makes a model that trains: found by building it and taking a step.
 
-from xcit_dense.doctor.diagnosis import Diagnosis, diagnose
-from xcit_dense.doctor.finding import Finding
-from xcit_dense.doctor.image_size import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE
-from xcit_dense.doctor.report import report
+Each check is a function that takes the :class:`Trial` of a model and yields each :class:`Finding`.
+To add one, write it in ``config_checks`` or ``run_checks``, and put it into the list at the end.
+"""
+
+import io
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, redirect_stdout
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope
+
+from xcit_dense.doctor import config_checks, run_checks
+from xcit_dense.doctor.trial import (
+    DEFAULT_IMAGE_SIZE,
+    LARGEST_STRIDE,
+    Finding,
+    Size,
+    Trial,
+    build_trial,
+    failure,
+    report,
+)
+from xcit_dense.errors import in_one_line
 
 __all__ = [
     "DEFAULT_IMAGE_SIZE",
     "LARGEST_STRIDE",
-    "Diagnosis",
     "Finding",
+    "Trial",
     "diagnose",
     "report",
 ]
+
+
+def diagnose(cfg: Config, image_size: Size = DEFAULT_IMAGE_SIZE) -> Trial:
+    """Build the model of a config on the CPU, take one training step and predict one image.
+
+    The images are random, the weights too. What goes wrong is found, not raised.
+
+    Args:
+        cfg: the config; stays as it is.
+        image_size: height and width, in pixels; rounded up to multiples of 128. A model that is
+            made for one size takes that.
+    """
+    torch.manual_seed(0)
+    with DefaultScope.overwrite_default_scope(cfg.get("default_scope")), _quiet():
+        try:
+            trial = build_trial(cfg, image_size)
+        except Exception as error:  # a model is anybody's code
+            return Trial(cfg, [failure("building the model", error)])
+        can_run = trial.hindrance is None
+        for check in config_checks.CHECKS + (run_checks.CHECKS if can_run else []):
+            _add_findings(check, trial)
+    return trial
+
+
+def _add_findings(check: Callable[[Trial], Iterable[Finding]], trial: Trial) -> None:
+    try:
+        for finding in check(trial):
+            if finding not in trial.findings:  # stages of a cascade may share one dict
+                trial.findings.append(finding)
+    except Exception as error:  # a user's parts may be like none that the check knows
+        text = f"{check.__name__} is not understood: {in_one_line(error)}"
+        remedy = "none is known to be needed"
+        trial.findings.append(Finding(text, remedy, is_wrong=False))
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Errors only: mm says of each parameter how it is initialized and learns."""
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stdout(io.StringIO()):  # mm's layer-wise constructors print
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -14,7 +14,7 @@ from dev.benchmark.peak_memory import PeakMemory, measure_peak_memory
 from dev.benchmark.torch_settings import TorchSettings
 from torch import Tensor
 
-from xcit_dense.flop_count import count_flops
+from xcit_dense.doctor.flops import count_flops
 
 SEED = 0
 _WARM_UP_RUNS = {"cpu": 1, "cuda": 3}

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from xcit_dense.flop_count import count_flops
+from xcit_dense.doctor.flops import count_flops
 
 INFERENCE, TRAINING = "inference", "training"
 PLAIN, COMPILED, GRAPH, COMPILED_GRAPH = "plain", "compile", "CUDA graph", "compile, CUDA graph"

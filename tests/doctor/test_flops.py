@@ -4,7 +4,7 @@ import pytest
 import torch
 from dev.benchmark import CONTENDERS
 
-from xcit_dense.flop_count import count_flops
+from xcit_dense.doctor.flops import count_flops
 
 
 def multiply_adds(*factors):

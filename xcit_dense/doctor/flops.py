@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import conv_flop_count, flop_registry
 
@@ -32,13 +31,11 @@ def count_flops(function: Callable[[], Any]) -> tuple[int, Any]:
 class _Counter(TorchDispatchMode):
     """Adds up torch's own formulas.
 
-    torch's FlopCounterMode does the same for each module too; for that it hooks into backward, in
-    a way that forbids autograd functions that compute gradients within their own backward.
+    torch's FlopCounterMode hooks into backward too, in a way that forbids autograd functions that
+    compute gradients within their own backward.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.flops = 0
+    flops = 0
 
     def __torch_dispatch__(
         self, operation: Any, types: Any, args: tuple = (), kwargs: dict | None = None
@@ -46,7 +43,10 @@ class _Counter(TorchDispatchMode):
         result = operation(*args, **(kwargs or {}))
         packet = operation.overloadpacket
         if packet is torch.ops.aten.convolution_backward:
-            self.flops += _convolution_backward(*args, **(kwargs or {}))
+            # torch's own formula takes every channel to meet every other, whatever the groups
+            grad, image, weight, *_, transposed, _, _, wanted = args
+            once = conv_flop_count(image.shape, weight.shape, grad.shape, transposed)
+            self.flops += once * sum(wanted[:2])  # gradients of image and weight
         elif str(packet) == "mkldnn._linear_pointwise":
             tokens, weight = args[:2]
             self.flops += 2 * tokens.numel() * weight.shape[0]
@@ -55,25 +55,3 @@ class _Counter(TorchDispatchMode):
             operands = args[:2] if packet in _PRODUCTS else args
             self.flops += formula(*operands, **(kwargs or {}), out_val=result)
         return result
-
-
-def _convolution_backward(
-    grad: Tensor,
-    image: Tensor,
-    weight: Tensor,
-    bias_sizes: list[int] | None,
-    stride: list[int],
-    padding: list[int],
-    dilation: list[int],
-    transposed: bool,
-    output_padding: list[int],
-    groups: int,
-    output_mask: list[bool],
-) -> int:
-    """Each of the gradients of image and weight costs as much as the convolution itself.
-
-    torch's own formula counts the weight's as if every channel met every other, which is wrong
-    by a factor of the number of groups.
-    """
-    forward = conv_flop_count(image.shape, weight.shape, grad.shape, transposed)
-    return forward * sum(output_mask[:2])

@@ -1,0 +1,129 @@
+"""Batches of random images with a few objects, or a few regions, in them."""
+
+from typing import Any
+
+import torch
+from mmengine.structures import InstanceData, PixelData
+from torch import Tensor
+
+from xcit_dense.doctor.trial import Size, Trial
+from xcit_dense.mm import rules
+from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
+
+# left, top, right, bottom as parts of the image: large, middle, small
+_BOXES = [(0.1, 0.1, 0.8, 0.9), (0.5, 0.2, 0.9, 0.6), (0.1, 0.5, 0.25, 0.75)]
+_IGNORED_LABEL = 255
+
+
+def random_batch(trial: Trial, batch_size: int, ignores: bool = True) -> dict[str, Any]:
+    """What a data loader would give to the model.
+
+    Args:
+        trial: the model.
+        batch_size: number of images.
+        ignores: whether a few pixels have the label that the heads of a segmentor ignore.
+
+    Returns:
+        ``inputs``, images (C, H, W) of bytes, and ``data_samples`` with everything that mm's models
+        learn from: boxes and labels of objects, masks if the config loads them, labels of pixels,
+        and, for detectors that make none, proposals.
+    """
+    generator = torch.Generator().manual_seed(0)
+    shape = (batch_size, trial.image_channels, *trial.image_size)
+    images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
+    if model_scope(trial.cfg) == "mmseg":
+        samples = [_segmented(trial, ignores) for _ in images]
+    else:
+        samples = [_detected(trial) for _ in images]
+    return {"inputs": list(images), "data_samples": samples}
+
+
+def _segmented(trial: Trial, ignores: bool) -> Any:
+    from mmseg.structures import SegDataSample
+
+    heads = [node for _, node in dicts_in(trial.config) if "num_classes" in node]
+    ignored = {head.get("ignore_index", _IGNORED_LABEL) for head in heads}
+    is_one = ignores and len(ignored) == 1  # that all heads ignore
+    sample = SegDataSample(metainfo=_metainfo(trial.image_size))
+    sample.gt_sem_seg = PixelData(data=_regions(trial, ignored.pop() if is_one else None))
+    # for heads that learn edges too
+    sample.gt_edge_map = PixelData(data=torch.zeros(1, *trial.image_size))
+    return sample
+
+
+def _detected(trial: Trial) -> Any:
+    from mmdet.structures import DetDataSample
+
+    height, width = trial.image_size
+    boxes = torch.tensor(_BOXES) * torch.tensor([width, height, width, height])
+    labels = torch.arange(len(boxes)) % _number_of_classes(trial)
+    sample = DetDataSample(metainfo=_metainfo(trial.image_size))
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=labels)
+    sample.ignored_instances = InstanceData(bboxes=boxes[:0], labels=labels[:0])
+    if not getattr(trial.model, "with_rpn", True):
+        sample.proposals = InstanceData(bboxes=boxes + 2)
+    steps = [node for _, node in dicts_in(trial.cfg.get("train_dataloader"))]
+    if _loads_masks(steps):
+        sample.gt_instances.masks = _masks_of(boxes, trial.image_size)
+    # label maps of hybrid task cascades come at an eighth of the resolution
+    scales = [step["scale_factor"] for step in steps if type_name(step) == rules.LABEL_MAP_SCALER]
+    every = round(1 / scales[0]) if scales else 1
+    regions = _regions(trial, _IGNORED_LABEL)[:, ::every, ::every]
+    sample.gt_sem_seg = PixelData(sem_seg=regions)
+    return sample
+
+
+def _metainfo(size: Size) -> dict[str, Any]:
+    return {
+        "img_id": 0,
+        "img_path": "random.png",
+        "img_shape": size,
+        "ori_shape": size,
+        "pad_shape": size,
+        "batch_input_shape": size,
+        "scale_factor": (1.0, 1.0),
+        "flip": False,
+        "flip_direction": None,
+        "border": (0, size[0], 0, size[1]),
+    }
+
+
+def _number_of_classes(trial: Trial) -> int:
+    """The smallest of all heads, so that every label is one for each of them."""
+    counts = [node.get("num_classes") for _, node in dicts_in(trial.config)]
+    return min((count for count in counts if isinstance(count, int)), default=1)
+
+
+def _regions(trial: Trial, ignored: int | None) -> Tensor:
+    """Labels (1, H, W) in vertical stripes, with a row that is to be ignored, if any can be."""
+    height, width = trial.image_size
+    stripes = min(_number_of_classes(trial), 4)
+    labels = (torch.arange(width) * stripes // width).repeat(1, height, 1)
+    if ignored is not None:
+        labels[:, 0] = ignored
+    return labels
+
+
+def _loads_masks(steps: list[dict]) -> bool:
+    """Whether training loads masks; yes where nothing tells.
+
+    Detectors of boxes are not made for masks: RTMDet's label assigner fails on them.
+    """
+    loaders = [
+        step
+        for step in steps
+        if type_name(step).startswith("Load") and type_name(step).endswith("Annotations")
+    ]
+    return not loaders or any(
+        step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in loaders
+    )
+
+
+def _masks_of(boxes: Tensor, size: Size) -> Any:
+    """The whole boxes as masks."""
+    from mmdet.structures.mask import BitmapMasks
+
+    masks = torch.zeros(len(boxes), *size, dtype=torch.uint8)
+    for mask, (left, top, right, bottom) in zip(masks, boxes.int().tolist(), strict=True):
+        mask[top:bottom, left:right] = 1
+    return BitmapMasks(masks.numpy(), *size)
