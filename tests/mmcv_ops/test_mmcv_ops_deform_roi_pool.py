@@ -18,7 +18,7 @@ from mmcv.ops import (  # noqa: E402
     roi_align,
 )
 
-from xcit_dense.mmcv_ops import roi_samples  # noqa: E402
+from xcit_dense.mmcv_ops import roi  # noqa: E402
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 SIZE = (2, 3)  # height and width of the pooled maps
@@ -109,7 +109,7 @@ def test_without_offsets_it_is_roi_align(sampling_ratio, output_and_gradients, d
 def test_rois_taken_in_portions_give_the_same(monkeypatch, output_and_gradients):
     operands = random_operands()
     at_once = output_and_gradients(lambda *o: served(*o, 2), operands)
-    monkeypatch.setattr(roi_samples, "_POSITIONS_AT_ONCE", 50)  # 24 positions a RoI
+    monkeypatch.setattr(roi, "_SAMPLES_AT_ONCE", 50)  # 24 positions a RoI
     in_portions = output_and_gradients(lambda *o: served(*o, 2), operands)
     torch.testing.assert_close(in_portions, at_once)
 

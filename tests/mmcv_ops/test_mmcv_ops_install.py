@@ -4,14 +4,12 @@ import os
 import subprocess
 import sys
 from importlib import import_module
-from inspect import getmembers, isfunction
 from pathlib import Path
 
 import pytest
 
 import xcit_dense.mmcv_ops as mmcv_ops
-from xcit_dense.mmcv_ops.finder import ExtensionFinder
-from xcit_dense.mmcv_ops.served import load_served_ops
+from xcit_dense.mmcv_ops import ExtensionFinder
 
 mmcv_ops.install()
 pytest.importorskip("mmcv")
@@ -52,23 +50,10 @@ def test_finder_answers_for_one_name_only():
         assert finder.find_spec(name, None) is None
 
 
-@pytest.mark.parametrize("name", sorted({op.__module__ for op in load_served_ops().values()}))
-def test_every_public_function_is_served(name):
-    module = import_module(name)
-    own = {
-        name
-        for name, function in getmembers(module, isfunction)
-        if function.__module__ == module.__name__ and not name.startswith("_")
-    }
-    assert own <= set(mmcv_ops.SERVED_OPS)
-
-
 def test_extension_has_the_served_ops():
     extension = import_module("mmcv._ext")
-    served = load_served_ops()
-    assert set(served) == set(mmcv_ops.SERVED_OPS)
-    for name, function in served.items():
-        assert getattr(extension, name) is function
+    for name in mmcv_ops.SERVED_OPS:
+        assert vars(extension)[name].__module__.startswith("xcit_dense.mmcv_ops.")
 
 
 def test_unserved_op_fails_on_call_and_says_how_to_get_it():
