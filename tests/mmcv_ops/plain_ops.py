@@ -76,7 +76,7 @@ def border_align(features, boxes, pool_size):
 
 
 def deform_conv(
-    input, offset, weight, mask, bias, stride, padding, dilation, groups, offset_groups
+    input, offset, mask, weight, bias, stride, padding, dilation, groups, offset_groups
 ):
     kernel, size = weight.shape[2:], offset.shape[2:]
     taps = kernel[0] * kernel[1]
@@ -94,21 +94,6 @@ def deform_conv(
         sampled = torch.stack(sampled).view(*input.shape[:2], *size)
         output = output + F.conv2d(sampled, weight[:, :, i, j, None, None], groups=groups)
     return output
-
-
-def ms_deform_attn(value, locations, weights, sizes):
-    batch, queries, heads = locations.shape[:3]
-    levels = value.split([height * width for height, width in sizes], dim=1)
-    outputs = []
-    for b, m in product(range(batch), range(heads)):
-        total = value.new_zeros(())
-        for level, (height, width) in enumerate(sizes):
-            level_map = levels[level][b, :, m].T.unflatten(1, (height, width))
-            x, y = locations[b, :, m, level].unbind(-1)  # (queries, points)
-            samples = bilinear(level_map, y * height - 0.5, x * width - 0.5, border=False)
-            total = total + (samples * weights[b, :, m, level]).sum(-1)
-        outputs.append(total.T)
-    return torch.stack(outputs).view(batch, heads, queries, -1).transpose(1, 2).flatten(2)
 
 
 def carafe(features, masks, kernel_size, groups, scale):
@@ -159,21 +144,13 @@ def overlap(a, b, offset=0, mode="iou"):
     return width * height / (area_a if mode == "iof" else area_a + area_b - width * height)
 
 
-def nms(boxes, scores, threshold, offset=0):
-    kept = []
-    for i in sorted(range(len(boxes)), key=lambda i: -scores[i]):
-        if all(overlap(boxes[i], boxes[k], offset) <= threshold for k in kept):
-            kept.append(i)
-    return kept
-
-
-def nms_match(boxes, scores, threshold):
+def nms_match(boxes, scores, threshold, offset=0):
     """Indices of each box kept and of those it suppresses, best first; an equal overlap counts."""
     left = sorted(range(len(boxes)), key=lambda i: -scores[i])
     groups = []
     while left:
         best = left.pop(0)
-        group = [i for i in left if overlap(boxes[best], boxes[i]) >= threshold]
+        group = [i for i in left if overlap(boxes[best], boxes[i], offset) >= threshold]
         left = [i for i in left if i not in group]
         groups.append([best, *group])
     return groups

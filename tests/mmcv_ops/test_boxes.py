@@ -1,13 +1,12 @@
 """nms, nms_match, soft_nms and bbox_overlaps against loops over plain numbers."""
 
-import numpy as np
 import plain_ops as plain
 import pytest
 import torch
 
 pytest.importorskip("mmcv")
 
-from mmcv.ops import batched_nms, bbox_overlaps, nms, nms_match, soft_nms
+from mmcv.ops import bbox_overlaps, nms, nms_match, soft_nms
 
 DTYPES = [torch.float64, torch.float32, torch.float16, torch.bfloat16]
 
@@ -26,44 +25,12 @@ def random_boxes(count, dtype=torch.float32, seed=0):
 @pytest.mark.parametrize("threshold", [0.2, 0.5])
 def test_nms(dtype, offset, threshold, device):
     boxes, scores = random_boxes(80, dtype)
-    expected = plain.nms(boxes.tolist(), scores.tolist(), threshold, offset)
+    groups = plain.nms_match(boxes.tolist(), scores.tolist(), threshold, offset)
+    expected = [group[0] for group in groups]
     assert 1 < len(expected) < 80
     dets, kept = nms(boxes.to(device), scores.to(device), threshold, offset=offset)
     assert kept.tolist() == expected
     assert torch.equal(dets.cpu(), torch.cat((boxes, scores[:, None]), 1)[expected])
-
-
-def test_nms_of_arrays_with_score_threshold_and_limit():
-    boxes, scores = random_boxes(60)
-    above = [i for i in plain.nms(boxes.tolist(), scores.tolist(), 0.5) if scores[i] > 0.2]
-    dets, kept = nms(boxes.numpy(), scores.numpy(), 0.5, score_threshold=0.2, max_num=5)
-    assert isinstance(dets, np.ndarray)
-    assert kept.tolist() == above[:5]
-
-
-@pytest.mark.parametrize("split_thr", [10000, 10])
-@pytest.mark.parametrize("type", ["nms", "soft_nms"])
-def test_batched_nms_keeps_classes_apart(type, split_thr, device):
-    boxes, scores = random_boxes(60)
-    classes = torch.arange(60) % 3
-    config = dict(type=type, iou_threshold=0.4, split_thr=split_thr)
-    if type == "soft_nms":
-        config["min_score"] = 0.05
-    operands = (boxes.to(device), scores.to(device), classes.to(device))
-    _, kept = batched_nms(*operands, config)
-
-    expected = []
-    for number in range(3):
-        members = (classes == number).nonzero().flatten()
-        listed = boxes[members].tolist(), scores[members].tolist()
-        if type == "nms":
-            taken = plain.nms(*listed, 0.4)
-        else:
-            taken = [i for i, _ in plain.soft_nms(*listed, 0.4, 0.5, 0.05, "linear", 0)]
-        expected += members[taken].tolist()
-    assert sorted(kept.tolist()) == sorted(expected)
-    assert torch.equal(operands[0].cpu(), boxes)
-    assert torch.equal(operands[1].cpu(), scores)
 
 
 @pytest.mark.parametrize("dtype", DTYPES[:2])

@@ -22,25 +22,25 @@ from mmcv.ops import (
     sigmoid_focal_loss,
     softmax_focal_loss,
 )
-from mmcv.ops.multi_scale_deform_attn import MultiScaleDeformableAttnFunction
+from mmcv.ops.multi_scale_deform_attn import (
+    MultiScaleDeformableAttnFunction,
+    multi_scale_deformable_attn_pytorch,
+)
 
 # how far, in parts of the largest value, a dtype may be from float64
-TOLERANCES = {
-    torch.float64: 1e-10,
-    torch.float32: 1e-4,
-    torch.float16: 1e-2,
-    torch.bfloat16: 8e-2,
-}
+TOLERANCES = {torch.float64: 1e-10, torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 8e-2}
 POOLED = (2, 3)
-BOXES = [
-    [1.25, 2.125, 9.75, 8.25],  # inside
-    [-4.0, -3.0, 5.5, 13.0],  # over the border
-    [3.0, 4.0, 3.375, 4.25],  # smaller than a cell
-    [40.0, 40.0, 50.0, 60.0],  # wholly outside
-    [2.0, 2.0, 2.0, 2.0],  # without extent
-    [8.0, 8.0, 3.0, 9.0],  # turned inside out
-]
-ROIS = torch.tensor([[number % 2, *box] for number, box in enumerate(BOXES)])  # float32
+ROIS = torch.tensor(
+    [
+        [0, 1.25, 2.125, 9.75, 8.25],  # inside
+        [1, -4.0, -3.0, 5.5, 13.0],  # over the border
+        [0, 3.0, 4.0, 3.375, 4.25],  # smaller than a cell
+        [1, 40.0, 40.0, 50.0, 60.0],  # wholly outside
+        [0, 2.0, 2.0, 2.0, 2.0],  # without extent
+        [1, 8.0, 8.0, 3.0, 9.0],  # turned inside out
+    ]
+)
+BOXES = torch.stack((ROIS[:, 1:] / 2, ROIS[:, 1:] / 3))
 KERNEL = (3, 2)
 CONVOLUTIONS = [  # stride, padding, dilation (height, width), groups, offset groups
     ((1, 1), (0, 0), (1, 1), 1, 1),
@@ -97,7 +97,7 @@ def first_values(image, offset, mask, weight, bias, *settings):
         taps.flatten(1)[:, : taps.shape[1] * height * width].unflatten(1, (-1, height, width))
         for taps in (offset, mask)
     )
-    return plain.deform_conv(image, offset, weight, mask, bias, *settings)
+    return plain.deform_conv(image, offset, mask, weight, bias, *settings)
 
 
 def attention_operands():
@@ -113,16 +113,9 @@ def attend(value, locations, weights):
     return MultiScaleDeformableAttnFunction.apply(value, shapes, starts, locations, weights, 64)
 
 
-def softmax_loss_of_rows(logits, gamma, alpha, weight):
-    """Row by row, as mmcv cannot differentiate the unreduced loss."""
-    targets = TARGETS.to(logits.device)
-    weight = None if weight is None else weight.to(logits.device)
-    return torch.stack(
-        [
-            softmax_focal_loss(logits[i, None], targets[i, None], gamma, alpha, weight, "sum")
-            for i in range(len(targets))
-        ]
-    )
+def served_loss(function, logits, gamma, alpha, weight, reduction):
+    weight = None if weight is None else weight.to(logits)
+    return function(logits, TARGETS.to(logits.device), gamma, alpha, weight, reduction)
 
 
 class Op(NamedTuple):
@@ -139,12 +132,10 @@ class Op(NamedTuple):
 
 OPS = {
     "roi_align": Op(
-        lambda x, mode, aligned, ratio: roi_align(
-            x, ROIS.to(x.device), POOLED, 0.5, ratio, mode, aligned
-        ),
-        lambda x, mode, aligned, ratio: plain.roi_align(x, ROIS, POOLED, 0.5, ratio, mode, aligned),
+        lambda x, m, a, r: roi_align(x, ROIS.to(x.device), POOLED, 0.5, r, m, a),
+        lambda x, m, a, r: plain.roi_align(x, ROIS, POOLED, 0.5, r, m, a),
         lambda *_: [rand(2, 3, 5, 6)],
-        list(product(("avg", "max"), (True, False), (0, 2))),
+        list(product(("avg", "max"), (True, False), (0, 2))),  # pool mode, aligned, sampling ratio
     ),
     "roi_pool": Op(
         lambda x, scale: RoIPool(POOLED, scale)(x, ROIS.to(x.device)),
@@ -153,49 +144,33 @@ OPS = {
         [(1.0,), (0.5,), (0.3,)],
     ),
     "deform_roi_pool": Op(
-        lambda x, offset, ratio: deform_roi_pool(
-            x, ROIS.to(x.device), offset, POOLED, 0.5, ratio, 0.3
-        ),
-        lambda x, offset, ratio: plain.roi_align(x, ROIS, POOLED, 0.5, ratio, moves=0.3 * offset),
-        lambda *_: [rand(2, 3, 5, 6), rand(len(BOXES), 2, *POOLED) * 3 - 1.5],
-        [(0,), (2,)],
+        lambda x, o, r: deform_roi_pool(x, ROIS.to(x.device), o, POOLED, 0.5, r, 0.3),
+        lambda x, o, r: plain.roi_align(x, ROIS, POOLED, 0.5, r, moves=0.3 * o),
+        lambda *_: [rand(2, 3, 5, 6), rand(len(ROIS), 2, *POOLED) * 3 - 1.5],
+        [(0,), (2,)],  # sampling ratio
     ),
     "border_align": Op(
-        lambda x, parts: BorderAlign(parts)(x, (ROIS[None, :, 1:] / 2).repeat(2, 1, 1).to(x)),
-        lambda x, parts: plain.border_align(x, (ROIS[None, :, 1:] / 2).repeat(2, 1, 1), parts),
+        lambda x, parts: BorderAlign(parts)(x, BOXES.to(x)),
+        lambda x, parts: plain.border_align(x, BOXES, parts),
         lambda *_: [rand(2, 12, 5, 6)],
         [(1,), (5,)],
     ),
     "deform_conv": Op(
         deform_conv2d,
-        lambda x, offset, w, *settings: plain.deform_conv(x, offset, w, None, None, *settings),
+        lambda x, o, w, *settings: plain.deform_conv(x, o, None, w, None, *settings),
         convolution_operands,
         CONVOLUTIONS,
     ),
     "modulated_deform_conv": Op(
-        modulated_deform_conv2d,
-        lambda x, offset, mask, w, b, *settings: plain.deform_conv(
-            x, offset, w, mask, b, *settings
-        ),
-        modulated_operands,
-        CONVOLUTIONS,
-    ),
-    "modulated_deform_conv without bias": Op(
-        lambda x, offset, mask, w, *settings: modulated_deform_conv2d(
-            x, offset, mask, w, None, *settings
-        ),
-        lambda x, offset, mask, w, *settings: plain.deform_conv(
-            x, offset, w, mask, None, *settings
-        ),
-        lambda *settings: modulated_operands(*settings)[:4],
-        CONVOLUTIONS[1:2],
+        modulated_deform_conv2d, plain.deform_conv, modulated_operands, CONVOLUTIONS
     ),
     "modulated_deform_conv of larger maps": Op(
         modulated_deform_conv2d, first_values, larger_operands, CONVOLUTIONS[1:2]
     ),
     "ms_deform_attn": Op(
         attend,
-        lambda *operands: plain.ms_deform_attn(*operands, LEVELS),
+        # what mmcv's layer calls for tensors on a CPU
+        lambda v, *rest: multi_scale_deformable_attn_pytorch(v, torch.tensor(LEVELS), *rest),
         attention_operands,
         [()],
     ),
@@ -216,16 +191,14 @@ OPS = {
         list(product(("collect", "distribute"), ((3, 3), (2, 4), (7, 5), (13, 11)))),
     ),
     "sigmoid_focal_loss": Op(
-        lambda x, gamma, alpha, weight: sigmoid_focal_loss(
-            x, TARGETS.to(x.device), gamma, alpha, None if weight is None else weight.to(x), "none"
-        ),
+        lambda x, *settings: served_loss(sigmoid_focal_loss, x, *settings, "none"),
         lambda x, *settings: plain.sigmoid_focal_loss(x, TARGETS, *settings),
         lambda *_: [rand(7, 4) * 6 - 3],
         FOCAL,
     ),
-    "softmax_focal_loss": Op(
-        softmax_loss_of_rows,
-        lambda x, *settings: plain.softmax_focal_loss(x, TARGETS, *settings),
+    "softmax_focal_loss": Op(  # mmcv cannot differentiate it unreduced
+        lambda x, *settings: served_loss(softmax_focal_loss, x, *settings, "sum"),
+        lambda x, *settings: plain.softmax_focal_loss(x, TARGETS, *settings).sum(),
         lambda *_: [rand(7, 4) * 6 - 3],
         FOCAL,
     ),
