@@ -95,13 +95,10 @@ def test_nms_match(dtype, threshold, device):
     assert [group.tolist() for group in nms_match(dets.numpy(), threshold)] == expected
 
 
-def test_nms_match_takes_the_overlap_at_the_threshold_which_nms_does_not():
+def test_nms_match_takes_equal_overlaps_which_nms_does_not_ties_and_points():
     dets = torch.tensor([[0.0, 0, 2, 1, 0.9], [0, 0, 1, 1, 0.8]])  # overlap 1 / 2
     assert [group.tolist() for group in nms_match(dets, 0.5)] == [[0, 1]]
     assert nms(dets[:, :4], dets[:, 4], 0.5)[1].tolist() == [0, 1]
-
-
-def test_nms_match_of_ties_and_of_boxes_without_area():
     same = torch.tensor([[0.0, 0, 2, 2, 0.5]]).repeat(3, 1)
     assert [group.tolist() for group in nms_match(same, 0.5)] == [[0, 1, 2]]
     points = torch.tensor([[1.0, 1, 1, 1, 0.5], [1, 1, 1, 1, 0.9]])

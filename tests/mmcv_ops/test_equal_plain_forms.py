@@ -40,7 +40,7 @@ ROIS = torch.tensor(
         [1, 8.0, 8.0, 3.0, 9.0],  # turned inside out
     ]
 )
-BOXES = torch.stack((ROIS[:, 1:] / 2, ROIS[:, 1:] / 3))
+BOXES = torch.stack((ROIS[:, 1:] / 2, ROIS[:, 1:] / 4))
 KERNEL = (3, 2)
 CONVOLUTIONS = [  # stride, padding, dilation (height, width), groups, offset groups
     ((1, 1), (0, 0), (1, 1), 1, 1),
@@ -150,7 +150,7 @@ OPS = {
         [(0,), (2,)],  # sampling ratio
     ),
     "border_align": Op(
-        lambda x, parts: BorderAlign(parts)(x, BOXES.to(x)),
+        lambda x, parts: BorderAlign(parts)(x, BOXES.to(x.device)),
         lambda x, parts: plain.border_align(x, BOXES, parts),
         lambda *_: [rand(2, 12, 5, 6)],
         [(1,), (5,)],

@@ -41,13 +41,7 @@ def attend(value, locations, weights, starts=(0, 6)):
         (lambda x: roi_align(x, NO_ROIS, 2), (2, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: roi_align(x, NO_ROIS, 2), (0, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: roi_align(x, NO_ROIS, 2, 1.0, 0, "max"), (2, 3, 5, 6), (0, 3, 2, 2)),
-        (lambda x: roi_align(x, NO_ROIS, 2, 1.0, 0, "max"), (0, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: RoIPool(2)(x, NO_ROIS), (2, 3, 5, 6), (0, 3, 2, 2)),
-        (
-            lambda x: deform_roi_pool(x, NO_ROIS, torch.zeros(0, 2, 2, 2), 2),
-            (2, 3, 5, 6),
-            (0, 3, 2, 2),
-        ),
         (lambda x: deform_roi_pool(x, NO_ROIS, None, 2), (0, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: BorderAlign(3)(x, torch.zeros(2, 0, 4)), (2, 12, 5, 6), (2, 3, 0, 4)),
         (
@@ -163,7 +157,7 @@ def test_the_naive_form_of_carafe_is_the_same_op(output_and_gradients, device):
     torch.testing.assert_close([gradient.cpu() for gradient in gradients], expected)
 
 
-def test_focal_losses_of_extreme_logits_are_finite_and_as_mmcv_s(output_and_gradients):
+def test_focal_losses_of_extreme_logits_are_finite_and_those_of_mmcv(output_and_gradients):
     """mmcv takes no logarithm of less than float32's smallest normal number."""
     logits, target = torch.tensor([[-200.0, 200.0, float("-inf"), 200.0]]), torch.tensor([0])
     logits.requires_grad_()
@@ -200,7 +194,7 @@ def test_masked_conv_equals_the_whole_where_the_mask_is_set(kernel_size, padding
     mask = torch.zeros(1, 5, 6, device=device)
     mask[:, :height, :width] = (torch.rand(height, width) - 0.5).clamp(min=0)
     expected = torch.zeros_like(whole)
-    expected[..., :height, :width] = (whole[..., :height, :width]) * (mask > 0)[:, :height, :width]
+    expected[..., :height, :width] = whole[..., :height, :width] * (mask > 0)[:, :height, :width]
     assert expected.any()
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(layer(image, mask), expected, rtol=tolerance, atol=tolerance)
