@@ -1,6 +1,8 @@
 """What the tests of the served ops share; skips them where mmcv has its compiled module."""
 
 import importlib.util
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +10,7 @@ import torch
 import xcit_dense.mmcv_ops as mmcv_ops
 
 mmcv_ops.install()
+sys.path.append(str(Path(__file__).parent))  # for plain_ops.py
 
 
 @pytest.fixture(params=["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
@@ -33,26 +36,3 @@ def output_and_gradients():
         return [output.detach().cpu(), *(gradient.cpu() for gradient in gradients)]
 
     return differentiate
-
-
-@pytest.fixture
-def assert_equal_with_gradients(output_and_gradients, device):
-    """Holds a served op to a plain form: the plain one runs in float64 on the same numbers."""
-    tolerances = {
-        torch.float64: 1e-10,
-        torch.float32: 1e-4,
-        torch.float16: 1e-2,
-        torch.bfloat16: 8e-2,
-    }
-
-    def check(served, plain, operands):
-        dtype = operands[0].dtype
-        actual = output_and_gradients(served, [operand.to(device) for operand in operands])
-        expected = output_and_gradients(plain, [operand.double() for operand in operands])
-        assert expected[0].any()
-        for one, other in zip(actual, expected, strict=True):
-            assert one.dtype == dtype
-            tolerance = tolerances[dtype] * max(1.0, float(other.abs().max()))
-            torch.testing.assert_close(one.double(), other, rtol=0, atol=tolerance)
-
-    return check

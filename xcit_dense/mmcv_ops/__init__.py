@@ -1,14 +1,117 @@
 """Stand-in for mmcv's compiled ops, for an mmcv that was installed without them (mmcv-lite).
 
 mmcv-lite ships the Python side of `mmcv.ops` but not the compiled module `mmcv._ext`, so
-`import mmcv.ops` fails. After `install()` it succeeds: `SERVED_OPS` run on torchvision's kernels
-and on plain torch, on CPU and CUDA; every other op raises NotImplementedError when it is called.
+`import mmcv.ops` fails. After `install()` it succeeds: the ops of the table below run on
+torchvision's kernels and on plain torch, on CPU and CUDA; every other op raises NotImplementedError
+when it is called. Where mmcv has its compiled module, nothing is done.
 
 Call `install()` before code that imports `mmcv.ops` inside a try block, because such code remembers
-its failure. Where mmcv has its compiled module, the adapter does nothing.
+its failure.
 """
 
-from xcit_dense.mmcv_ops.finder import install
-from xcit_dense.mmcv_ops.served import SERVED_OPS
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import NoReturn
 
 __all__ = ["SERVED_OPS", "install"]
+
+# file in this folder -> functions of `mmcv._ext` that it serves
+_OPS_BY_FILE = {
+    "boxes": ("nms", "nms_match", "softnms", "bbox_overlaps"),
+    "roi": (
+        "roi_align_forward",
+        "roi_align_backward",
+        "roi_pool_forward",
+        "roi_pool_backward",
+    ),
+    "deform_roi_pool": ("deform_roi_pool_forward", "deform_roi_pool_backward"),
+    "deform_conv": (
+        "deform_conv_forward",
+        "deform_conv_backward_input",
+        "deform_conv_backward_parameters",
+        "modulated_deform_conv_forward",
+        "modulated_deform_conv_backward",
+    ),
+    "ms_deform_attn": ("ms_deform_attn_forward", "ms_deform_attn_backward"),
+    "border_align": ("border_align_forward", "border_align_backward"),
+    "carafe": (
+        "carafe_forward",
+        "carafe_backward",
+        "carafe_naive_forward",
+        "carafe_naive_backward",
+    ),
+    "focal_loss": (
+        "sigmoid_focal_loss_forward",
+        "sigmoid_focal_loss_backward",
+        "softmax_focal_loss_forward",
+        "softmax_focal_loss_backward",
+    ),
+    "masked_conv": ("masked_im2col_forward", "masked_col2im_forward"),
+    "psa_mask": ("psamask_forward", "psamask_backward"),
+}
+
+SERVED_OPS: tuple[str, ...] = tuple(name for names in _OPS_BY_FILE.values() for name in names)
+"""Names of the functions of `mmcv._ext` that work without mmcv's compiled module."""
+
+# What `mmcv.utils.collect_env` asks for, and what it is told.
+_BUILD_QUESTIONS = ("get_compiler_version", "get_compiling_cuda_version")
+_BUILD_ANSWER = "n/a (mmcv without compiled ops, some served by xcit_dense)"
+
+_MISSING_OP = (
+    "The mmcv op '{name}' is not available: "
+    "mmcv was installed without its compiled ops (mmcv-lite). "
+    "xcit_dense serves only these in their place: {served}. "
+    "For the others, install a full mmcv wheel that matches your torch and CUDA "
+    "(pip install -U openmim && mim install mmcv), "
+    "or build mmcv from source with MMCV_WITH_OPS=1."
+)
+
+
+def install() -> None:
+    """Makes `import mmcv.ops` work without mmcv's compiled module. Idempotent; imports no mmcv."""
+    if not any(isinstance(finder, ExtensionFinder) for finder in sys.meta_path):
+        # Last in the row: asked only after every other finder has failed to find the real one.
+        sys.meta_path.append(ExtensionFinder())
+
+
+class ExtensionFinder(MetaPathFinder, Loader):
+    """Finds and fills `mmcv._ext`, and no other module."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The stand-in's spec for `mmcv._ext`, None for any other name."""
+        return ModuleSpec(fullname, self, origin=__name__) if fullname == "mmcv._ext" else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Adds the served ops, and the `__getattr__` (PEP 562) that answers for the rest.
+
+        Only here are the ops imported, and torchvision with them.
+        """
+        for file, names in _OPS_BY_FILE.items():
+            served_there = vars(import_module(f"{__name__}.{file}"))
+            vars(module).update({name: served_there[name] for name in names})
+        vars(module).update(dict.fromkeys(_BUILD_QUESTIONS, lambda: _BUILD_ANSWER))
+        module.__getattr__ = unserved_op
+
+
+def unserved_op(name: str) -> Callable[..., NoReturn]:
+    """Stub of an op that has no stand-in: it exists, and explains itself when it is called.
+
+    mmcv looks up all its ops while `mmcv.ops` is imported, so a lookup has to succeed.
+
+    Raises:
+        AttributeError: for dunder names, which Python's own machinery probes for.
+    """
+    if name.startswith("__") and name.endswith("__"):
+        raise AttributeError(f"module 'mmcv._ext' has no attribute '{name}'")
+
+    def stub(*args: object, **kwargs: object) -> NoReturn:
+        raise NotImplementedError(_MISSING_OP.format(name=name, served=", ".join(SERVED_OPS)))
+
+    stub.__name__ = stub.__qualname__ = name
+    return stub

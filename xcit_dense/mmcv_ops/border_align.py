@@ -8,9 +8,11 @@ bottom and right side, in this order; boxes (B, K, 4) rows (x1, y1, x2, y2) in c
 import torch
 from torch import Tensor
 
-from xcit_dense.mmcv_ops.bilinear import sample
-from xcit_dense.mmcv_ops.gradients import gradients_by_recomputing
-from xcit_dense.mmcv_ops.precision import to_kernel_precision
+from xcit_dense.mmcv_ops.shared import (
+    bilinear_samples,
+    gradient_of_samples,
+    to_kernel_precision,
+)
 
 _SIDES = 4
 
@@ -34,7 +36,7 @@ def border_align_forward(
     start, travel = _sides(boxes)
     for number in range(pool_size + 1):
         y, x = (start + travel * (number / pool_size)).flatten(1, 2)
-        values = sample(maps, y, x)
+        values = bilinear_samples(maps, y, x)
         better = values > maximum
         maximum = torch.where(better, values, maximum)
         best.masked_fill_(better, number)
@@ -63,12 +65,8 @@ def border_align_backward(
     start, travel = (tensor.unsqueeze(3) for tensor in _sides(boxes))
     y, x = (start + travel * (number / pool_size)).flatten(1, 3)
 
-    # Each channel is sampled elsewhere, so it is taken as a map of its own. Samples are linear in
-    # the map: its values do not matter.
-    maps = grad.new_zeros(len(y), 1, *grad_input.shape[2:])
-    (grad_maps,) = gradients_by_recomputing(
-        lambda maps: sample(maps, y, x), (maps,), grad.flatten(0, 2)[:, None]
-    )
+    # Each channel is sampled elsewhere, so it is taken as a map of its own.
+    grad_maps = gradient_of_samples(grad.flatten(0, 2), y, x, grad_input.shape[2:])
     grad_input.copy_(grad_maps.view(grad_input.shape))
 
 

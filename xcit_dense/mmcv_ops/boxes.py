@@ -8,7 +8,7 @@ import torch
 import torchvision  # noqa: F401  (registers the kernels torch.ops.torchvision.*)
 from torch import Tensor
 
-from xcit_dense.mmcv_ops.precision import to_kernel_precision
+from xcit_dense.mmcv_ops.shared import to_kernel_precision
 
 _IOF = 1  # mmcv's code for "intersection over foreground", the area of the first box
 _NAIVE, _GAUSSIAN = 0, 2  # mmcv's codes for the soft-NMS methods; 1 is linear

@@ -3,6 +3,7 @@
 Each output cell is a weighed sum of the K x K input cells around its own. Shapes, with scale s and
 G groups of channels:
     features (N, C, H, W), masks (N, G * K * K, s * H, s * W), output (N, C, s * H, s * W).
+The naive form is the same op without the buffers of mmcv's faster kernel.
 """
 
 from itertools import product
@@ -11,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xcit_dense.mmcv_ops.precision import to_kernel_precision
+from xcit_dense.mmcv_ops.shared import to_kernel_precision
 
 
 def carafe_forward(
@@ -21,23 +22,17 @@ def carafe_forward(
     routput: Tensor,
     rmasks: Tensor,
     output: Tensor,
-    kernel_size: int,
-    group_size: int,
-    scale_factor: int,
+    **sizes: int,
 ) -> None:
     """Reassembles the features.
 
     Args:
-        features, masks: see the module's shapes.
+        features, masks, output and the sizes: as in `carafe_naive_forward`.
         rfeatures: shape of `features`, overwritten with them; mmcv hands it to the backward.
         routput, rmasks: unused, buffers of mmcv's kernel.
-        output: (N, C, s * H, s * W), overwritten.
-        kernel_size: K.
-        group_size: G, the number of groups.
-        scale_factor: s.
     """
     rfeatures.copy_(features)
-    carafe_naive_forward(features, masks, output, kernel_size, group_size, scale_factor)
+    carafe_naive_forward(features, masks, output, **sizes)
 
 
 def carafe_backward(
@@ -50,30 +45,16 @@ def carafe_backward(
     rmask_grad: Tensor,
     bottom_grad: Tensor,
     mask_grad: Tensor,
-    kernel_size: int,
-    group_size: int,
-    scale_factor: int,
+    **sizes: int,
 ) -> None:
     """Gradients of `carafe_forward`.
 
     Args:
-        top_grad: (N, C, s * H, s * W).
         rfeatures: as the forward filled it.
         rtop_grad, rbottom_grad_hs, rbottom_grad, rmask_grad: unused, buffers of mmcv's kernel.
-        bottom_grad: shape of the features, overwritten.
-        mask_grad: shape of `masks`, overwritten.
-        masks, kernel_size, group_size, scale_factor: as in the forward.
+        top_grad, masks and the rest: as in `carafe_naive_backward`.
     """
-    carafe_naive_backward(
-        top_grad,
-        rfeatures,
-        masks,
-        bottom_grad,
-        mask_grad,
-        kernel_size,
-        group_size,
-        scale_factor,
-    )
+    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, **sizes)
 
 
 def carafe_naive_forward(
@@ -84,12 +65,20 @@ def carafe_naive_forward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Reassembles the features; the arguments are those of `carafe_forward`."""
+    """Reassembles the features.
+
+    Args:
+        features, masks: see the module's shapes.
+        output: (N, C, s * H, s * W), overwritten.
+        kernel_size: K.
+        group_size: G, the number of groups.
+        scale_factor: s.
+    """
     cells, kernels = to_kernel_precision(features, masks)
     height, width = cells.shape[-2:]
     padded = _padded_groups(cells, kernel_size, group_size)
     kernels = _split_kernels(kernels, kernel_size, group_size, scale_factor)
-    total = cells.new_zeros(*padded.shape[:3], height, scale_factor, width, scale_factor)
+    total = padded.new_zeros(*padded.shape[:3], height, scale_factor, width, scale_factor)
     for i, j in product(range(kernel_size), repeat=2):
         total.addcmul_(_window(padded, i, j, height, width), kernels[:, :, None, i, j])
     output.copy_(total.view(output.shape))
@@ -105,7 +94,13 @@ def carafe_naive_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Gradients of `carafe_naive_forward`; the arguments are those of `carafe_backward`."""
+    """Gradients of `carafe_naive_forward`.
+
+    Args:
+        top_grad: (N, C, s * H, s * W).
+        bottom_grad, mask_grad: shapes of features and masks, overwritten.
+        features, masks and the sizes: as in the forward.
+    """
     grad, cells, kernels = to_kernel_precision(top_grad, features, masks)
     height, width = cells.shape[-2:]
     padded = _padded_groups(cells, kernel_size, group_size)

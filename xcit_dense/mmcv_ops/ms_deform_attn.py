@@ -8,22 +8,11 @@ S cells of all levels together, M heads of D channels, Q queries, L levels, P po
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor
 
-from xcit_dense.mmcv_ops.gradients import gradients_by_recomputing
-from xcit_dense.mmcv_ops.precision import to_kernel_precision
-
-
-class _Level(NamedTuple):
-    """One level's number, its cells in `value`, and its size in cells."""
-
-    number: int
-    cells: slice
-    height: int
-    width: int
+from xcit_dense.mmcv_ops.shared import gradients_by_recomputing, to_kernel_precision
 
 
 def ms_deform_attn_forward(
@@ -47,15 +36,10 @@ def ms_deform_attn_forward(
         (B, Q, M * D), dtype of `value`.
     """
     values, locations, weights = to_kernel_precision(value, sampling_locations, attention_weights)
-    batch, queries, heads = locations.shape[:3]
-    output = values.new_zeros(batch, queries, heads, values.shape[-1])
-    for level in _levels(value_spatial_shapes, value_level_start_index):
-        output += _attend(
-            values[:, level.cells],
-            locations[:, :, :, level.number],
-            weights[:, :, :, level.number],
-            level,
-        )
+    output = values.new_zeros(*locations.shape[:3], values.shape[-1])
+    for level, cells, size in _levels(value_spatial_shapes, value_level_start_index):
+        points, attention = locations[:, :, :, level], weights[:, :, :, level]
+        output += _attend(values[:, cells], points, attention, size)
     return output.flatten(2).to(value.dtype)
 
 
@@ -86,47 +70,46 @@ def ms_deform_attn_backward(
         value, sampling_locations, attention_weights, grad_output
     )
     grad = grad.unflatten(2, values.shape[2:])
-    for level in _levels(value_spatial_shapes, value_level_start_index):
-        points = locations[:, :, :, level.number]
-        grad_cells, grad_points, grad_weights = gradients_by_recomputing(
-            lambda *operands, level=level: _attend(*operands, level),
-            (values[:, level.cells], points, weights[:, :, :, level.number]),
+    for level, cells, size in _levels(value_spatial_shapes, value_level_start_index):
+        points, attention = locations[:, :, :, level], weights[:, :, :, level]
+        grad_cells, grad_points, grad_attention = gradients_by_recomputing(
+            lambda *operands, size=size: _attend(*operands, size),
+            (values[:, cells], points, attention),
             grad,
         )
-        grad_value[:, level.cells] = grad_cells.to(grad_value)
-        grad_sampling_loc[:, :, :, level.number] = grad_points.masked_fill(
-            _before_map(points, level), 0.0
-        ).to(grad_sampling_loc)
-        grad_attn_weight[:, :, :, level.number] = grad_weights.to(grad_attn_weight)
+        positions = points * points.new_tensor(size).flip(0) - 0.5  # x and y, in cells
+        before_map = (positions <= -1).any(dim=-1, keepdim=True)
+        grad_value[:, cells] = grad_cells.to(grad_value)
+        grad_sampling_loc[:, :, :, level] = grad_points.masked_fill(before_map, 0.0).to(
+            grad_sampling_loc
+        )
+        grad_attn_weight[:, :, :, level] = grad_attention.to(grad_attn_weight)
 
 
-def _levels(spatial_shapes: Tensor, start_index: Tensor) -> Iterator[_Level]:
+def _levels(
+    spatial_shapes: Tensor, start_index: Tensor
+) -> Iterator[tuple[int, slice, tuple[int, int]]]:
+    """Each level's number, its cells in `value`, and its height and width in cells."""
     starts = start_index.tolist()
-    for number, (height, width) in enumerate(spatial_shapes.tolist()):
-        yield _Level(number, slice(starts[number], starts[number] + height * width), height, width)
+    for level, (height, width) in enumerate(spatial_shapes.tolist()):
+        yield level, slice(starts[level], starts[level] + height * width), (height, width)
 
 
-def _attend(values: Tensor, points: Tensor, weights: Tensor, level: _Level) -> Tensor:
+def _attend(values: Tensor, points: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
     """One level's part of the output.
 
     Args:
         values: (B, H * W, M, D).
         points: (B, Q, M, P, 2).
         weights: (B, Q, M, P).
-        level: its size is H, W.
+        size: H, W.
 
     Returns:
         (B, Q, M, D).
     """
     batch, _, heads, _ = values.shape
-    maps = values.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, (level.height, level.width))
+    maps = values.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)
     grid = 2 * points.transpose(1, 2).flatten(0, 1) - 1
     samples = F.grid_sample(maps, grid, align_corners=False)  # zeros around the map
     weighed = samples * weights.transpose(1, 2).flatten(0, 1)[:, None]
     return weighed.sum(-1).unflatten(0, (batch, heads)).permute(0, 3, 1, 2)
-
-
-def _before_map(points: Tensor, level: _Level) -> Tensor:
-    """Marks (..., 1) the points (..., 2) at cell -1 or less in x or in y."""
-    size = points.new_tensor([level.width, level.height])
-    return (points * size - 0.5 <= -1).any(dim=-1, keepdim=True)

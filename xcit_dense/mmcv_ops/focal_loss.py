@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from xcit_dense.mmcv_ops.precision import to_kernel_precision
+from xcit_dense.mmcv_ops.shared import to_kernel_precision
 
 _SMALLEST = torch.finfo(torch.float32).tiny  # mmcv never takes the logarithm of less
 
@@ -39,7 +39,7 @@ def sigmoid_focal_loss_forward(
     if_positive = -alpha * torch.sigmoid(-logits).pow(gamma) * log_p
     if_negative = -(1 - alpha) * torch.sigmoid(logits).pow(gamma) * log_not_p
     loss = torch.where(_is_target(logits, target), if_positive, if_negative)
-    output.copy_(loss * _row_weight(loss, target, weight)[:, None])
+    output.copy_(loss * _row_weight(target, weight)[:, None])
 
 
 def sigmoid_focal_loss_backward(
@@ -57,7 +57,7 @@ def sigmoid_focal_loss_backward(
     if_positive = -alpha * not_p.pow(gamma) * (not_p - gamma * p * log_p)
     if_negative = -(1 - alpha) * p.pow(gamma) * (gamma * not_p * log_not_p - p)
     slope = torch.where(_is_target(logits, target), if_positive, if_negative)
-    grad_input.copy_(slope * _row_weight(slope, target, weight)[:, None])
+    grad_input.copy_(slope * _row_weight(target, weight)[:, None])
 
 
 def softmax_focal_loss_forward(
@@ -78,9 +78,10 @@ def softmax_focal_loss_forward(
     """
     _check_target(target, input.shape[1])
     probability, weight = to_kernel_precision(input, weight)
-    p = _target_probability(probability, target)
+    is_target = _is_target(probability, target)
+    p = probability.where(is_target, 0.0).sum(dim=1)
     loss = -alpha * (1 - p).pow(gamma) * p.clamp(min=_SMALLEST).log()
-    output.copy_(_zero_background(loss, target, probability) * _row_weight(loss, target, weight))
+    output.copy_(loss * is_target.any(dim=1) * _row_weight(target, weight))
 
 
 def softmax_focal_loss_backward(
@@ -102,13 +103,14 @@ def softmax_focal_loss_backward(
         target, weight, gamma, alpha: as in the forward.
     """
     probability, weight = to_kernel_precision(input, weight)
-    p = _target_probability(probability, target)
+    is_target = _is_target(probability, target)
+    p = probability.where(is_target, 0.0).sum(dim=1)
     not_p = (1 - p).clamp(min=_SMALLEST)  # a power below 0 of 0 would be infinite
     log_p = p.clamp(min=_SMALLEST).log()
     slope = alpha * (gamma * not_p.pow(gamma - 1) * p * log_p - not_p.pow(gamma))
-    slope = _zero_background(slope, target, probability) * _row_weight(slope, target, weight)
+    slope = slope * is_target.any(dim=1) * _row_weight(target, weight)
     buff.copy_(slope)
-    grad_input.copy_(slope[:, None] * (_is_target(probability, target).to(slope) - probability))
+    grad_input.copy_(slope[:, None] * (is_target.to(slope) - probability))
 
 
 def _check_target(target: Tensor, classes: int) -> None:
@@ -129,22 +131,9 @@ def _is_target(rows: Tensor, target: Tensor) -> Tensor:
     return target[:, None] == torch.arange(rows.shape[1], device=rows.device)
 
 
-def _row_weight(rows: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _row_weight(target: Tensor, weight: Tensor) -> Tensor:
     """Weights (N,) of the rows' targets; 1 for background and where `weight` is empty."""
     if weight.numel() == 0:
-        return rows.new_ones(rows.shape[0])
-    classes = weight.shape[0]
-    is_class = (target >= 0) & (target < classes)
-    return torch.where(is_class, weight[target.clamp(0, classes - 1)], 1.0)
-
-
-def _target_probability(probability: Tensor, target: Tensor) -> Tensor:
-    """Probabilities (N,) of the rows' targets; of some class in background rows."""
-    classes = probability.shape[1]
-    return probability.gather(1, target.clamp(0, classes - 1)[:, None]).squeeze(1)
-
-
-def _zero_background(values: Tensor, target: Tensor, probability: Tensor) -> Tensor:
-    """Sets the values (N,) of background rows to 0."""
-    is_class = (target >= 0) & (target < probability.shape[1])
-    return torch.where(is_class, values, 0.0)
+        return weight.new_ones(len(target))
+    is_class = (target >= 0) & (target < len(weight))
+    return torch.where(is_class, weight[target.clamp(0, len(weight) - 1)], 1.0)

@@ -1,0 +1,226 @@
+"""Deformable convolution (Dai et al. 2017) and its modulated form (Zhu et al. 2018).
+
+mmcv and torchvision lay out offsets (y before x, tap by tap) and masks alike. Shapes, with `group`
+groups, G offset groups and a kernel of kH x kW taps:
+    input (B, C, H, W), weight (O, C / group, kH, kW), offset (B, G * kH * kW * 2, Ho, Wo) in cells,
+    mask (B, G * kH * kW, Ho, Wo), bias (O,), output (B, O, Ho, Wo).
+mmcv passes strides and the like by name; they arrive here as `sizes`.
+"""
+
+import torch
+import torch.nn.functional as F
+import torchvision  # noqa: F401  (registers the kernels torch.ops.torchvision.*)
+from torch import Tensor
+
+from xcit_dense.mmcv_ops.shared import to_kernel_precision
+
+# mmcv's names, in the order of torchvision's kernels.
+_PLAIN = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
+_MODULATED = ("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", *_PLAIN[6:])
+
+_FAR_OUTSIDE = -1e6  # an offset, in cells, that leads out of any map
+
+
+def deform_conv_forward(
+    input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, *buffers: Tensor, **sizes: int
+) -> None:
+    """Deformable convolution without mask or bias.
+
+    Args:
+        input, weight, offset: see the module's shapes.
+        output: (B, O, Ho, Wo), overwritten.
+        *buffers: unused; torchvision's kernel has its own.
+        **sizes: dH, dW, padH, padW, dilationH, dilationW, group, deformable_group; kH, kW and
+            im2col_step are unused.
+    """
+    geometry = [sizes[name] for name in _PLAIN]
+    operands = _kernel_operands(input, weight, offset)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands, *geometry, False))
+
+
+def deform_conv_backward_input(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,
+    gradInput: Tensor,
+    gradOffset: Tensor,
+    weight: Tensor,
+    *buffers: Tensor,
+    **sizes: int,
+) -> None:
+    """Gradients of `deform_conv_forward` with respect to input and offset.
+
+    Args:
+        gradOutput: (B, O, Ho, Wo).
+        gradInput, gradOffset: shapes of their namesakes, overwritten.
+        input, offset, weight and the rest: as in the forward.
+    """
+    geometry = [sizes[name] for name in _PLAIN]
+    gradients = _gradients(gradOutput, _kernel_operands(input, weight, offset), geometry, False)
+    gradInput.copy_(gradients["input"])
+    gradOffset.copy_(gradients["offset"])
+
+
+def deform_conv_backward_parameters(
+    input: Tensor,
+    offset: Tensor,
+    gradOutput: Tensor,
+    gradWeight: Tensor,
+    *buffers: Tensor,
+    scale: float,
+    **sizes: int,
+) -> None:
+    """Gradient of `deform_conv_forward` with respect to the weight, times `scale`.
+
+    torchvision's kernel computes all gradients at once, so that a backward through input and weight
+    does its work twice. The gradient does not depend on the weight, which mmcv does not pass.
+
+    Args:
+        gradOutput: (B, O, Ho, Wo).
+        gradWeight: shape of the weight, overwritten.
+        input, offset and the rest: as in the forward.
+    """
+    geometry = [sizes[name] for name in _PLAIN]
+    operands = _kernel_operands(input, torch.zeros_like(gradWeight), offset)
+    gradients = _gradients(gradOutput, operands, geometry, False)
+    gradWeight.copy_(gradients["weight"] * scale)
+
+
+def modulated_deform_conv_forward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    output: Tensor,
+    columns: Tensor,
+    with_bias: bool,
+    **sizes: int,
+) -> None:
+    """Modulated deformable convolution: each tap is weighed by the mask.
+
+    Args:
+        input, weight, offset, mask: see the module's shapes; offset and mask may be of larger maps
+            than the output, see `_as_kernels_read`.
+        bias: (O,), ignored unless `with_bias`.
+        output: (B, O, Ho, Wo), overwritten.
+        ones, columns: unused; torchvision's kernel has its own buffers.
+        **sizes: stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group;
+            kernel_h and kernel_w are unused.
+    """
+    geometry = [sizes[name] for name in _MODULATED]
+    seen = [_as_kernels_read(taps, output.shape[-2:]) for taps in (offset, mask)]
+    operands = _kernel_operands(input, weight, *seen, bias if with_bias else None)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*operands, *geometry, True))
+
+
+def modulated_deform_conv_backward(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ones: Tensor,
+    offset: Tensor,
+    mask: Tensor,
+    columns: Tensor,
+    grad_input: Tensor,
+    grad_weight: Tensor,
+    grad_bias: Tensor,
+    grad_offset: Tensor,
+    grad_mask: Tensor,
+    grad_output: Tensor,
+    with_bias: bool,
+    **sizes: int,
+) -> None:
+    """Gradients of `modulated_deform_conv_forward`.
+
+    Args:
+        grad_input, grad_weight, grad_offset, grad_mask: shapes of their namesakes, overwritten.
+        grad_bias: (O,), overwritten if `with_bias`, else untouched.
+        grad_output: (B, O, Ho, Wo).
+        input, weight, bias, offset, mask and the rest: as in the forward.
+    """
+    geometry = [sizes[name] for name in _MODULATED]
+    seen = [_as_kernels_read(taps, grad_output.shape[-2:]) for taps in (offset, mask)]
+    operands = _kernel_operands(input, weight, *seen, bias if with_bias else None)
+    gradients = _gradients(grad_output, operands, geometry, True)
+    grad_input.copy_(gradients["input"])
+    grad_weight.copy_(gradients["weight"])
+    for whole, name in ((grad_offset, "offset"), (grad_mask, "mask")):
+        gradient = gradients[name].flatten(1)
+        unseen = whole.flatten(1).shape[1] - gradient.shape[1]
+        whole.copy_(F.pad(gradient, (0, unseen)).view(whole.shape))
+    if with_bias:
+        grad_bias.copy_(gradients["bias"])
+
+
+def _as_kernels_read(taps: Tensor, output_size: torch.Size) -> Tensor:
+    """What mmcv's kernels see of offsets or masks (B, K, h, w) larger than the output.
+
+    DyHead (Dai et al. 2021) hands the offsets of a level to a convolution of the next coarser one.
+    torchvision refuses them. mmcv's kernels take the values of an image one after the other, row by
+    row of the output: of K maps of h x w they see the first K * Ho * Wo values, as K maps of
+    Ho x Wo, and leave the rest without a gradient. Models are trained that way, so it is kept.
+
+    Returns:
+        (B, K, Ho, Wo); `taps` as they are if they have too few values for it.
+    """
+    batch, maps, *size = taps.shape
+    height, width = output_size
+    if size == [height, width] or taps[0].numel() < maps * height * width:
+        return taps
+    return taps.flatten(1)[:, : maps * height * width].view(batch, maps, height, width)
+
+
+def _kernel_operands(
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> tuple[Tensor, ...]:
+    """Operands in kernel order and precision; torchvision wants a tensor in place of each None.
+
+    A tap whose offset is NaN lies outside the map, as in mmcv's kernels; torchvision's would read
+    memory that is not theirs.
+    """
+    if mask is None:
+        mask = input.new_zeros(input.shape[0], 1)
+    if bias is None:
+        bias = input.new_zeros(weight.shape[0])
+    input, weight, offset, mask, bias = to_kernel_precision(input, weight, offset, mask, bias)
+    return input, weight, offset.masked_fill(offset.isnan(), _FAR_OUTSIDE), mask, bias
+
+
+def _gradients(
+    grad_output: Tensor, operands: tuple[Tensor, ...], geometry: list[int], with_mask: bool
+) -> dict[str, Tensor]:
+    """torchvision's backward kernel, with mmcv's gradient at the border; gradients by name.
+
+    A tap exactly one cell before the map (at -1, as with padding 1 and zero offsets) is at a kink
+    of the interpolation. torchvision gives its offset the slope towards the map, mmcv's kernels
+    give 0. mmcv's choice is made here, for recipes that start from zero offsets.
+    """
+    backward = torch.ops.torchvision._deform_conv2d_backward
+    grad = grad_output.to(operands[0].dtype)
+    gradients = backward(grad, *operands, *geometry, with_mask)
+    by_name = dict(zip(("input", "weight", "offset", "mask", "bias"), gradients, strict=True))
+    _, weight, offset, *_ = operands
+    by_name["offset"].masked_fill_(_taps_before_map(offset, weight.shape[2:], geometry), 0.0)
+    return by_name
+
+
+def _taps_before_map(offset: Tensor, kernel_size: torch.Size, geometry: list[int]) -> Tensor:
+    """Marks, in the shape of `offset`, the taps at -1 or less in y or in x."""
+
+    def positions(axis: int) -> Tensor:  # (taps, outputs) along one axis, before they are offset
+        stride, padding, dilation = geometry[axis : axis + 6 : 2]
+        taps = torch.arange(kernel_size[axis], device=offset.device)
+        outputs = torch.arange(offset.shape[2 + axis], device=offset.device)
+        return taps[:, None] * dilation + outputs * stride - padding
+
+    by_tap = offset.unflatten(1, (geometry[-1], *kernel_size, 2))
+    offset_y, offset_x = by_tap.unbind(-3)  # (B, G, kH, kW, Ho, Wo)
+    above = offset_y + positions(0)[:, None, :, None] <= -1
+    left = offset_x + positions(1)[:, None, :] <= -1
+    return (above | left).unsqueeze(-3).expand_as(by_tap).reshape(offset.shape)

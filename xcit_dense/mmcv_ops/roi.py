@@ -1,0 +1,265 @@
+"""RoIAlign (He et al. 2017, section 3) and RoIPool (Girshick 2015, section 2.1).
+
+RoIs are rows (batch index, x1, y1, x2, y2) in pixels of the image; `spatial_scale` takes pixels to
+cells of the feature map. RoIs may have another dtype than the features. Shapes, with R RoIs:
+    input (B, C, H, W), rois (R, 5), output (R, C, bins down, bins across).
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torchvision  # noqa: F401  (registers the kernels torch.ops.torchvision.*)
+from torch import Tensor
+
+from xcit_dense.mmcv_ops.shared import (
+    bilinear_samples,
+    gradient_of_samples,
+    to_kernel_precision,
+)
+
+_MAX_POOLING = 0  # mmcv's code for pool_mode='max'; 1 is 'avg'
+_SAMPLES_AT_ONCE = 2**17  # 134 MB where the map has 256 channels
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """RoIAlign: the average or the largest of samples in each bin; 0 for a RoI of no extent.
+
+    torchvision's kernel averages; it has no form for the maximum.
+
+    Args:
+        input, rois: see the module's shapes.
+        output: (R, C, aligned_height, aligned_width), overwritten.
+        argmax_y, argmax_x: shape of `output` for max pooling, overwritten: the numbers, in the bin,
+            of the row and the column of the largest sample. mmcv keeps its position there, which
+            half precision rounds. Unused for average pooling.
+        aligned_height, aligned_width: bins down and across.
+        spatial_scale: cells a pixel.
+        sampling_ratio: samples a bin and direction; 0 takes one a cell.
+        pool_mode: 0 (max) or 1 (average).
+        aligned: shift by half a cell, and allow RoIs smaller than a cell.
+    """
+    features, rois = to_kernel_precision(input, rois)
+    size = (aligned_height, aligned_width)
+    if pool_mode != _MAX_POOLING:
+        pooled = torch.ops.torchvision.roi_align(
+            features, rois, spatial_scale, *size, sampling_ratio, aligned
+        )
+        output.copy_(pooled)
+        return
+
+    output.zero_()
+    bins = divide_rois(rois, spatial_scale, size, sampling_ratio, aligned)
+    for image, members, numbers in grids_of_samples(rois, bins):
+        maxima, best = sample_bins(features[image], bins.subset(members), numbers).max(dim=2)
+        output[members] = maxima.transpose(0, 1).to(output.dtype)
+        rows, columns = numbers[:, best.transpose(0, 1), 0, 0].to(argmax_y.dtype)
+        argmax_y[members], argmax_x[members] = rows, columns
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of `roi_align_forward` with respect to its input.
+
+    Args:
+        grad_output: (R, C, aligned_height, aligned_width).
+        argmax_y, argmax_x: as the forward filled them.
+        grad_input: (B, C, H, W), overwritten.
+        rois and the rest: as in the forward.
+    """
+    grad, rois = to_kernel_precision(grad_output, rois)
+    size = (aligned_height, aligned_width)
+    if pool_mode != _MAX_POOLING:
+        grad_features = torch.ops.torchvision._roi_align_backward(
+            grad, rois, spatial_scale, *size, *grad_input.shape, sampling_ratio, aligned
+        )
+        grad_input.copy_(grad_features)
+        return
+
+    grad_input.zero_()
+    bins = divide_rois(rois, spatial_scale, size, sampling_ratio, aligned)
+    grad = grad * (bins.samples > 0).all(dim=1, keepdim=True)
+    for image in rois[:, 0].unique().long().tolist():
+        members = (rois[:, 0] == image).nonzero().squeeze(1)
+        best = torch.stack((argmax_y[members], argmax_x[members]), dim=1)
+        y, x = bins.subset(members).positions(best).transpose(0, 2).unbind(1)
+        grad_maps = gradient_of_samples(grad[members].transpose(0, 1), y, x, grad_input.shape[2:])
+        grad_input[image] = grad_maps.to(grad_input.dtype)
+
+
+class RoiBins(NamedTuple):
+    """Bins of R RoIs, as RoIAlign divides them, in cells; y before x.
+
+    Args:
+        start: (R, 2, bins down, bins across), where each bin begins.
+        size: (R, 2, 1, 1), of the bins of a RoI.
+        samples: (R, 2, 1, 1) int64, how many a bin has down and across.
+    """
+
+    start: Tensor
+    size: Tensor
+    samples: Tensor
+
+    def subset(self, members: Tensor) -> "RoiBins":
+        """The bins of the RoIs with these indices."""
+        return RoiBins(*(tensor[members] for tensor in self))
+
+    def positions(self, number: Tensor) -> Tensor:
+        """Where samples are: (R, 2, S, bins down, bins across).
+
+        Args:
+            number: numbers down and across, counted in each bin; broadcasts to the result.
+        """
+        step = self.size / self.samples.clamp(min=1)
+        return self.start[:, :, None] + (number.to(step.dtype) + 0.5) * step[:, :, None]
+
+
+def divide_rois(
+    rois: Tensor, spatial_scale: float, bins: tuple[int, int], sampling_ratio: int, aligned: bool
+) -> RoiBins:
+    """Divides RoIs (R, 5) into bins (down, across), and bins into samples; see RoIAlign."""
+    corners = rois[:, [2, 1, 4, 3], None, None] * spatial_scale - (0.5 if aligned else 0.0)
+    start, end = corners.split(2, dim=1)
+    extent = end - start if aligned else (end - start).clamp(min=1)
+    numbers = [torch.arange(count, device=rois.device) for count in bins]
+    size = extent / extent.new_tensor(bins).view(2, 1, 1)
+    samples = torch.full_like(size, sampling_ratio) if sampling_ratio > 0 else size.ceil()
+    start = start + torch.stack(torch.meshgrid(*numbers, indexing="ij")) * size
+    return RoiBins(start, size, samples.clamp(min=0).long())
+
+
+def grids_of_samples(rois: Tensor, bins: RoiBins) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Groups RoIs (R, 5) by image and numbers of samples, in portions that bound the memory.
+
+    Yields:
+        The image, the indices (r,) of the RoIs, and the numbers (2, S, 1, 1) down and across of all
+        samples in their bins, row by row. RoIs without samples are left out.
+    """
+    keys = torch.cat((rois[:, :1].long(), bins.samples.flatten(1)), dim=1)
+    kinds, kind = keys.unique(dim=0, return_inverse=True)
+    for which, (image, down, across) in enumerate(kinds.tolist()):
+        if down * across:
+            number = torch.arange(down * across, device=rois.device)
+            numbers = torch.stack((number // across, number % across))[:, :, None, None]
+            positions = bins.start[0, 0].numel() * down * across
+            members = (kind == which).nonzero().squeeze(1)
+            for portion in members.split(max(_SAMPLES_AT_ONCE // positions, 1)):
+                yield image, portion, numbers
+
+
+def sample_bins(feature_map: Tensor, bins: RoiBins, numbers: Tensor) -> Tensor:
+    """Samples (C, r, S, bins down, bins across) of a map (C, H, W), by their numbers."""
+    y, x = bins.positions(numbers).unbind(1)
+    return bilinear_samples(feature_map[None], y[None], x[None]).squeeze(0)
+
+
+def roi_pool_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """RoIPool: the maximum of each bin of each RoI; 0 for a bin without cells.
+
+    torchvision rounds a RoI to whole cells before it divides it into bins; mmcv divides first. So
+    mmcv's bins are computed here, and torchvision's kernel pools each bin as a RoI of its own.
+
+    Args:
+        input, rois: see the module's shapes; x2 and y2 are the last pixels inside.
+        output: (R, C, pooled_height, pooled_width), overwritten.
+        argmax: int32, shape of `output`, overwritten: y * W + x of each maximum. It is -1 where a
+            bin has no cells, also for a RoI of no extent, where mmcv leaves 0 and lets the gradient
+            flow to cell (0, 0).
+        pooled_height, pooled_width: bins down and across.
+        spatial_scale: cells a pixel.
+    """
+    features, rois = to_kernel_precision(input, rois)
+    height, width = features.shape[-2:]
+    image, x1, y1, x2, y2 = rois.unbind(1)
+    top, bottom = _bounds_of_bins(y1, y2, spatial_scale, pooled_height, height)
+    left, right = _bounds_of_bins(x1, x2, spatial_scale, pooled_width, width)
+    axes = (
+        image[:, None, None],
+        left[:, None, :],
+        top[:, :, None],
+        right[:, None, :] - 1,
+        bottom[:, :, None] - 1,
+    )
+    bins = torch.stack(torch.broadcast_tensors(*axes), dim=-1)
+    # torchvision takes a bin without cells for one of a cell: beyond the far corner it finds none.
+    empty = (bins[..., 3:] < bins[..., 1:3]).any(-1, keepdim=True)
+    outside = bins.new_tensor([width, height, width, height])
+    bins[..., 1:] = torch.where(empty, outside, bins[..., 1:])
+
+    pooled = torch.ops.torchvision.roi_pool(features, bins.flatten(0, 2), 1.0, 1, 1)
+    for whole, flat in zip((output, argmax), pooled, strict=True):
+        whole.copy_(flat.view(*bins.shape[:3], features.shape[1]).permute(0, 3, 1, 2))
+
+
+def roi_pool_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax: Tensor,
+    grad_input: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+) -> None:
+    """Gradient of `roi_pool_forward` with respect to its input.
+
+    Args:
+        grad_output: (R, C, pooled_height, pooled_width).
+        argmax: as the forward filled it.
+        grad_input: (B, C, H, W), overwritten.
+        rois, pooled_height, pooled_width, spatial_scale: as in the forward.
+    """
+    grad, rois = to_kernel_precision(grad_output, rois)
+    grad_features = torch.ops.torchvision._roi_pool_backward(
+        grad, rois, argmax, spatial_scale, pooled_height, pooled_width, *grad_input.shape
+    )
+    grad_input.copy_(grad_features)
+
+
+def _bounds_of_bins(
+    first: Tensor, last: Tensor, spatial_scale: float, bins: int, size: int
+) -> tuple[Tensor, Tensor]:
+    """First and end cells (exclusive), (R, bins) each, of bins along an axis of `size` cells.
+
+    The bounds are those of mmcv's CUDA kernel; a RoI of no extent gets none.
+
+    Args:
+        first, last: (R,) pixels inside.
+    """
+    begin = (first * spatial_scale)[:, None]
+    extent = ((last + 1) * spatial_scale)[:, None] - begin
+    step = extent / bins
+    index = torch.arange(bins, device=first.device)
+    start = (index * step + begin).floor().clamp(0, size)
+    end = ((index + 1) * step + begin).ceil().clamp(0, size)
+    return start, torch.where(extent > 0, end, start)
