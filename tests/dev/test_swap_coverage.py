@@ -7,7 +7,10 @@ from dev import swap_coverage as coverage
 from dev.swap_coverage import CHECKED, DECLINED, FAILED, Outcome
 
 from xcit_dense.doctor import Finding, Trial
-from xcit_dense.swap.config_source import configs_of
+from xcit_dense.mm.config_files import configs_of
+
+R18, TTA = "retinanet/retinanet_r18_fpn_1x_coco.py", "retinanet/retinanet_tta.py"
+HOURGLASS = "cornernet/cornernet_hourglass104_10xb5-crop511-210e-mstest_coco.py"
 
 
 def try_family(*names):
@@ -19,20 +22,10 @@ def test_a_family_is_checked_and_what_is_declined_is_counted(tmp_path):
     outcome = try_family(R18, TTA, HOURGLASS, tmp_path / "mine.py")
     assert (outcome.result, outcome.rewritten, outcome.bound) == (CHECKED, 1, 1)
     assert outcome.model == "RetinaNet, strides 8, 16, 32"
-    assert outcome.has_backbone
-    assert outcome.bound == 1
-    bound, unreadable = outcome.declined
-    assert bound.startswith("model.backbone: HourglassNet is more than a backbone")
-    assert unreadable == "the config can not be read without mmpretrain"
-
-
-def test_a_folder_without_models_is_no_family():
-    assert try_family("mmdet", "retinanet", paths("retinanet", "retinanet_tta.py")) is None
-
-
-def sick(*texts, losses=None):
-    findings = [Finding(text, "none") for text in texts]
-    return Trial(None, findings, losses=losses or {})
+    hourglass, unreadable = outcome.declined
+    assert "HourglassNet is more than a backbone" in hourglass
+    assert "can not be read: SyntaxError" in unreadable
+    assert try_family(TTA) is None
 
 
 @pytest.mark.parametrize(
@@ -48,7 +41,7 @@ def test_a_fault_that_the_original_has_too_is_not_of_the_swap(
 ):
     def diagnose(cfg):
         texts = swapped if cfg.model.backbone.type == "XCiT" else original
-        return Diagnosis([Finding(text, "none") for text in texts], model_name="Net")
+        return Trial(cfg, [Finding(text, "none") for text in texts])
 
     monkeypatch.setattr(coverage, "diagnose", diagnose)
     outcome = try_family(R18)

@@ -109,8 +109,8 @@ def _check(old: Config, new: Config, outcome: Outcome) -> None:
     elif diagnosis.losses and diagnosis.flops is not None:
         head = new.model.get("decode_head")
         head = head[-1] if isinstance(head, list) else head
-        name = diagnosis.model_name + (f" with {type_name(head)}" if head else "")
-        strides = ", ".join(str(level.stride) for level in diagnosis.levels.backbone)
+        name = type(diagnosis.model).__name__ + (f" with {type_name(head)}" if head else "")
+        strides = ", ".join(str(stride) for stride, _ in diagnosis.levels)
         outcome.result, outcome.model = CHECKED, f"{name}, strides {strides}"
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable
 
 from mmengine.config import Config
 
-import xcit_dense.mm.mmengine_patches
-import xcit_dense.mm.training  # noqa: F401
 from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launcher import use_launcher

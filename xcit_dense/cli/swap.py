@@ -59,7 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         _check_out(args)
         swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
         text = config_text(args.config, old, swap, args.out, title)
-        print(*(f"- {note}" for note in swap.notes), sep="\n")
+        print("".join(f"- {note}\n" for note in swap.notes), end="")
         if not args.no_check and not examine(swap.config, args.size):
             sys.exit(f"error: {args.out} is not written (--no-check writes it all the same)")
         write_atomically(args.out, lambda file: file.write(text.encode()))

@@ -14,9 +14,7 @@ from xcit_dense.doctor.flops import count_flops
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.doctor.trial import Finding, Size, Trial, failure, maps_in
 from xcit_dense.mm.config_tree import model_scope, type_name
-from xcit_dense.swap.measured_backbone import Level, MeasuredBackbone
-from xcit_dense.swap.model_swap import find_readers
-from xcit_dense.swap.swap_error import SwapError
+from xcit_dense.swap import Level, MeasuredBackbone, SwapError, find_readers
 
 _STRIDES = ("featmap_strides", "feature_strides")
 _MAKERS_OF_PLACES = ("prior_generator", "anchor_generator")
@@ -35,7 +33,7 @@ def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
         yield _not_compared("no backbone gives plain maps (B, C, H, W), one a level")
         return
     name = type_name(trial.config["backbone"])
-    measured = MeasuredBackbone(name, tuple(Level(*level) for level in trial.levels), ())
+    measured = MeasuredBackbone(name, tuple(Level(*level) for level in trial.levels))
     try:
         readers = find_readers(trial.config, trial.path, measured)
     except SwapError as error:
