@@ -6,6 +6,7 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 
+import torch
 from mmengine.config import Config
 
 import xcit_dense.mm.mmengine_patches
@@ -13,7 +14,7 @@ import xcit_dense.mm.training  # noqa: F401
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.data_roots import set_data_root
-from xcit_dense.mm.processes import is_first_to_say, part
+from xcit_dense.mm.launch import part
 
 # what ends a tool with one line
 USER_ERRORS = (FileNotFoundError, UserError)
@@ -54,13 +55,14 @@ def run(main: Callable[[list[str] | None], int | None]) -> None:
     """Run a command line; what a user can mend ends it with one line, not a traceback.
 
     That is: missing or unusable files, data and checkpoints, a loss that is NaN, processes that
-    were started wrongly. Every process of the run ends with exit code 1, and one says why.
+    were started wrongly. Every process of the run ends with exit code 1.
     """
     try:
         exit_code = main(None)
     except USER_ERRORS as error:
-        line = f"error: {error}"
-        sys.exit(line if is_first_to_say(line) else 1)
+        # before the processes have joined, all fail alike; afterwards one may fail alone
+        speaks = torch.distributed.is_initialized() or os.environ.get("LOCAL_RANK", "0") == "0"
+        sys.exit(f"error: {error}" if speaks else 1)
     part()
     if exit_code:
         sys.exit(exit_code)

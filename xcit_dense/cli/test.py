@@ -14,7 +14,7 @@ import xcit_dense.predict.segmentation_picture_hook  # noqa: F401
 from xcit_dense.cli.options import add_shared_options, load_config
 from xcit_dense.mm.config_tree import dicts_in, type_name
 from xcit_dense.mm.data_roots import check_data_exists
-from xcit_dense.mm.launcher import (
+from xcit_dense.mm.launch import (
     build_runner,
     evaluate_whole,
     log_in_one_process,

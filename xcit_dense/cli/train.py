@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 from xcit_dense.cli.options import add_shared_options, load_config
 from xcit_dense.mm.config_tree import type_name
 from xcit_dense.mm.data_roots import check_data_exists
-from xcit_dense.mm.launcher import build_runner, use_launcher
+from xcit_dense.mm.launch import build_runner, use_launcher
 from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
 from xcit_dense.mm.starting_checkpoints import (
     check_checkpoints,

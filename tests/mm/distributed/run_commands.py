@@ -17,7 +17,7 @@ from torch.distributed.tensor import DTensor
 import xcit_dense  # noqa: F401 - registers what the configs name
 from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
-from xcit_dense.mm.processes import part
+from xcit_dense.mm.launch import part
 
 COMMANDS = {"train": train_command.main, "test": test_command.main}
 

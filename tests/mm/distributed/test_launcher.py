@@ -15,7 +15,7 @@ from xcit_dense.errors import UserError
 from xcit_dense.mm import launcher
 from xcit_dense.mm.fully_sharded import FullyShardedStrategy, gather, shard, share_like
 from xcit_dense.mm.launcher import evaluate_whole, use_launcher
-from xcit_dense.mm.processes import part
+from xcit_dense.mm.launch import part
 
 ROOT = Path(__file__).parents[3]
 TRAIN = ROOT / "tools/train.py"

@@ -10,7 +10,7 @@ from mmengine.structures import InstanceData, PixelData
 
 from xcit_dense.cli.options import run
 from xcit_dense.errors import UserError
-from xcit_dense.mm.batch_record import image_paths, plain
+from xcit_dense.mm.finite_loss_hook import plain
 from xcit_dense.mm.finite_loss_hook import FiniteLossHook
 
 STOP = {"type": "FiniteLossHook", "action": "stop"}
