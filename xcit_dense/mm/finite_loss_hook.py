@@ -31,8 +31,8 @@ class FiniteLossHook(Hook):
     out: weights, optimizer and running statistics stay as they were. Of gradients that are
     accumulated, those of the other batches still count, unless the last one is skipped.
 
-    A gradient can be NaN where the loss is not. Its norm is known where gradients are clipped by
-    norm, and ends the run after that step; besides, weights that are NaN are never saved.
+    A gradient can be NaN where the loss is not: weights that are NaN are never saved, and the next
+    loss ends the run.
 
     Args:
         action: ``'stop'`` or ``'skip'``.
@@ -79,11 +79,10 @@ class FiniteLossHook(Hook):
         """Stop, or count what was skipped.
 
         Raises:
-            UserError: the loss or the norm of the gradients is not finite.
+            UserError: the loss is not finite.
         """
         if self._all_finite:
             self._skips_in_a_row = 0
-            _check_gradient_norm(runner)
             return
         self._skips_in_a_row += 1
         stops = self.action == "stop" or self._skips_in_a_row > self.max_skips
@@ -169,18 +168,6 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
-def _check_gradient_norm(runner: Any) -> None:
-    norm = runner.message_hub.log_scalars.get("train/grad_norm")
-    scaler = getattr(runner.optim_wrapper, "loss_scaler", None)
-    if norm is None or (scaler is not None and scaler.is_enabled()):
-        return  # a loss scaler leaves steps with such gradients out by itself
-    if not np.isfinite(norm.current()):
-        raise UserError(
-            f"the norm of the gradients is {norm.current()} at iteration {runner.iter + 1} "
-            f"with a finite loss, and the weights are spoilt by it. {_advice(runner)}"
-        )
-
-
 def _own_description(runner: Any, batch: Any, outputs: dict, keep: bool) -> str:
     """The loss terms and images of this process; their batch is kept in the work dir if asked."""
     process = f"process {get_rank()}: " if get_world_size() > 1 else ""
@@ -196,10 +183,7 @@ def _own_description(runner: Any, batch: Any, outputs: dict, keep: bool) -> str:
     path = osp.join(runner.work_dir, f"nonfinite_batch_iter_{runner.iter + 1}{rank}.pth")
     place = {"iteration": runner.iter + 1, "epoch": runner.epoch + 1}
     record = {**place, "losses": losses, "batch": batch}
-    try:
-        write_atomically(path, functools.partial(torch.save, record))
-    except OSError as error:
-        return f"{text}; the batch could not be kept ({error})"
+    write_atomically(path, functools.partial(torch.save, record))
     return f"{text}; batch kept in {path}"
 
 

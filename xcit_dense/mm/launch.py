@@ -94,9 +94,7 @@ def log_in_one_process(runner: Runner) -> None:
 def part() -> None:
     """Part from the other processes, when all has gone well.
 
-    The threads of gloo end with their process group, which a model in
-    ``DistributedDataParallel`` keeps alive until it is collected. One that still has a tensor to
-    free when Python ends aborts the process.
+    Models that are garbage keep threads of gloo alive, which can abort a process that ends.
     """
     if is_distributed():
         gc.collect()
@@ -125,11 +123,6 @@ def _check_sharding(cfg: Config) -> None:
 
 def _use_cpus(cfg: Config) -> None:
     """Name no GPU, and no norm that needs one."""
-    if cfg.launcher != "pytorch":
-        raise UserError(
-            f"--launcher {cfg.launcher}: no GPU was found; on CPUs only torchrun works: "
-            f"{COMMANDS['pytorch']}"
-        )
     cfg.model_wrapper_cfg = {
         "type": "MMDistributedDataParallel",
         "broadcast_buffers": False,

@@ -65,11 +65,9 @@ class RepeatableTrainingHook(Hook):
                 loop.dataloader = continued(loop.dataloader, runner.iter - place["iteration"])
         elif reseeded or runner.iter > 0:
             loop.dataloader = continued(loop.dataloader, runner.iter, endless=True)
-            # upstream's loop skips by calling next, the fork's by skip_iter
-            skips_by_next = not hasattr(loop.dataloader_iterator, "skip_iter")
-            loop.dataloader_iterator = BatchesToCome(
-                loop.dataloader, empty_steps=runner.iter if skips_by_next else 0
-            )
+            # upstream's loop throws away as many as were used, the fork's calls skip_iter
+            thrown_away = 0 if hasattr(loop.dataloader_iterator, "skip_iter") else runner.iter
+            loop.dataloader_iterator = BatchesToCome(repeat(None, thrown_away), loop.dataloader)
 
     def before_train_epoch(self, runner: Any) -> None:
         """Note at which iteration the epoch began."""
@@ -140,22 +138,8 @@ class ContinuedBatchSampler:
         self.batch_sampler.sampler = self.sampler
 
 
-class BatchesToCome:
-    """Stands for ``dataloader_iterator`` in mmengine's loop of iterations.
-
-    Args:
-        dataloader: gives the batches behind the used ones, without end.
-        empty_steps: how many steps yield None, for a loop that throws the used batches away.
-    """
-
-    def __init__(self, dataloader: DataLoader, empty_steps: int) -> None:
-        self._batches = chain(repeat(None, empty_steps), dataloader)
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._batches)
+class BatchesToCome(chain):
+    """Stands for ``dataloader_iterator`` in mmengine's loop of iterations."""
 
     def skip_iter(self, num_iters: int) -> None:
         """Do nothing: the used batches are left out already."""
