@@ -19,8 +19,6 @@ from mmengine.structures import BaseDataElement
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
 
-ACTIONS = ("stop", "skip")
-
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
@@ -45,9 +43,9 @@ class FiniteLossHook(Hook):
     priority = "HIGHEST"  # before the log, the moving average and the checkpoint
 
     def __init__(self, action: str = "stop", max_skips: int = 10) -> None:
-        if action not in ACTIONS or max_skips < 1:
+        if action not in ("stop", "skip") or max_skips < 1:
             raise UserError(
-                f"FiniteLossHook: action={action!r} must be one of {', '.join(ACTIONS)}, and "
+                f"FiniteLossHook: action={action!r} must be 'stop' or 'skip', and "
                 f"max_skips={max_skips} 1 or more"
             )
         self.action = action
@@ -62,10 +60,8 @@ class FiniteLossHook(Hook):
         """
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper):
-            raise UserError(
-                f"FiniteLossHook works with one optimizer, not with {type(wrapper).__name__}: "
-                "take it out of custom_hooks"
-            )
+            kind = type(wrapper).__name__
+            raise UserError(f"FiniteLossHook checks one optimizer; with {kind}, leave it out")
         wrapper.update_params = self._guarded(wrapper)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:

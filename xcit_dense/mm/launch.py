@@ -57,15 +57,14 @@ def use_launcher(cfg: Config) -> None:
             f"--launcher {cfg.launcher}: the launcher's variables {', '.join(missing)} are not "
             f"set. Start with: {COMMANDS[cfg.launcher]}"
         )
-    local_rank = os.environ[VARIABLES[cfg.launcher][0]]
-    os.environ["LOCAL_RANK"] = local_rank  # what mmengine reads
-    if get_device() == "cpu":
+    os.environ["LOCAL_RANK"] = os.environ[VARIABLES[cfg.launcher][0]]  # what mmengine reads
+    number, gpus = int(os.environ["LOCAL_RANK"]) + 1, torch.cuda.device_count()
+    if get_device() == "cpu" and cfg.launcher == "pytorch":
         _use_cpus(cfg)
-    elif get_device() == "cuda" and int(local_rank) >= torch.cuda.device_count():
+    elif get_device() in ("cpu", "cuda") and number > gpus:
         raise UserError(
-            f"every process takes a GPU; this one is number {int(local_rank) + 1} on its machine "
-            f"and sees {torch.cuda.device_count()}: start fewer processes a machine, or let them "
-            "see all of its GPUs"
+            f"every process takes a GPU; this one is number {number} on its machine and sees "
+            f"{gpus}: start fewer processes a machine, or let them see all of its GPUs"
         )
 
 
@@ -133,5 +132,5 @@ def _use_cpus(cfg: Config) -> None:
     synced = [node for _, node in dicts_in(cfg.model) if type_name(node).endswith("SyncBN")]
     for node in synced:
         node["type"] = "BN"
-    if synced or cfg.pop("sync_bn", None):
+    if cfg.pop("sync_bn", None) or synced:
         say("SyncBN needs GPUs: it becomes BN, which sees the images of its own process only")

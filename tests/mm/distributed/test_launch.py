@@ -58,6 +58,7 @@ def test_a_launcher_without_its_variables_is_an_error(launcher):
             {"device": "cuda", "gpus": 2, "launcher": "pytorch", "LOCAL_RANK": "2"},
             "number 3 .* sees 2: start fewer",
         ),
+        (config("slurm"), {"launcher": "slurm", "SLURM_LOCALID": "0"}, "number 1 .* sees 0"),
         (config("pytorch", strategy=SHARDED, custom_hooks=EMA), {}, "EMAHook.*leave one"),
         (config("none", strategy=SHARDED), {}, "start with torchrun"),
     ],

@@ -121,7 +121,7 @@ def test_wrong_options_are_named(options):
 def test_several_optimizers_are_an_error(toy_runner):
     runner = toy_runner()
     runner.optim_wrapper = {"one": 1}
-    with pytest.raises(UserError, match="one optimizer, not with dict"):
+    with pytest.raises(UserError, match="one optimizer; with dict"):
         FiniteLossHook().before_train(runner)
 
 

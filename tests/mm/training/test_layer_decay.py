@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
-from mmengine.optim import LinearLR, MultiStepLR, PolyLR, build_optim_wrapper
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
@@ -112,34 +112,6 @@ def test_frozen_parameters_are_left_out():
     assert set(settings(build(model), "lr")) == {
         id(p) for p in model.parameters() if p.requires_grad
     }
-
-
-def test_a_model_wrapped_for_several_processes_has_the_same_rates():
-    model = meta_model()
-    wrapped = nn.Module()
-    wrapped.module = model
-    assert settings(build(wrapped), "lr") == settings(build(model), "lr")
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        lambda wrapper: LinearLR(wrapper, start_factor=0.1, begin=0, end=10),
-        lambda wrapper: MultiStepLR(wrapper, milestones=[1], gamma=0.5),
-        lambda wrapper: PolyLR(wrapper, power=1.0, eta_min=0.0, begin=0, end=10),
-    ],
-    ids=["LinearLR", "MultiStepLR", "PolyLR"],
-)
-def test_schedules_scale_all_layers_alike(schedule):
-    wrapper = build(Model())
-    groups = wrapper.optimizer.param_groups
-    scheduler = schedule(wrapper)
-    before = [group["lr"] for group in groups]
-    wrapper.step()
-    scheduler.step()
-    ratios = [group["lr"] / lr for group, lr in zip(groups, before, strict=True)]
-    assert ratios == pytest.approx([ratios[0]] * len(groups))
-    assert ratios[0] != pytest.approx(1.0)
 
 
 def test_a_step_moves_the_lower_layers_less_and_the_state_can_be_kept(tmp_path):

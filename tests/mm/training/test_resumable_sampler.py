@@ -8,8 +8,7 @@ import mmengine.dataset
 import numpy as np
 import pytest
 import torch
-from mmengine.dataset import BaseDataset, RepeatDataset
-from torch.utils.data import ConcatDataset, DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from xcit_dense.mm.resumable_sampler import ResumableInfiniteSampler, ResumableSampler
 
@@ -25,16 +24,6 @@ class Noise(Dataset):
 
     def __getitem__(self, index):
         return index, random.random(), np.random.rand(), torch.rand(1).item()
-
-
-class NoiseRecords(BaseDataset):
-    """mmengine's kind of data set, whose pipeline draws random numbers."""
-
-    def __init__(self):
-        super().__init__(pipeline=[lambda record: (record["sample_idx"], random.random())])
-
-    def load_data_list(self):
-        return [{} for _ in range(10)]
 
 
 def use_process(monkeypatch, rank, world_size):
@@ -116,16 +105,6 @@ def test_loading_leaves_the_random_state_alone():
         dataset.__getitems__(indices)
         after.append((random.random(), np.random.rand(), torch.rand(1).item()))
     assert after[0] == after[1]
-
-
-@pytest.mark.parametrize("wrap", [lambda d: ConcatDataset([d, d]), lambda d: RepeatDataset(d, 2)])
-def test_wrapped_datasets(wrap):
-    dataset = wrap(NoiseRecords())
-    draws = list(ResumableSampler(dataset, seed=0))
-    first, second = (dataset.__getitems__(draws) for _ in range(2))
-    assert first == second
-    assert [sample[0] for sample in first] == [draw % 10 for draw in draws]
-    assert len(set(first)) == 20
 
 
 def test_draws_and_data_travel_to_workers_and_plain_indices_pass():
