@@ -45,10 +45,11 @@ def use_launcher(cfg: Config) -> None:
     """
     _check_sharding(cfg)
     if cfg.launcher == "none":
-        if "TORCHELASTIC_RUN_ID" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if torch.distributed.is_torchelastic_launched() and processes > 1:
             raise UserError(
-                f"torchrun has started {os.environ['WORLD_SIZE']} processes, and each would do "
-                "the whole work alone: add --launcher pytorch"
+                f"torchrun has started {processes} processes, and each would do the whole work "
+                "alone: add --launcher pytorch"
             )
         return
     missing = [name for name in VARIABLES[cfg.launcher] if name not in os.environ]

@@ -20,7 +20,8 @@ EMA = [{"type": "EMAHook"}]
 def machine(monkeypatch):
     """A machine without launcher's variables; tests set the device and the number of GPUs."""
     for name in {"TORCHELASTIC_RUN_ID", *sum(VARIABLES.values(), ())}:
-        monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(name, "")  # so that what the tests set does not stay
+        monkeypatch.delenv(name)
 
     def use(device="cpu", gpus=0, launcher=None, **variables):
         monkeypatch.setattr(launch, "get_device", lambda: device)
