@@ -77,12 +77,12 @@ class XCiT(BaseModule):
         super().__init__(init_cfg)
         self.strides = check_out_strides(out_strides)
         if not -1 <= frozen_stages <= len(self.strides):
-            raise ValueError(
+            raise UserError(
                 f"frozen_stages={frozen_stages}: must be -1 (none), 0 (stem) or 1 to "
                 f"{len(self.strides)} (stem and that many stages)"
             )
         if not 0 <= drop_path_rate < 1:
-            raise ValueError(f"drop_path_rate={drop_path_rate}: must be in [0, 1)")
+            raise UserError(f"drop_path_rate={drop_path_rate}: must be in [0, 1)")
 
         def norm_layer(num_features: int) -> nn.Module:
             return build_norm_layer(norm_cfg, num_features)[1]

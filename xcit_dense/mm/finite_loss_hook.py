@@ -3,9 +3,10 @@
 import functools
 import logging
 import os.path as osp
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank, get_world_size
 from mmengine.hooks import Hook
@@ -13,12 +14,10 @@ from mmengine.logging import print_log
 from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
+from mmengine.structures import BaseDataElement
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
-from xcit_dense.mm.batch_record import image_paths, plain
-
-ACTIONS = ("stop", "skip")
 
 
 @HOOKS.register_module()
@@ -30,24 +29,25 @@ class FiniteLossHook(Hook):
     out: weights, optimizer and running statistics stay as they were. Of gradients that are
     accumulated, those of the other batches still count, unless the last one is skipped.
 
-    A gradient can be NaN where the loss is not. Its norm is known where gradients are clipped by
-    norm, and ends the run after that step; besides, weights that are NaN are never saved.
+    A gradient can be NaN where the loss is not: weights that are NaN are never saved, and the next
+    loss ends the run.
 
     Args:
         action: ``'stop'`` or ``'skip'``.
         max_skips: how many batches in a row may be skipped; one more ends the run.
 
     Raises:
-        ValueError: an unknown action, or ``max_skips`` below 1.
+        UserError: an unknown action, or ``max_skips`` below 1.
     """
 
     priority = "HIGHEST"  # before the log, the moving average and the checkpoint
 
     def __init__(self, action: str = "stop", max_skips: int = 10) -> None:
-        if action not in ACTIONS:
-            raise ValueError(f"action={action!r}: wanted one of {', '.join(ACTIONS)}")
-        if max_skips < 1:
-            raise ValueError(f"max_skips={max_skips}: wanted 1 or more")
+        if action not in ("stop", "skip") or max_skips < 1:
+            raise UserError(
+                f"FiniteLossHook: action={action!r} must be 'stop' or 'skip', and "
+                f"max_skips={max_skips} 1 or more"
+            )
         self.action = action
         self.max_skips = max_skips
         self._skips_in_a_row = 0
@@ -56,14 +56,12 @@ class FiniteLossHook(Hook):
         """Put the check between the loss and its backward pass.
 
         Raises:
-            TypeError: there are several optimizers; the loss of a step is then not one.
+            UserError: there are several optimizers; the loss of a step is then not one.
         """
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper):
-            raise TypeError(
-                f"FiniteLossHook works with one optimizer, not with {type(wrapper).__name__}: "
-                "take it out of custom_hooks"
-            )
+            kind = type(wrapper).__name__
+            raise UserError(f"FiniteLossHook checks one optimizer; with {kind}, leave it out")
         wrapper.update_params = self._guarded(wrapper)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
@@ -77,17 +75,23 @@ class FiniteLossHook(Hook):
         """Stop, or count what was skipped.
 
         Raises:
-            UserError: the loss or the norm of the gradients is not finite.
+            UserError: the loss is not finite.
         """
         if self._all_finite:
             self._skips_in_a_row = 0
-            self._check_gradient_norm(runner)
             return
         self._skips_in_a_row += 1
-        if self.action == "skip" and self._skips_in_a_row <= self.max_skips:
-            self._skip(runner, data_batch, outputs)
-        else:
-            self._stop(runner, data_batch, outputs)
+        stops = self.action == "stop" or self._skips_in_a_row > self.max_skips
+        own = "" if self._own_finite else _own_description(runner, data_batch, outputs, stops)
+        where = (
+            f"the loss is not finite at iteration {runner.iter + 1} (epoch {runner.epoch + 1}), "
+            f"learning rate {max(runner.optim_wrapper.get_lr()['lr']):g}: "
+            + "; ".join(text for text in all_gather_object(own) if text)
+        )
+        if stops:
+            raise UserError(f"{where}. {_advice(runner)}")
+        self._skip(runner, where)
+        outputs.clear()  # else the averages in the log would be NaN for a while
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Refuse to save weights that are NaN.
@@ -121,18 +125,8 @@ class FiniteLossHook(Hook):
 
         return update_if_finite
 
-    def _check_gradient_norm(self, runner: Any) -> None:
-        norm = runner.message_hub.log_scalars.get("train/grad_norm")
-        scaler = getattr(runner.optim_wrapper, "loss_scaler", None)
-        if norm is None or (scaler is not None and scaler.is_enabled()):
-            return  # a loss scaler leaves steps with such gradients out by itself
-        if not torch.isfinite(torch.tensor(norm.current())):
-            raise UserError(
-                f"the norm of the gradients is {norm.current()} at iteration {runner.iter + 1} "
-                f"with a finite loss, and the weights are spoilt by it. {_advice(runner)}"
-            )
-
-    def _skip(self, runner: Any, batch: Any, outputs: dict) -> None:
+    def _skip(self, runner: Any, where: str) -> None:
+        """Put the running statistics back, count and tell."""
         with torch.no_grad():
             for buffer, before in self._buffers:
                 buffer.copy_(before)
@@ -142,60 +136,51 @@ class FiniteLossHook(Hook):
         hub.update_scalar("train/skipped_batches", skipped)
         print_log(
             f"skipped a batch ({skipped} so far, {self._skips_in_a_row} in a row, at most "
-            f"{self.max_skips}): {self._description(runner, batch, outputs)}",
+            f"{self.max_skips}): {where}",
             logger="current",
             level=logging.WARNING,
         )
-        outputs.clear()  # else the averages in the log would be NaN for a while
-
-    def _stop(self, runner: Any, batch: Any, outputs: dict) -> None:
-        kept = "" if self._own_finite else self._keep(runner, batch, outputs)
-        description = self._description(runner, batch, outputs, kept)
-        raise UserError(f"{description}. {_advice(runner)}")
-
-    def _description(self, runner: Any, batch: Any, outputs: dict, kept: str = "") -> str:
-        """Where it happened, the same in all processes: loss terms, learning rates, images."""
-        own = ""
-        if not self._own_finite:
-            terms = ", ".join(f"{name} {value:g}" for name, value in _numbers(outputs).items())
-            images = ", ".join(image_paths(batch)) or "unknown"
-            own = f"{_process()}{terms}; images {images}{kept}"
-        culprits = "; ".join(text for text in all_gather_object(own) if text)
-        return (
-            f"the loss is not finite at iteration {runner.iter + 1} (epoch {runner.epoch + 1}), "
-            f"learning rate {_learning_rates(runner.optim_wrapper)}: {culprits}"
-        )
-
-    def _keep(self, runner: Any, batch: Any, outputs: dict) -> str:
-        """Write the batch to the work dir; says where, or why not."""
-        rank = f"_rank_{get_rank()}" if get_world_size() > 1 else ""
-        name = f"nonfinite_batch_iter_{runner.iter + 1}{rank}.pth"
-        path = osp.join(runner.work_dir, name)
-        record = {
-            "iteration": runner.iter + 1,
-            "epoch": runner.epoch + 1,
-            "losses": _numbers(outputs),
-            "batch": plain(batch),
-        }
-        try:
-            write_atomically(path, functools.partial(torch.save, record))
-        except OSError as error:
-            return f"; the batch could not be kept ({error})"
-        return f"; batch kept in {path}"
 
 
-def _numbers(outputs: dict) -> dict[str, float]:
-    return {name: torch.as_tensor(value).detach().item() for name, value in outputs.items()}
+def plain(value: Any) -> Any:
+    """Turn a batch into tensors, numbers, strings, lists and dicts, which load safely.
+
+    Data samples become dicts of their fields and their metainfo, boxes and masks the tensors that
+    they hold; of anything else that is not plain, what ``repr`` says.
+    """
+    if isinstance(value, BaseDataElement):
+        value = dict(value.all_items())
+    value = getattr(value, "tensor", getattr(value, "masks", value))  # mmdet's boxes and masks
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        value = torch.from_numpy(value.copy())
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu()
+    if isinstance(value, Mapping):
+        return {str(name): plain(field) for name, field in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
-def _process() -> str:
-    return f"process {get_rank()}: " if get_world_size() > 1 else ""
-
-
-def _learning_rates(wrapper: OptimWrapper) -> str:
-    rates = wrapper.get_lr()["lr"]
-    low, high = min(rates), max(rates)
-    return f"{high:g}" if low == high else f"{low:g} to {high:g}"
+def _own_description(runner: Any, batch: Any, outputs: dict, keep: bool) -> str:
+    """The loss terms and images of this process; their batch is kept in the work dir if asked."""
+    process = f"process {get_rank()}: " if get_world_size() > 1 else ""
+    losses = {name: torch.as_tensor(value).item() for name, value in outputs.items()}
+    terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
+    batch = plain(batch)
+    samples = batch.get("data_samples", []) if isinstance(batch, dict) else []
+    paths = [str(sample.get("img_path")) for sample in samples if isinstance(sample, dict)]
+    text = f"{process}{terms}; images {', '.join(paths)}"
+    if not keep:
+        return text
+    rank = f"_rank_{get_rank()}" if process else ""
+    path = osp.join(runner.work_dir, f"nonfinite_batch_iter_{runner.iter + 1}{rank}.pth")
+    place = {"iteration": runner.iter + 1, "epoch": runner.epoch + 1}
+    record = {**place, "losses": losses, "batch": batch}
+    write_atomically(path, functools.partial(torch.save, record))
+    return f"{text}; batch kept in {path}"
 
 
 def _advice(runner: Any) -> str:

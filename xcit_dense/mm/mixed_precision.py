@@ -9,6 +9,8 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
+from xcit_dense.errors import UserError
+
 DTYPES = {
     "bfloat16": torch.bfloat16,
     "bf16": torch.bfloat16,
@@ -32,7 +34,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         kwargs: arguments of ``OptimWrapper``.
 
     Raises:
-        ValueError: an unknown dtype or loss scale.
+        UserError: an unknown dtype or loss scale.
     """
 
     def __init__(
@@ -43,21 +45,21 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     ) -> None:
         super().__init__(**kwargs)
         self.device_type = self.param_groups[0]["params"][0].device.type
-        self.dtype = DTYPES[checked_dtype(dtype)] if dtype else default_dtype(self.device_type)
+        if dtype is None:
+            lacks_bfloat16 = self.device_type == "cuda" and not torch.cuda.is_bf16_supported(False)
+            dtype = "float16" if lacks_bfloat16 else "bfloat16"
+        self.dtype = DTYPES[checked_dtype(dtype)]
+        options = {"enabled": self.dtype == torch.float16}
         self.fixed_scale = None
         if isinstance(loss_scale, dict):
-            options = dict(loss_scale)
-        elif loss_scale == "dynamic":
-            options = {}
+            options |= loss_scale
         elif isinstance(loss_scale, (int, float)) and loss_scale > 0:
-            self.fixed_scale = float(loss_scale)
-            options = {"init_scale": self.fixed_scale}
-        else:
-            raise ValueError(
+            options["init_scale"] = self.fixed_scale = float(loss_scale)
+        elif loss_scale != "dynamic":
+            raise UserError(
                 f"loss_scale={loss_scale!r}: wanted 'dynamic', a number > 0 or a dict of arguments "
                 "of torch.amp.GradScaler"
             )
-        options.setdefault("enabled", self.dtype == torch.float16)
         self.loss_scaler = torch.amp.GradScaler(self.device_type, **options)
 
     @contextmanager
@@ -97,15 +99,8 @@ def checked_dtype(name: str) -> str:
     """The full name of a data type of mixed precision.
 
     Raises:
-        ValueError: there is none of that name.
+        UserError: there is none of that name.
     """
     if name not in DTYPES:
-        raise ValueError(f"mixed precision in {name!r}: wanted one of {', '.join(DTYPES)}")
+        raise UserError(f"mixed precision in {name!r}: wanted one of {', '.join(DTYPES)}")
     return str(DTYPES[name]).removeprefix("torch.")
-
-
-def default_dtype(device_type: str) -> torch.dtype:
-    """bfloat16, which has the range of float32; float16 on CUDA devices that lack it."""
-    if device_type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        return torch.float16
-    return torch.bfloat16

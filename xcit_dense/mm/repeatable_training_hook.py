@@ -1,6 +1,8 @@
 """A hook that makes a resumed run end in the weights of a run that was never stopped."""
 
 import logging
+from collections.abc import Iterator
+from itertools import chain, count, islice, repeat
 from typing import Any
 
 from mmengine.dist import broadcast_object_list, get_rank
@@ -8,15 +10,22 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.registry import HOOKS
 from mmengine.runner import IterBasedTrainLoop
+from torch.utils.data import DataLoader
 
-from xcit_dense.mm.batch_stream import BatchStream, skip_batches
-from xcit_dense.mm.random_streams import Purpose, seed_libraries
-from xcit_dense.mm.resumable_sampler import (
-    ResumableInfiniteSampler,
-    ResumableSampler,
-)
+from xcit_dense.mm.resumable_sampler import ITERATION, ResumableSampler, seed_libraries
 
 PLACE = "epoch_begun"  # in the message hub, and with it in checkpoints
+KEPT_SETTINGS = (
+    "num_workers",
+    "collate_fn",
+    "pin_memory",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+    "generator",
+    "prefetch_factor",
+    "persistent_workers",
+)
 
 
 @HOOKS.register_module()
@@ -39,7 +48,7 @@ class RepeatableTrainingHook(Hook):
         broadcast_object_list(seeds)
         self._seed = seeds[0]
         sampler = getattr(runner.train_dataloader.batch_sampler, "sampler", None)
-        if not isinstance(sampler, (ResumableSampler, ResumableInfiniteSampler)):
+        if not isinstance(sampler, ResumableSampler):
             print_log(
                 f"the data of this run are not repeatable: {type(sampler).__name__} draws them, "
                 "and a resumed run sees others. Use ResumableSampler or ResumableInfiniteSampler",
@@ -49,11 +58,16 @@ class RepeatableTrainingHook(Hook):
             return
         reseeded = sampler.seed != self._seed
         sampler.seed = self._seed
-        if isinstance(runner.train_loop, IterBasedTrainLoop):
-            if reseeded or runner.iter > 0:
-                self._continue_iterations(runner)
-        else:
-            self._continue_epoch(runner)
+        loop = runner.train_loop
+        if not isinstance(loop, IterBasedTrainLoop):
+            place = runner.message_hub.get_info(PLACE, {})
+            if place.get("epoch") == runner.epoch:
+                loop.dataloader = continued(loop.dataloader, runner.iter - place["iteration"])
+        elif reseeded or runner.iter > 0:
+            loop.dataloader = continued(loop.dataloader, runner.iter, endless=True)
+            # upstream's loop throws away as many as were used, the fork's calls skip_iter
+            thrown_away = 0 if hasattr(loop.dataloader_iterator, "skip_iter") else runner.iter
+            loop.dataloader_iterator = BatchesToCome(repeat(None, thrown_away), loop.dataloader)
 
     def before_train_epoch(self, runner: Any) -> None:
         """Note at which iteration the epoch began."""
@@ -63,20 +77,69 @@ class RepeatableTrainingHook(Hook):
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Seed all that is random in the iteration."""
-        seed_libraries(self._seed, Purpose.ITERATION, runner.iter, get_rank())
+        seed_libraries(self._seed, ITERATION, runner.iter, get_rank())
 
-    def _continue_iterations(self, runner: Any) -> None:
-        loop = runner.train_loop
-        loop.dataloader, number = skip_batches(loop.dataloader, used=loop.iter, first_pass=0)
-        # upstream's loop skips by calling next, the fork's by skip_iter
-        skips_itself = not hasattr(loop.dataloader_iterator, "skip_iter")
-        loop.dataloader_iterator = BatchStream(
-            loop.dataloader, number, empty_steps=loop.iter if skips_itself else 0
-        )
 
-    def _continue_epoch(self, runner: Any) -> None:
-        place = runner.message_hub.get_info(PLACE, {})
-        used = runner.iter - place.get("iteration", 0)
-        if place.get("epoch") == runner.epoch and used > 0:
-            loop = runner.train_loop
-            loop.dataloader, _ = skip_batches(loop.dataloader, used, first_pass=runner.epoch)
+def continued(dataloader: DataLoader, used: int, endless: bool = False) -> DataLoader:
+    """A data loader that skips batches by going through their indices, and loads none of them.
+
+    Args:
+        dataloader: the data loader; of no use afterwards.
+        used: how many batches to skip.
+        endless: whether one epoch follows the other.
+    """
+    settings = {name: getattr(dataloader, name) for name in KEPT_SETTINGS}
+    batch_sampler = ContinuedBatchSampler(dataloader.batch_sampler, used, endless)
+    return DataLoader(dataloader.dataset, batch_sampler=batch_sampler, **settings)
+
+
+class ContinuedBatchSampler:
+    """A batch sampler whose first pass begins behind the batches that were used.
+
+    Args:
+        batch_sampler: the batch sampler; may be in the middle of a pass.
+        used: how many batches to skip.
+        endless: whether one epoch follows the other, from the first on.
+    """
+
+    def __init__(self, batch_sampler: Any, used: int, endless: bool) -> None:
+        self.batch_sampler = batch_sampler
+        self.sampler = batch_sampler.sampler
+        self.batch_size = batch_sampler.batch_size
+        self._used = used
+        self._endless = endless
+        self._empty()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """The batches of indices of one pass, or without end."""
+        # only the first iterator that is used skips: torch makes two and uses the second
+        used, self._used = self._used, 0
+        batches = self._all_epochs() if self._endless else self.batch_sampler
+        yield from islice(batches, used, None)
+
+    def __len__(self) -> int:
+        """The number of batches of a whole pass."""
+        return len(self.batch_sampler)
+
+    def _all_epochs(self) -> Iterator[list[int]]:
+        for epoch in count():
+            if hasattr(self.sampler, "set_epoch"):
+                self.sampler.set_epoch(epoch)
+            yield from self.batch_sampler
+
+    def _empty(self) -> None:
+        """Let a batch sampler that keeps draws until a batch is full, as mmdet's do, forget them.
+
+        Upstream's loop starts its workers when it is made, and they have drawn ahead.
+        """
+        self.batch_sampler.sampler = ()
+        for _ in self.batch_sampler:
+            pass  # at the end of its draws it gives away what it kept
+        self.batch_sampler.sampler = self.sampler
+
+
+class BatchesToCome(chain):
+    """Stands for ``dataloader_iterator`` in mmengine's loop of iterations."""
+
+    def skip_iter(self, num_iters: int) -> None:
+        """Do nothing: the used batches are left out already."""

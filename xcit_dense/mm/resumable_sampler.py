@@ -1,56 +1,69 @@
 """Samplers whose order and augmentation depend on the place in the run and on nothing else."""
 
+import random
 from collections.abc import Iterator, Sized
-from itertools import count
+from contextlib import contextmanager
+from functools import partial
+from itertools import chain, count, islice
 from typing import Any
 
+import numpy as np
 import torch
 from mmengine.dataset import DefaultSampler
-from mmengine.dist import get_dist_info, sync_random_seed
 from mmengine.registry import DATA_SAMPLERS
-from torch.utils.data import Sampler
 
-from xcit_dense.mm.random_streams import Purpose, seeded
+# what random numbers are for; keeps streams with otherwise equal keys apart
+SAMPLE, ITERATION = 0, 1
+
+
+def seed_libraries(*key: int) -> None:
+    """Seed Python's, NumPy's and torch's global generators from a key.
+
+    The seeds are the words of ``numpy.random.SeedSequence(key)``, whose mixing is documented to
+    be the same in every version of NumPy.
+
+    Args:
+        key: numbers >= 0 that name the place: seed, purpose, epoch, position.
+    """
+    for_python, for_numpy, for_torch = map(int, np.random.SeedSequence(key).generate_state(3))
+    random.seed(for_python)
+    np.random.seed(for_numpy)
+    torch.manual_seed(for_torch)
+
+
+@contextmanager
+def seeded(*key: int) -> Iterator[None]:
+    """Seed the libraries from a key for a while, and put the CPU's generators back."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    seed_libraries(*key)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])
 
 
 class Draw(int):
-    """An index of a data set that knows from which random numbers its sample is augmented.
-
-    Args:
-        index: index of the sample.
-        key: numbers >= 0 that name this draw among all draws of all runs.
-    """
+    """An index of a data set that knows from which random numbers its sample is augmented."""
 
     key: tuple[int, ...]
 
-    def __new__(cls, index: int, key: tuple[int, ...]) -> "Draw":
-        draw = super().__new__(cls, index)
-        draw.key = key
-        return draw
 
-    def __getnewargs__(self) -> tuple[int, tuple[int, ...]]:
-        return int(self), self.key
-
-
-class SeededSamples:
-    """Loads samples, each augmented with the random numbers of its draw.
+def load_samples(dataset: Any, indices: list[int]) -> list[Any]:
+    """Load the samples of a batch, each augmented with the random numbers of its draw.
 
     It becomes the ``__getitems__`` of a data set, by which torch's data loader fetches a batch, in
-    a worker or in the main process.
+    a worker or in the main process. Plain indices are loaded as ever.
     """
-
-    def __init__(self, dataset: Any) -> None:
-        self.dataset = dataset
-
-    def __call__(self, indices: list[int]) -> list[Any]:
-        """Load the samples of a batch; plain integers are loaded as ever."""
-        return [self._load(index) for index in indices]
-
-    def _load(self, index: int) -> Any:
-        if not isinstance(index, Draw):
-            return self.dataset[index]
-        with seeded(*index.key):
-            return self.dataset[int(index)]
+    samples = []
+    for index in indices:
+        if isinstance(index, Draw):
+            with seeded(*index.key):
+                samples.append(dataset[int(index)])
+        else:
+            samples.append(dataset[index])
+    return samples
 
 
 @DATA_SAMPLERS.register_module()
@@ -72,18 +85,15 @@ class ResumableSampler(DefaultSampler):
         self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True
     ) -> None:
         super().__init__(dataset, shuffle, seed, round_up)
-        dataset.__getitems__ = SeededSamples(dataset)
+        dataset.__getitems__ = partial(load_samples, dataset)
 
     def __iter__(self) -> Iterator[Draw]:
         """The draws of this process in the current epoch."""
-        order = order_of_pass(len(self.dataset), self.shuffle, self.seed, self.epoch)
-        for position in range(self.rank, self.total_size, self.world_size):
-            key = (self.seed, Purpose.SAMPLE, self.epoch, position)
-            yield Draw(order[position % len(order)], key)
+        return islice(draws_of_epoch(self, self.epoch), self.rank, self.total_size, self.world_size)
 
 
 @DATA_SAMPLERS.register_module()
-class ResumableInfiniteSampler(Sampler):
+class ResumableInfiniteSampler(ResumableSampler):
     """The epochs of :class:`ResumableSampler` one after the other, without end.
 
     It takes the place of mmengine's ``InfiniteSampler``, whose order it has in the first pass
@@ -91,36 +101,28 @@ class ResumableInfiniteSampler(Sampler):
     :class:`RepeatableTrainingHook` leads a resumed run to the next one.
 
     Args:
-        dataset: the data set; gets an attribute ``__getitems__``.
-        shuffle: another random order in each pass.
-        seed: of order and augmentation, the same in all processes. None: a random one.
+        dataset, shuffle, seed: as in :class:`ResumableSampler`.
     """
-
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
-        self.rank, self.world_size = get_dist_info()
-        self.dataset = dataset
-        self.shuffle = shuffle
-        self.seed = sync_random_seed() if seed is None else seed
-        dataset.__getitems__ = SeededSamples(dataset)
 
     def __iter__(self) -> Iterator[Draw]:
         """The draws of this process, without end."""
         size = len(self.dataset)
-        current_pass = None
-        for position in count(self.rank, self.world_size):
-            number, offset = divmod(position, size)
-            if number != current_pass:
-                order = order_of_pass(size, self.shuffle, self.seed, number)
-                current_pass = number
-            yield Draw(order[offset], (self.seed, Purpose.SAMPLE, number, offset))
+        epochs = (islice(draws_of_epoch(self, epoch), size) for epoch in count())
+        return islice(chain.from_iterable(epochs), self.rank, None, self.world_size)
 
     def __len__(self) -> int:
         """The size of the data set."""
         return len(self.dataset)
 
 
-def order_of_pass(size: int, shuffle: bool, seed: int, number: int) -> list[int]:
-    """The order in which pass ``number`` goes through ``size`` samples, as mmengine has it."""
-    if not shuffle:
-        return list(range(size))
-    return torch.randperm(size, generator=torch.Generator().manual_seed(seed + number)).tolist()
+def draws_of_epoch(sampler: ResumableSampler, epoch: int) -> Iterator[Draw]:
+    """The draws of all processes in an epoch, in mmengine's order, repeated without end."""
+    size = len(sampler.dataset)
+    order = range(size)
+    if sampler.shuffle:
+        generator = torch.Generator().manual_seed(sampler.seed + epoch)
+        order = torch.randperm(size, generator=generator).tolist()
+    for position in count():
+        draw = Draw(order[position % size])
+        draw.key = (sampler.seed, SAMPLE, epoch, position)
+        yield draw

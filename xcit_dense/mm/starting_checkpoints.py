@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.config import Config
 
 from xcit_dense.mm.config_tree import dicts_in, type_name
-from xcit_dense.mm.processes import say
+from xcit_dense.mm.launch import say
 from xcit_dense.mm.resuming import check_resumable, newest_resumable
 from xcit_dense.weights.safe_loading import load_local_checkpoint
 

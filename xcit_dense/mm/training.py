@@ -1,7 +1,6 @@
 """What our recipes name besides the backbone: importing this registers it with mmengine."""
 
 from xcit_dense.mm.atomic_checkpoint_hook import AtomicCheckpointHook
-from xcit_dense.mm.cpu_processes import CPUDistributedDataParallel
 from xcit_dense.mm.finite_loss_hook import FiniteLossHook
 from xcit_dense.mm.fully_sharded import FullyShardedStrategy
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
@@ -12,7 +11,6 @@ from xcit_dense.mm.resumable_sampler import ResumableInfiniteSampler, ResumableS
 
 __all__ = [
     "AtomicCheckpointHook",
-    "CPUDistributedDataParallel",
     "FiniteLossHook",
     "FullyShardedStrategy",
     "LayerDecayOptimWrapperConstructor",

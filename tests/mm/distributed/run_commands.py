@@ -1,4 +1,4 @@
-"""Runs several commands of the tools in one process, or in one of several: imports are slow.
+"""Runs several commands of the tools in one of several processes: imports are slow.
 
 Usage: torchrun --nproc-per-node 2 run_commands.py '[["train", ["config.py", ...]], ...]'
 """
@@ -14,69 +14,51 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from torch.distributed.tensor import DTensor
 
-import xcit_dense  # noqa: F401 - registers what the configs name
 from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
-from xcit_dense.mm.processes import part
+from xcit_dense.cli.options import run
 
 COMMANDS = {"train": train_command.main, "test": test_command.main}
 
 
 @HOOKS.register_module(force=True)
 class RunRecorder(Hook):
-    """Leaves losses (means over processes), norms of gradients and memory in run.json."""
+    """Leaves losses (means over processes) and what a process keeps in run.json."""
 
     def before_train(self, runner):
-        local = sum(own(parameter).nbytes for parameter in runner.model.parameters())
-        whole = sum(parameter.nbytes for parameter in runner.model.parameters())
-        self.record = {"share": local / whole, "loss": [], "norm": []}
+        self.losses = []
+        self.share = share(list(runner.model.parameters()))
 
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
         loss = torch.tensor(outputs["loss"].item(), dtype=torch.float64)
         all_reduce(loss, "mean")
-        self.record["loss"].append(loss.item())
-        norms = runner.message_hub.log_scalars.get("train/grad_norm")
-        self.record["norm"].append(norms.current() if norms else None)
+        self.losses.append(loss.item())
 
     def after_train(self, runner):
-        moments = [
-            value
-            for state in runner.optim_wrapper.optimizer.state.values()
-            for value in state.values()
-            if value.ndim
-        ]
-        self.record["optimizer_share"] = sum(own(m).nbytes for m in moments) / sum(
-            m.nbytes for m in moments
-        )
-        self.record["processes"] = get_world_size()
+        states = runner.optim_wrapper.optimizer.state.values()
+        moments = [value for state in states for value in state.values() if value.ndim]
+        record = {
+            "loss": self.losses,
+            "processes": get_world_size(),
+            "share": self.share,
+            "optimizer_share": share(moments),
+        }
         if is_main_process():
-            Path(runner.work_dir, "run.json").write_text(json.dumps(self.record))
+            Path(runner.work_dir, "run.json").write_text(json.dumps(record))
 
 
-@HOOKS.register_module(force=True)
-class FailingProcess(Hook):
-    """Lets the process of one rank fail in training, while the others go on."""
-
-    def __init__(self, rank):
-        self.rank = rank
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.rank == self.rank and runner.iter == 1:
-            raise FileNotFoundError(f"process {self.rank} lost its data")
+def share(tensors):
+    """The part of some tensors that this process keeps."""
+    own = sum((t.to_local() if isinstance(t, DTensor) else t).nbytes for t in tensors)
+    return own / sum(tensor.nbytes for tensor in tensors)
 
 
-def own(tensor):
-    """What this process keeps of a tensor."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
-
-
-def main():
+def main(argv):
     # only the layout of configs in logs and checkpoints, and a third of the time of these runs
     config.FormatCode = lambda text, **_: (text, False)
     for name, arguments in json.loads(sys.argv[1]):
         COMMANDS[name](arguments)
-    part()
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

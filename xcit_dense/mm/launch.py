@@ -1,0 +1,137 @@
+"""Starting as one of several processes, the runner for them, and the end."""
+
+import gc
+import os
+import sys
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import is_distributed, is_main_process
+from mmengine.hooks import LoggerHook
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+from xcit_dense.errors import UserError
+from xcit_dense.mm.config_tree import dicts_in, type_name
+
+# how processes are started
+COMMANDS = {
+    "pytorch": "torchrun --nproc-per-node N tools/... --launcher pytorch",
+    "slurm": "srun --ntasks N --gres gpu:N python tools/... --launcher slurm",
+    "mpi": "mpirun -n N -x MASTER_ADDR python tools/... --launcher mpi",
+}
+
+# what each launcher tells them; first their number on their own machine
+VARIABLES = {
+    "pytorch": ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    "slurm": ("SLURM_LOCALID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"),
+    "mpi": ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "MASTER_ADDR"),
+}
+
+
+def say(text: str) -> None:
+    """Print a line to the error stream, in the first process of each machine."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
+
+
+def use_launcher(cfg: Config) -> None:
+    """Fit a config to its launcher and to the hardware.
+
+    Raises:
+        UserError: the launcher does not fit the way in which this process was started, or the
+            hardware; or the config asks for sharding, and for what sharding cannot do.
+    """
+    _check_sharding(cfg)
+    if cfg.launcher == "none":
+        processes = int(os.environ.get("WORLD_SIZE", "1"))
+        if torch.distributed.is_torchelastic_launched() and processes > 1:
+            raise UserError(
+                f"torchrun has started {processes} processes, and each would do the whole work "
+                "alone: add --launcher pytorch"
+            )
+        return
+    missing = [name for name in VARIABLES[cfg.launcher] if name not in os.environ]
+    if missing:
+        raise UserError(
+            f"--launcher {cfg.launcher}: the launcher's variables {', '.join(missing)} are not "
+            f"set. Start with: {COMMANDS[cfg.launcher]}"
+        )
+    os.environ["LOCAL_RANK"] = os.environ[VARIABLES[cfg.launcher][0]]  # what mmengine reads
+    number, gpus = int(os.environ["LOCAL_RANK"]) + 1, torch.cuda.device_count()
+    if get_device() == "cpu" and cfg.launcher == "pytorch":
+        _use_cpus(cfg)
+    elif get_device() in ("cpu", "cuda") and number > gpus:
+        raise UserError(
+            f"every process takes a GPU; this one is number {number} on its machine and sees "
+            f"{gpus}: start fewer processes a machine, or let them see all of its GPUs"
+        )
+
+
+def evaluate_whole(cfg: Config) -> None:
+    """Let every process evaluate with the whole model, also where training divides it."""
+    if _is_sharded(cfg):
+        cfg.pop("strategy")
+        cfg.pop("runner_type", None)
+
+
+def build_runner(cfg: Config) -> Runner:
+    """Join the other processes and build the runner that a config names."""
+    if cfg.launcher == "pytorch" and get_device() == "cpu" and not is_distributed():
+        torch.distributed.init_process_group("gloo")  # mmengine would choose a GPU first
+    if cfg.get("strategy") is not None:
+        cfg.setdefault("runner_type", "FlexibleRunner")
+    return RUNNERS.build(cfg)
+
+
+def log_in_one_process(runner: Runner) -> None:
+    """Let only the main process log a test: mmengine's would all write one file of metrics."""
+    if not is_main_process():
+        runner.hooks[:] = [hook for hook in runner.hooks if not isinstance(hook, LoggerHook)]
+
+
+def part() -> None:
+    """Part from the other processes, when all has gone well.
+
+    Models that are garbage keep threads of gloo alive, which can abort a process that ends.
+    """
+    if is_distributed():
+        gc.collect()
+        torch.distributed.destroy_process_group()
+
+
+def _is_sharded(cfg: Config) -> bool:
+    return type_name(cfg.get("strategy") or {}) == "FullyShardedStrategy"
+
+
+def _check_sharding(cfg: Config) -> None:
+    """Refuse early what sharding cannot do."""
+    if not _is_sharded(cfg):
+        return
+    if any(type_name(hook) == "EMAHook" for hook in cfg.get("custom_hooks") or []):
+        raise UserError(
+            "custom_hooks has an EMAHook, which keeps a copy of the whole model, and "
+            "strategy.type='FullyShardedStrategy' divides the model: leave one of them out"
+        )
+    if cfg.launcher == "none":
+        raise UserError(
+            "strategy.type='FullyShardedStrategy' divides a model among processes, and this is a "
+            f"single one: start with {COMMANDS['pytorch']}"
+        )
+
+
+def _use_cpus(cfg: Config) -> None:
+    """Name no GPU, and no norm that needs one."""
+    cfg.model_wrapper_cfg = {
+        "type": "MMDistributedDataParallel",
+        "broadcast_buffers": False,
+        "find_unused_parameters": cfg.get("find_unused_parameters", False),
+        **(cfg.get("model_wrapper_cfg") or {}),
+        "device_ids": None,
+    }
+    synced = [node for _, node in dicts_in(cfg.model) if type_name(node).endswith("SyncBN")]
+    for node in synced:
+        node["type"] = "BN"
+    if cfg.pop("sync_bn", None) or synced:
+        say("SyncBN needs GPUs: it becomes BN, which sees the images of its own process only")
