@@ -1,12 +1,16 @@
 """The command ``xcit-dense``, and how each command ends."""
 
+import os
 import sys
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from importlib import import_module
 
+import torch
+
 from xcit_dense import __version__
 from xcit_dense.errors import UserError
+from xcit_dense.mm.launch import part
 
 COMMANDS = {
     "train": "train a detector or a segmentor from a config",
@@ -40,10 +44,13 @@ def main() -> None:
 
 
 def run(command: Callable[[], int | None]) -> None:
-    """Run a command; what a user can mend ends it with one line and exit code 1."""
+    """Run a command; what a user can mend ends it, and each process of it, with one line."""
     try:
         exit_code = command()
     except (FileNotFoundError, UserError) as error:
-        sys.exit(f"error: {error}")
+        # before the processes have joined, all fail alike; afterwards one may fail alone
+        speaks = torch.distributed.is_initialized() or os.environ.get("LOCAL_RANK", "0") == "0"
+        sys.exit(f"error: {error}" if speaks else 1)
+    part()
     if exit_code:
         sys.exit(exit_code)

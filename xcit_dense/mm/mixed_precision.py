@@ -45,10 +45,7 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     ) -> None:
         super().__init__(**kwargs)
         self.device_type = self.param_groups[0]["params"][0].device.type
-        if dtype is None:
-            lacks_bfloat16 = self.device_type == "cuda" and not torch.cuda.is_bf16_supported(False)
-            dtype = "float16" if lacks_bfloat16 else "bfloat16"
-        self.dtype = DTYPES[checked_dtype(dtype)]
+        self.dtype = DTYPES[checked_dtype(dtype)] if dtype else default_dtype(self.device_type)
         options = {"enabled": self.dtype == torch.float16}
         self.fixed_scale = None
         if isinstance(loss_scale, dict):
@@ -104,3 +101,9 @@ def checked_dtype(name: str) -> str:
     if name not in DTYPES:
         raise UserError(f"mixed precision in {name!r}: wanted one of {', '.join(DTYPES)}")
     return str(DTYPES[name]).removeprefix("torch.")
+
+
+def default_dtype(device_type: str) -> torch.dtype:
+    """bfloat16, which has the range of float32; float16 on CUDA devices that lack it."""
+    lacks_bfloat16 = device_type == "cuda" and not torch.cuda.is_bf16_supported(False)
+    return torch.float16 if lacks_bfloat16 else torch.bfloat16

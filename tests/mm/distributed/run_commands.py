@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 
 from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 
 COMMANDS = {"train": train_command.main, "test": test_command.main}
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from xcit_dense.cli.options import run
+from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.mm import launch
 from xcit_dense.mm.launch import VARIABLES, evaluate_whole, say, use_launcher
