@@ -20,7 +20,7 @@ from xcit_dense.mm.launcher import (
     log_in_one_process,
     use_launcher,
 )
-from xcit_dense.mm.starting_checkpoints import check_checkpoints
+from xcit_dense.mm.resuming import check_checkpoints
 from xcit_dense.predict.class_maps import keep_classes_only
 
 # Metrics that take masks as run lengths, and those that do without logits

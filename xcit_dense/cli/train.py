@@ -11,7 +11,7 @@ from xcit_dense.mm.config_tree import type_name
 from xcit_dense.mm.data_roots import check_data_exists
 from xcit_dense.mm.launcher import build_runner, use_launcher
 from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
-from xcit_dense.mm.starting_checkpoints import (
+from xcit_dense.mm.resuming import (
     check_checkpoints,
     use_atomic_checkpoints,
     use_resume,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xcit_dense.network.block import LAYER_NORM_EPS
-from xcit_dense.weights.class_attention_keys import split_class_attention
+from xcit_dense.weights import split_class_attention
 
 _BLOCK = re.compile(r"cls_attn_blocks\.(\d+)\.")
 # The release's nano models norm only the class token before the feed-forward network, the others

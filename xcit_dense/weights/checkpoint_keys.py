@@ -4,9 +4,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from xcit_dense.weights.class_attention_keys import join_class_attention, split_class_attention
+from xcit_dense.errors import UserError
 
 NAMINGS = ("xcit_dense", "timm", "official")
 
@@ -37,15 +38,19 @@ _CLASSIFICATION = {
 }
 
 
+# Query, key and value of class attention are one tensor in the release and three in timm.
+_JOINED = re.compile(r"(.*cls_attn_blocks\.\d+\.attn\.)qkv\.(weight|bias)$")
+_SPLIT = re.compile(r"(.*cls_attn_blocks\.\d+\.attn\.)([qkv])\.(weight|bias)$")
+
+
 def _compile(names: list[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
     """Patterns that match the start of the first name of each pair, and what to put instead."""
-    return [
-        (
-            re.compile(re.escape(old).replace(r"\#", r"(\d+)") + ("" if old[-1] == "." else "$")),
-            new.replace("#", r"\1"),
-        )
-        for old, new in names
-    ]
+    table = []
+    for old, new in names:
+        pattern = re.escape(old).replace(r"\#", r"(\d+)")
+        end = "" if old.endswith(".") else "$"
+        table.append((re.compile(pattern + end), new.replace("#", r"\1")))
+    return table
 
 
 _TO_OURS = _compile([(official, ours) for ours, official in _NAMES])
@@ -123,10 +128,10 @@ def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str
         naming: ``xcit_dense``, ``timm`` or ``official``.
 
     Raises:
-        ValueError: an unknown naming, or two tensors that would get the same name.
+        UserError: an unknown naming, or two tensors that would get the same name.
     """
     if naming not in NAMINGS:
-        raise ValueError(f"naming={naming!r}: must be one of {', '.join(NAMINGS)}")
+        raise UserError(f"naming={naming!r}: must be one of {', '.join(NAMINGS)}")
     if naming == "timm":
         state_dict = split_class_attention(state_dict)
     elif naming == "official":
@@ -137,7 +142,7 @@ def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str
         inside = key.startswith(prefix)
         name = prefix + _name_in(naming, key.removeprefix(prefix)) if inside else key
         if name in renamed:
-            raise ValueError(f"{key} and another tensor of the file would both be called {name}")
+            raise UserError(f"{key} and another tensor of the file would both be called {name}")
         renamed[name] = tensor
     return renamed
 
@@ -150,6 +155,38 @@ def _name_in(naming: str, key: str) -> str:
     if naming == "timm" and name.startswith(_OFFICIAL_POSITION):
         return _TIMM_POSITION + name.removeprefix(_OFFICIAL_POSITION)
     return name
+
+
+def split_class_attention(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Three tensors (C, ...) in the place of each (3 C, ...), in timm's order.
+
+    Source: timm's ``xcit.py``, which splits the release's tensors in the same order.
+    """
+    split: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        if not (match := _JOINED.match(key)):
+            split[key] = tensor
+        elif f"{match[1]}q.weight" not in split:  # the bias went along with its weight
+            kinds = [kind for kind in ("weight", "bias") if f"{match[1]}qkv.{kind}" in state_dict]
+            thirds = {kind: state_dict[f"{match[1]}qkv.{kind}"].chunk(3) for kind in kinds}
+            for index, part in enumerate("qkv"):
+                for kind in kinds:
+                    # a copy of its own: some formats refuse tensors that share memory
+                    split[f"{match[1]}{part}.{kind}"] = thirds[kind][index].clone()
+    return split
+
+
+def join_class_attention(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One tensor (3 C, ...) in the place of each three (C, ...), in the release's order."""
+    joined: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        match = _SPLIT.match(key)
+        parts = [f"{match[1]}{part}.{match[3]}" for part in "qkv"] if match else []
+        if not match or not all(part in state_dict for part in parts):
+            joined[key] = tensor
+        elif match[2] == "q":
+            joined[f"{match[1]}qkv.{match[3]}"] = torch.cat([state_dict[part] for part in parts])
+    return joined
 
 
 def backbone_prefix(state_dict: Mapping[str, Tensor]) -> str:
