@@ -25,7 +25,7 @@ from xcit_dense.errors import UserError
 
 _PLAIN_KINDS = "?biufcSU"  # no objects, no records; dates carry a state of their own
 # what torch and the stand-ins say of a file that asks for more than tensors and plain values
-_REFUSED = re.compile(r"GLOBAL [\w.]+.*|Trying to call .+|Can only .+|Cannot use .+ with .+")
+_REFUSED = re.compile(r"GLOBAL [\w.]+.*|Trying to call .+|Can only .+|Cannot use .+(?:archives|format)")
 
 
 class DamagedFileError(UserError):
