@@ -1,25 +1,32 @@
-"""Whatever way mmengine takes to a checkpoint, no code in it runs; downloads are whole."""
+"""Whatever way mmengine takes to a checkpoint, no code in it runs; packages' configs are found."""
 
+import importlib
 import os
 import re
 import sys
-import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import mmengine.hub
+import mmengine.utils
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
 from mmengine.model import BaseModule
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, save_checkpoint
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-import xcit_dense  # noqa: F401
+import xcit_dense
 from xcit_dense.errors import UserError
-from xcit_dense.weights.checkpoint_error import (
-    DamagedCheckpointError,
-    UnsafeCheckpointError,
-)
+from xcit_dense.mm import mmengine_patches
+
+FILES = ("good.pth", "hostile.pth")
+SCHEMES = [
+    "", "http://", "https://", "torchvision://", "modelzoo://", "open-mmlab://", "openmmlab://",
+    "mmcls://", "s3://bucket/", "petrel://bucket/", "cluster:s3://bucket/", "pavi://",
+    "open-mmlab, a file",
+]  # fmt: skip
 
 
 class RunsCommand:
@@ -32,58 +39,40 @@ class RunsCommand:
         return os.system, (self.command,)
 
 
+@pytest.fixture(autouse=True, scope="module")
+def _twice():
+    """Replacing what has been replaced changes nothing."""
+    importlib.reload(mmengine_patches)
+
+
 @pytest.fixture
 def folder(tmp_path):
-    """A folder with what a server offers: a good file, a hostile one, one that is cut short."""
-    folder = tmp_path / "served"
-    folder.mkdir()
+    """A file as mmengine writes it, and one that would make the file ``trace``."""
     good = {"state_dict": {"backbone.w": torch.ones(1)}, "hub": HistoryBuffer([0.5], [1])}
-    torch.save(good, folder / "good.pth")
-    torch.save({"meta": RunsCommand(f"touch {tmp_path}/trace")}, folder / "hostile.pth")
-    (folder / "short.pth").write_bytes((folder / "good.pth").read_bytes()[:-100])
-    return folder
+    torch.save(good, tmp_path / "good.pth")
+    torch.save({"meta": RunsCommand(f"touch {tmp_path}/trace")}, tmp_path / "hostile.pth")
+    return tmp_path
 
 
 @pytest.fixture
-def address(folder, tmp_path, monkeypatch):
-    """The address of a server of this machine, and an empty cache."""
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "hub"))
-    requests = []
-
-    class Handler(SimpleHTTPRequestHandler):
-        def __init__(self, *args):
-            super().__init__(*args, directory=str(folder))
-
-        def log_message(self, *args):
-            requests.append(self.path)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, args=[0.01])
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}"
-        try:
-            yield SimpleNamespace(url=url, requests=requests, cache=tmp_path / "hub/checkpoints")
-        finally:
-            server.shutdown()
-            thread.join()
-
-
-@pytest.fixture
-def schemes(folder, address, monkeypatch, tmp_path):
+def path(folder, monkeypatch):
     """A function from scheme and file name to a path of that scheme which leads to the file."""
-    urls = {name: f"{address.url}/{name}" for name in ("good.pth", "hostile.pth")}
+    cache = folder / "hub/checkpoints"
+    cache.mkdir(parents=True)
+    for name in FILES:  # as if they had been fetched
+        (cache / name).write_bytes((folder / name).read_bytes())
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(folder / "hub"))
+    urls = {name: f"https://example.invalid/{name}" for name in FILES}
     for models in ("torchvision_models", "external_models", "mmcls_models"):
         monkeypatch.setattr(mmengine_checkpoint, f"get_{models}", lambda: urls)
     store = SimpleNamespace(get=lambda path: (folder / os.path.basename(path)).read_bytes())
     monkeypatch.setattr(mmengine_checkpoint, "get_file_backend", lambda *_, **__: store)
-
-    def download(name):
-        content = (folder / name).read_bytes()
-        save = lambda path: open(path, "wb").write(content)  # noqa: E731, SIM115
-        return SimpleNamespace(name=name, download=save)
-
     pavi = ModuleType("pavi")
-    pavi.modelcloud = SimpleNamespace(get=download)
+    pavi.modelcloud = SimpleNamespace(
+        get=lambda name: SimpleNamespace(
+            name=name, download=lambda to: Path(to).write_bytes((folder / name).read_bytes())
+        )
+    )
     monkeypatch.setitem(sys.modules, "pavi", pavi)
 
     def path(scheme, name):
@@ -91,73 +80,90 @@ def schemes(folder, address, monkeypatch, tmp_path):
             monkeypatch.setenv("MMENGINE_HOME", str(folder))
             monkeypatch.setattr(mmengine_checkpoint, "get_external_models", lambda: {name: name})
             return f"open-mmlab://{name}"
-        where = {"": f"{folder}/", "http://": f"{address.url}/"}
-        return where.get(scheme, scheme) + name
+        if scheme.startswith("http"):
+            return f"{scheme}example.invalid/{name}"
+        return f"{folder}/{name}" if not scheme else scheme + name
 
     return path
 
 
-SCHEMES = [
-    "", "http://", "torchvision://", "modelzoo://", "open-mmlab://", "openmmlab://", "mmcls://",
-    "s3://bucket/", "petrel://bucket/", "cluster:s3://bucket/", "pavi://", "open-mmlab, a file",
-]  # fmt: skip
+class TestCheckpoints:
+    def test_every_scheme_of_mmengine_is_tried(self):
+        known = {re.sub(r"^\(\\S\+\\:\)\?", "", prefix) for prefix in CheckpointLoader._schemes}
+        tried = {re.sub(r"(?<=//).*|, a file$", "", scheme) for scheme in SCHEMES}
+        assert known - {"timm://"} <= tried  # timm fetches by itself
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_a_hostile_file_is_refused(self, scheme, path, folder):
+        with pytest.raises(UserError, match=r"refused.*posix\.system"):
+            CheckpointLoader.load_checkpoint(path(scheme, "hostile.pth"), "cpu")
+        assert not (folder / "trace").exists()
+
+    @pytest.mark.parametrize("scheme", SCHEMES)
+    def test_a_checkpoint_of_mmengine_loads(self, scheme, path):
+        loaded = CheckpointLoader.load_checkpoint(path(scheme, "good.pth"), "cpu")
+        assert next(iter(loaded["state_dict"].values())).tolist() == [1]
+
+    def test_init_cfg_is_safe_too(self, folder):
+        module = BaseModule({"type": "Pretrained", "checkpoint": str(folder / "hostile.pth")})
+        with pytest.raises(UserError, match="refused"):
+            module.init_weights()
+        assert not (folder / "trace").exists()
+
+    def test_what_mmengine_saves_is_there_whole_or_not_at_all(self, folder, monkeypatch):
+        def fail(*_):
+            raise OSError("no space left")
+
+        before = (folder / "good.pth").read_bytes()
+        monkeypatch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="no space left"):
+            save_checkpoint({"w": torch.ones(1)}, str(folder / "good.pth"))
+        assert (folder / "good.pth").read_bytes() == before
 
 
-def test_every_scheme_of_mmengine_is_tried():
-    known = {re.sub(r"^\(\\S\+\\:\)\?", "", prefix) for prefix in CheckpointLoader._schemes}
-    tried = {re.sub(r"(?<=//).*|, a file$", "", scheme) for scheme in SCHEMES}
-    assert known - {"https://", "timm://"} <= tried  # https is http; timm fetches by itself
+class TestPackages:
+    @pytest.mark.parametrize(
+        ("base", "kind"),
+        [
+            ("mmdet::retinanet/retinanet_r50_fpn_1x_coco.py", "RetinaNet"),
+            ("mmdet::_base_/models/retinanet_r50_fpn.py", "RetinaNet"),
+            ("mmseg::upernet/upernet_r50_4xb4-80k_ade20k-512x512.py", "EncoderDecoder"),
+            pytest.param(
+                "xcit_dense::xcit_maskrcnn_coco.py",
+                "MaskRCNN",
+                marks=pytest.mark.skipif(
+                    not Path(xcit_dense.__file__).with_name(".mim").exists(),
+                    reason="the package has its configs not beside it",
+                ),
+            ),
+        ],
+    )
+    def test_configs_of_packages_as_base(self, base, kind, tmp_path):
+        (tmp_path / "config.py").write_text(f"_base_ = {base!r}\n")
+        model = Config.fromfile(tmp_path / "config.py").model
+        assert model.type == kind
+        assert model.get("_scope_") != "xcit_dense"  # which has no registry of its own
 
+    def test_configs_that_are_imported(self, tmp_path, monkeypatch):
+        (tmp_path / "own_package").mkdir()
+        (tmp_path / "own_package/__init__.py").touch()
+        (tmp_path / "own_package/base.py").write_text("model = dict(type='RetinaNet')\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        (tmp_path / "config.py").write_text(
+            "from mmengine.config import read_base\n"
+            "with read_base():\n    from own_package.base import *\n"
+        )
+        assert Config.fromfile(tmp_path / "config.py").model.type == "RetinaNet"
 
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_hostile_file_is_refused(scheme, schemes, tmp_path):
-    with pytest.raises(UnsafeCheckpointError, match=r"refused.*posix\.system"):
-        CheckpointLoader.load_checkpoint(schemes(scheme, "hostile.pth"), "cpu")
-    assert not (tmp_path / "trace").exists()
+    def test_the_hub(self):
+        name = "mmdet::retinanet/retinanet_r18_fpn_1x_coco.py"
+        assert mmengine.hub.get_config(name).model.type == "RetinaNet"
+        assert type(mmengine.hub.get_model(name)).__name__ == "RetinaNet"
 
-
-@pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_checkpoint_of_mmengine_loads(scheme, schemes):
-    loaded = CheckpointLoader.load_checkpoint(schemes(scheme, "good.pth"), "cpu")
-    assert next(iter(loaded["state_dict"].values())).tolist() == [1]
-
-
-def test_init_cfg_is_safe_too(folder, tmp_path):
-    module = BaseModule({"type": "Pretrained", "checkpoint": str(folder / "hostile.pth")})
-    with pytest.raises(UnsafeCheckpointError):
-        module.init_weights()
-    assert not (tmp_path / "trace").exists()
-
-
-def test_a_config_in_python_is_left_out(tmp_path):
-    """mmengine runs it when it resumes."""
-    torch.save({"meta": {"config": "import os", "epoch": 1}}, tmp_path / "old.pth")
-    assert CheckpointLoader.load_checkpoint(str(tmp_path / "old.pth"))["meta"] == {"epoch": 1}
-
-
-class TestDownloads:
-    def test_a_file_is_fetched_once(self, address):
-        for _ in range(2):
-            CheckpointLoader.load_checkpoint(f"{address.url}/good.pth", "cpu")
-        assert address.requests == ["/good.pth"]
-        assert [path.name for path in address.cache.iterdir()] == ["good.pth"]
-
-    def test_a_file_that_comes_in_part_is_not_kept(self, address, folder):
-        url = f"{address.url}/short.pth"
-        with pytest.raises(DamagedCheckpointError, match=rf"{url}: fetched in part, try again"):
-            CheckpointLoader.load_checkpoint(url, "cpu")
-        assert list(address.cache.iterdir()) == []
-
-    def test_a_damaged_file_in_the_cache_is_named(self, address, folder):
-        CheckpointLoader.load_checkpoint(f"{address.url}/good.pth", "cpu")
-        cached = address.cache / "good.pth"
-        cached.write_bytes(cached.read_bytes()[:500])
-        expected = rf"{cached}: damaged.*once fetched from {address.url}/good\.pth: remove it"
-        with pytest.raises(DamagedCheckpointError, match=expected):
-            CheckpointLoader.load_checkpoint(f"{address.url}/good.pth", "cpu")
-
-    @pytest.mark.parametrize("name", ["/no.pth", ":1/good.pth"])
-    def test_what_cannot_be_fetched(self, address, name):
-        url = address.url.rsplit(":", 1)[0] + name if name.startswith(":") else address.url + name
-        with pytest.raises(UserError, match=rf"^{url}: cannot be fetched .* put it at "):
-            CheckpointLoader.load_checkpoint(url, "cpu")
+    def test_what_is_installed(self, tmp_path):
+        for package in ("mmsegmentation", "mmseg", "xcit_dense", "opencv-python-headless", "yaml"):
+            assert mmengine.utils.is_installed(package), package
+        assert not mmengine.utils.is_installed("not_there")
+        with pytest.raises(ModuleNotFoundError, match="not_there"):
+            mmengine.utils.get_installed_path("not_there")
+        assert Path(mmengine.utils.get_installed_path("mmsegmentation")).name == "mmseg"
