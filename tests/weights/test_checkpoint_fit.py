@@ -5,7 +5,6 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from timm.models import adapt_input_conv
 
 from xcit_dense.errors import UserError
 from xcit_dense.network import ARCHS, Trunk, resolve_arch
@@ -75,19 +74,13 @@ class TestFit:
 
 
 class TestImageChannels:
-    @pytest.mark.parametrize("given", [1, 2, 3, 4, 6, 13])
-    @pytest.mark.parametrize("wanted", [1, 2, 3, 4, 6, 13])
+    @pytest.mark.parametrize("given", [1, 3, 4, 13])
+    @pytest.mark.parametrize("wanted", [1, 2, 3, 6, 13])
     def test_equal_channels_give_the_same_response(self, given, wanted):
         weight, gray = torch.randn(8, given, 3, 3), torch.randn(1, 1, 9, 9)
         expected = F.conv2d(gray.expand(-1, given, -1, -1), weight)
         response = F.conv2d(gray.expand(-1, wanted, -1, -1), adapt_image_channels(weight, wanted))
         torch.testing.assert_close(response, expected, rtol=1e-4, atol=1e-5)
-
-    @pytest.mark.parametrize("wanted", [1, 3, 6, 9])
-    def test_one_channel_and_multiples_of_three_are_as_in_timm(self, wanted):
-        weight = torch.randn(8, 3, 3, 3)
-        adapted = adapt_image_channels(weight, wanted)
-        torch.testing.assert_close(adapted, adapt_input_conv(wanted, weight))
 
     def test_channels_are_dealt_out_in_turn(self):
         weight = torch.tensor([1.0, 10.0, 100.0]).half().view(1, 3, 1, 1)

@@ -190,7 +190,7 @@ class TestWhatIsRefused:
     @pytest.mark.filterwarnings("ignore:.torch")
     def test_a_program_of_torchscript(self, tmp_path):
         torch.jit.trace(torch.nn.Linear(1, 1), torch.ones(1, 1)).save(tmp_path / "program.pth")
-        with pytest.raises(UserError, match="refused.*TorchScript"):
+        with pytest.raises(UserError, match=r"refused.*TorchScript"):
             load_from_local(tmp_path / "program.pth")
 
 

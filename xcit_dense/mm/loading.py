@@ -2,7 +2,7 @@
 
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -162,9 +162,13 @@ def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Te
     versions = getattr(given, "_metadata", None)
     if all(name.startswith("module.") for name in given):
         given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
-    backbones = dict(_backbones(model))
-    is_bare = not backbone_prefix(given) and identify(convert_state_dict(given))
-    if is_bare:
+    backbones = {
+        f"{name}." if name else "": module
+        for name, module in model.named_modules()
+        if isinstance(module, XCiT)
+    }
+    is_bare_xcit = not backbone_prefix(given) and identify(convert_state_dict(given))
+    if is_bare_xcit:
         given = {prefix + name: given[name] for prefix in backbones for name in given}
     state_dict = OrderedDict(given)
     if versions is not None:  # by it modules know tensors of their own older versions
@@ -176,10 +180,3 @@ def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Te
         state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
         notes += [f"{prefix}* {note}" for note in fitted.notes()]
     return state_dict, notes
-
-
-def _backbones(model: nn.Module) -> Iterator[tuple[str, XCiT]]:
-    """Every XCiT inside a model, with the prefix of its tensors."""
-    for name, module in model.named_modules():
-        if isinstance(module, XCiT):
-            yield f"{name}." if name else "", module

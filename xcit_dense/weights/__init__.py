@@ -3,8 +3,6 @@
 from xcit_dense.weights.checkpoint_fit import (
     CheckpointIdentity,
     FittedTensors,
-    LoadReport,
-    adapt_image_channels,
     compare,
     fit_tensors,
     identify,
@@ -25,8 +23,6 @@ __all__ = [
     "NAMINGS",
     "CheckpointIdentity",
     "FittedTensors",
-    "LoadReport",
-    "adapt_image_channels",
     "backbone_prefix",
     "backbone_tensors",
     "classification_part",

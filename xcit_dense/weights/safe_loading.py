@@ -15,6 +15,7 @@ import zipfile
 from collections.abc import Callable
 from functools import cache
 from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -23,9 +24,19 @@ from safetensors.torch import load as parse_safetensors
 
 from xcit_dense.errors import UserError
 
+_NUMPY_CORES, _BUILTINS = ("core", "_core"), ("builtins", "__builtin__")
+_OF_MMENGINE = (
+    "mmengine.config.config.ConfigDict",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler",
+)
+_METHODS = {
+    "HistoryBuffer": ("min", "max", "mean", "current"),
+    "OneCycleParamScheduler": ("_annealing_cos", "_annealing_linear"),
+}
 _PLAIN_KINDS = "?biufcSU"  # no objects, no records; dates carry a state of their own
 # what torch and the stand-ins say of a file that asks for more than tensors and plain values
-_REFUSED = re.compile(r"GLOBAL [\w.]+.*|Trying to call .+|Can only .+|Cannot use .+(?:archives|format)")
+_REFUSED = re.compile(r"(GLOBAL|Trying to call|Can only) .+|Cannot use .+(archives|format)")
 
 
 class DamagedFileError(UserError):
@@ -114,47 +125,25 @@ def _allowed() -> list[tuple[Any, str]]:
     By name, so that what a user has allowed stays allowed afterwards.
     """
     # the module of numpy's functions moved when numpy became 2, that of builtins with Python 3
-    numpy_cores = ("numpy.core.multiarray", "numpy._core.multiarray")
     allowed = [
         (ArrayClass, "numpy.ndarray"),
         (PickledArray, "xcit_dense.PickledArray"),
         (PickledDtype, "numpy.dtype"),
-        *((make_empty_array, f"{core}._reconstruct") for core in numpy_cores),
-        *((make_scalar, f"{core}.scalar") for core in numpy_cores),
-        *((bytes, f"{module}.bytes") for module in ("builtins", "__builtin__")),  # empty ones
+        *((make_empty_array, f"numpy.{core}.multiarray._reconstruct") for core in _NUMPY_CORES),
+        *((make_scalar, f"numpy.{core}.multiarray.scalar") for core in _NUMPY_CORES),
+        *((bytes, f"{builtins}.bytes") for builtins in _BUILTINS),  # for those of length zero
     ]
     if find_spec("mmengine"):
-        from mmengine.config import ConfigDict
-        from mmengine.logging import HistoryBuffer
-        from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-
-        # methods that these keep as attributes; a pickle names them through getattr
-        get_method = _getter(
-            {
-                HistoryBuffer: ("min", "max", "mean", "current"),
-                OneCycleParamScheduler: ("_annealing_cos", "_annealing_linear"),
-            }
-        )
-        allowed += [
-            (ConfigDict, "mmengine.config.config.ConfigDict"),
-            (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
-            (
-                OneCycleParamScheduler,
-                "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler",
-            ),
-            *((get_method, f"{module}.getattr") for module in ("builtins", "__builtin__")),
-        ]
+        allowed += [(resolve_name(name), name) for name in _OF_MMENGINE]
+        allowed += [(get_method, f"{builtins}.getattr") for builtins in _BUILTINS]
     return allowed
 
 
-def _getter(methods: dict[type, tuple[str, ...]]) -> Callable:
-    def get_method(owner: object, name: object) -> Callable:
-        """Stand in for ``getattr``."""
-        if not isinstance(owner, type) or name not in methods.get(owner, ()):
-            raise pickle.UnpicklingError(f"GLOBAL getattr of {owner!r}, {name!r}")
-        return getattr(owner, name)
-
-    return get_method
+def get_method(owner: object, name: object) -> Callable:
+    """Stand in for ``getattr``, by which methods are pickled that mmengine's objects keep."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner.__name__, ()):
+        raise pickle.UnpicklingError(f"GLOBAL getattr of {owner!r}, {name!r}")
+    return getattr(owner, name)
 
 
 class ArrayClass:

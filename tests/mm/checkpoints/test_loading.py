@@ -10,7 +10,6 @@ from mmengine.hooks import EMAHook
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import FlexibleRunner, Runner
-from safetensors.torch import save_file
 from torch import nn
 
 from xcit_dense.errors import UserError
@@ -108,23 +107,8 @@ def test_published_formats_fill_the_trunk(kind, way, published, tmp_path, toy_de
     assert_trunk_is(backbone, published)
     assert "350" in log[0]
     assert "not in the model" not in log[0]
-
-
-@torch.no_grad()
-def test_the_maps_are_timms(published, tmp_path, log):
-    save_file(dict(published.state_dict()), tmp_path / "model.safetensors")
-    backbone = from_init_cfg(tmp_path / "model.safetensors").eval()
-    image = torch.linspace(-2, 2, 3 * 64 * 96).view(1, 3, 64, 96)
-    tokens, size = published.patch_embed(image)
-    tokens = tokens + published.pos_embed(1, *size).flatten(2).transpose(1, 2)
-    taps = iter(backbone.trunk(image))
-    for index, block in enumerate(published.blocks):
-        tokens = block(tokens, *size)
-        if index in (3, 5, 7, 11):
-            want = tokens.transpose(1, 2).reshape(1, -1, *size)
-            assert (next(taps) - want).abs().max() <= 1e-5 * want.abs().max()
-    assert "350 of 360 tensors loaded (trunk 350/350, pyramid 0/10)" in log[0]
-    assert "left out on purpose: 39 of class attention, 2 of classifier" in log[0]
+    if kind == "timm":
+        assert "left out on purpose: 39 of class attention, 2 of classifier" in log[0]
 
 
 @pytest.mark.parametrize("way", ["init_cfg", "load_from"])
@@ -281,14 +265,11 @@ class TestLoadComplete:
         for name, tensor in target.state_dict().items():
             torch.testing.assert_close(tensor, source.state_dict()[name])
 
-    def test_what_is_needed_and_missing_is_named(self):
+    def test_what_is_missing_or_of_another_shape_is_named(self):
         tensors = self.model().state_dict()
-        del tensors["1.bias"]
+        bias = tensors.pop("1.bias")
         load_complete(self.model(), tensors, "file.pth", lambda name: name.startswith("0."))
         with pytest.raises(UserError, match=r"file\.pth.*1\.bias"):
             load_complete(self.model(), tensors, "file.pth", lambda _: True)
-
-    def test_another_shape_is_named(self):
-        tensors = self.model().state_dict() | {"0.bias": torch.zeros(5)}
-        with pytest.raises(UserError, match=r"file\.pth.*0\.bias.*\[5\]"):
-            load_complete(self.model(), tensors, "file.pth", lambda _: True)
+        with pytest.raises(UserError, match=r"file\.pth.*1\.bias.*\[6\]"):
+            load_complete(self.model(), tensors | {"1.bias": bias.repeat(2)}, "file.pth", bool)

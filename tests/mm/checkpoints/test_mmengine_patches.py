@@ -13,7 +13,6 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from mmengine.model import BaseModule
 from mmengine.runner import CheckpointLoader, save_checkpoint
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
@@ -103,12 +102,6 @@ class TestCheckpoints:
     def test_a_checkpoint_of_mmengine_loads(self, scheme, path):
         loaded = CheckpointLoader.load_checkpoint(path(scheme, "good.pth"), "cpu")
         assert next(iter(loaded["state_dict"].values())).tolist() == [1]
-
-    def test_init_cfg_is_safe_too(self, folder):
-        module = BaseModule({"type": "Pretrained", "checkpoint": str(folder / "hostile.pth")})
-        with pytest.raises(UserError, match="refused"):
-            module.init_weights()
-        assert not (folder / "trace").exists()
 
     def test_what_mmengine_saves_is_there_whole_or_not_at_all(self, folder, monkeypatch):
         def fail(*_):
