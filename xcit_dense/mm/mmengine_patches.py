@@ -43,7 +43,7 @@ class TorchThatLoadsSafely:
         return getattr(torch, name)
 
     @staticmethod
-    def load(file: str | BinaryIO, map_location: Any = None) -> dict:
+    def load(file: str | BinaryIO, map_location: Any = None, **_: Any) -> dict:
         """Load a path, or the content of a file that mmengine has fetched from a store."""
         if isinstance(file, (str, os.PathLike)):
             return load_from_local(os.fspath(file), map_location)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config_tree import dicts_in, type_name
@@ -47,7 +47,8 @@ def check_checkpoints(cfg: Config) -> None:
         FileNotFoundError: one is missing.
         UserError: one is damaged, would run code, or cannot be resumed from.
     """
-    _in_first_process(lambda: _check(cfg))
+    if is_distributed() or os.environ.get("LOCAL_RANK", "0") == "0":
+        _in_first_process(lambda: _check(cfg))
 
 
 def use_atomic_checkpoints(cfg: Config) -> None:
@@ -128,7 +129,7 @@ def _read_once(path: str, modified: int | None) -> set[str]:
 def _in_first_process(check: Callable[[], Any]) -> Any:
     """What the first process finds, or what is wrong there, in every process of the run.
 
-    Processes that do not know of each other yet look for themselves.
+    Processes that have not been joined yet look for themselves.
     """
     outcome = [None]
     if is_main_process():

@@ -3,6 +3,7 @@
 import importlib
 import os
 import re
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -112,6 +113,36 @@ class TestCheckpoints:
         with pytest.raises(OSError, match="no space left"):
             save_checkpoint({"w": torch.ones(1)}, str(folder / "good.pth"))
         assert (folder / "good.pth").read_bytes() == before
+
+
+WITHOUT_PATCHES = """
+import torch, xcit_dense
+from mmengine.registry import HOOKS, MODELS
+from mmengine.runner import checkpoint
+from xcit_dense.errors import UserError
+
+assert HOOKS.get("LoadReportHook") is None
+torch.hub.set_dir("hub")
+for source in ("hostile.pth", "https://example.invalid/hostile.pth"):
+    init_cfg = dict(type="Pretrained", checkpoint=source)
+    backbone = MODELS.build(dict(type="XCiT", arch="nano_12", init_cfg=init_cfg))
+    try:
+        backbone.init_weights()
+    except UserError as error:
+        print(error)
+assert checkpoint.torch is torch
+"""
+
+
+def test_importing_the_package_alone_replaces_nothing_and_the_backbone_is_safe(path, folder):
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_PATCHES],
+        cwd=folder, env={**os.environ, "PYTHONPATH": str(Path(xcit_dense.__file__).parents[1])},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.count("refused") == 2
+    assert not (folder / "trace").exists()
 
 
 class TestPackages:
