@@ -10,15 +10,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.engine import levels_by_engine
-from xcit_dense.errors import UserError
-from xcit_dense.mm.pretrained_backbone import load_pretrained
 from xcit_dense.network import STRIDES, Pyramid, Trunk, check_out_strides, resolve_arch
-from xcit_dense.weights import (
-    CheckpointIdentity,
-    CheckpointMismatchError,
-    FittedTensors,
-    fit_tensors,
-)
+from xcit_dense.weights import CheckpointIdentity, FittedTensors, fit_tensors
 
 
 @MODELS.register_module()
@@ -133,7 +126,9 @@ class XCiT(BaseModule):
         """
         init_cfg = self.init_cfg
         if isinstance(init_cfg, dict) and init_cfg.get("type") == "Pretrained":
-            load_pretrained(self, self.fit, init_cfg["checkpoint"], init_cfg.get("prefix"))
+            from xcit_dense.mm.loading import load_pretrained  # here: it imports this module
+
+            load_pretrained(self, init_cfg["checkpoint"], init_cfg.get("prefix"))
             self._is_init = True
         else:
             super().init_weights()
@@ -147,10 +142,7 @@ class XCiT(BaseModule):
         Raises:
             UserError: they are of another network.
         """
-        try:
-            return fit_tensors(tensors, self.identity, num_blocks=len(self.trunk.blocks))
-        except CheckpointMismatchError as error:
-            raise UserError(str(error)) from error
+        return fit_tensors(tensors, self.identity, num_blocks=len(self.trunk.blocks))
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         if self.frozen_stages >= 0:

@@ -1,10 +1,111 @@
 """Importing this replaces functions of mmengine; nothing else of the package does.
 
-The commands import it, and configs name it in ``custom_imports``.
+The commands import it, and configs name it in ``custom_imports``. From then on
+
+- no checkpoint that mmengine loads runs code: ``load_from``, ``resume`` and ``init_cfg``, from
+  files, URLs, stores and model zoos. mmengine 0.10.7 loads files with torch's own protection, which
+  refuses its own checkpoints, and downloads without any; its fork loads what was refused once more
+  without protection;
+- ``timm://NAME`` is a checkpoint;
+- files are written whole or not at all;
+- ``_base_ = 'mmdet::...'``, ``read_base()`` and ``mmengine.hub`` find packages without
+  ``pkg_resources``, which setuptools no longer has, and ``xcit_dense::...`` names our configs.
 """
 
-from xcit_dense.mm import atomic_saving, mmengine_loading, timm_weights
+import functools
+import inspect
+import os
+from importlib import metadata
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from typing import Any, BinaryIO
 
-mmengine_loading.install()
-atomic_saving.install()
-timm_weights.install()
+import mmengine.config.config
+import mmengine.hub.hub
+import mmengine.utils.package_utils
+import torch
+from mmengine.config import Config
+from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.fileio import register_backend
+from mmengine.runner import CheckpointLoader
+from mmengine.runner import checkpoint as mmengine_checkpoint
+
+from xcit_dense.mm.config_files import find_config
+from xcit_dense.mm.saving import AtomicLocalBackend
+from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
+from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
+
+
+class TorchThatLoadsSafely:
+    """torch as mmengine's checkpoint module sees it: everything is the same but ``load``."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(torch, name)
+
+    @staticmethod
+    def load(file: str | BinaryIO, map_location: Any = None, **_: Any) -> dict:
+        """Load a path, or the content of a file that mmengine has fetched from a store."""
+        if isinstance(file, (str, os.PathLike)):
+            return load_from_local(os.fspath(file), map_location)
+        return load_checkpoint_file(file, map_location, "the fetched checkpoint")
+
+
+def is_installed(package: str) -> bool:
+    """Whether there is a package, by the name that pip knows or by its module's."""
+    try:
+        metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        return _module_of(package) is not None
+    return True
+
+
+def get_installed_path(package: str) -> str:
+    """The folder of a package's module.
+
+    Args:
+        package: the name that pip knows, such as ``mmsegmentation``, or the module's, ``mmseg``.
+
+    Raises:
+        ModuleNotFoundError: there is none.
+    """
+    spec = _module_of(package)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"{package} is not installed, or is a namespace package")
+    return os.path.dirname(spec.origin)
+
+
+def _module_of(package: str) -> ModuleSpec | None:
+    modules = {package: module for module, package in MODULE2PACKAGE.items()}
+    return find_spec(modules.get(package, package))
+
+
+find_base = inspect.unwrap(Config._get_cfg_path)
+
+
+@functools.wraps(find_base)
+def find_base_and_scope(cfg_path: str, filename: str) -> tuple[str, str | None]:
+    """Find a base config, and the scope of its classes where it is of another package."""
+    if cfg_path.startswith("xcit_dense::"):
+        return str(find_config(cfg_path)), None
+    return find_base(cfg_path, filename)
+
+
+CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
+CheckpointLoader.register_scheme(("http://", "https://"), loader=load_from_http, force=True)
+CheckpointLoader.register_scheme(TIMM, loader=load_from_timm, force=True)
+mmengine_checkpoint.load_from_http = load_from_http  # the loaders of model zoos call it
+mmengine_checkpoint.torch = TorchThatLoadsSafely()
+if hasattr(mmengine_checkpoint, "_safe_torch_load"):  # only the fork has it
+    mmengine_checkpoint._safe_torch_load = TorchThatLoadsSafely.load
+
+register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+
+for module in (
+    mmengine.utils,
+    mmengine.utils.package_utils,
+    mmengine.config.config,
+    mmengine.hub.hub,
+):
+    module.is_installed = is_installed
+    module.get_installed_path = get_installed_path
+Config._get_cfg_path = staticmethod(find_base_and_scope)

@@ -1,40 +1,65 @@
-"""Finding the checkpoint from which an interrupted run goes on."""
+"""The checkpoints that a run starts from: choosing and checking them, and saving them whole."""
 
 import os
 import re
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 
 from xcit_dense.errors import UserError
-from xcit_dense.weights.safe_loading import load_local_checkpoint
+from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.processes import say
+from xcit_dense.weights.safe_loading import load_from_local
 
-NAME_OF_RECORD = "last_checkpoint"
-_NUMBERED = re.compile(r"(epoch|iter)_(\d+)\.pth")
-
-
-def recorded_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """The path that ``last_checkpoint`` names, or the file of that name in a folder that moved."""
-    record = Path(work_dir, NAME_OF_RECORD)
-    if not record.is_file():
-        return None
-    named = record.read_text(encoding="utf-8").strip()
-    here = Path(work_dir, os.path.basename(named))
-    return str(here) if here.is_file() else named or None
+_STATE_OF_TRAINING = {"meta", "state_dict", "message_hub"}
+_NUMBERED = re.compile(r"(epoch|iter)_\d+\.pth")
 
 
-def check_resumable(path: str) -> None:
-    """See that a file holds the whole state of a training run.
+def use_resume(cfg: Config, checkpoint: str) -> None:
+    """Go on from a checkpoint, or from the newest of the work dir that loads (``'auto'``).
+
+    Where the work dir has none, training starts anew, from what the config names.
+    """
+    if checkpoint != "auto":
+        cfg.resume, cfg.load_from = True, checkpoint
+        return
+    newest, problems = _in_first_process(lambda: newest_resumable(cfg.work_dir))
+    for problem in problems:
+        say(f"warning: not resumed from {problem}")
+    if newest is None:
+        say(f"no checkpoint to resume from in {cfg.work_dir}: training starts anew")
+        cfg.resume = False
+    else:
+        say(f"resuming from {newest}")
+        cfg.resume, cfg.load_from = True, newest
+
+
+def check_checkpoints(cfg: Config) -> None:
+    """See that the local checkpoints that a config names load, before its data are read.
+
+    The first process of each machine does so; what it has seen to load it does not read again.
 
     Raises:
-        FileNotFoundError: there is no such file.
-        UserError: it is damaged, would run code, or holds weights only.
+        FileNotFoundError: one is missing.
+        UserError: one is damaged, would run code, or cannot be resumed from.
     """
-    checkpoint = load_local_checkpoint(path, map_location="meta")
-    missing = {"meta", "state_dict", "message_hub"} - checkpoint.keys()
-    if missing:
-        raise UserError(
-            f"{path}: holds weights only, no state of training (no {', '.join(sorted(missing))}). "
-            f"To start from these weights: --cfg-options load_from={path}"
+    if is_distributed() or os.environ.get("LOCAL_RANK", "0") == "0":
+        _in_first_process(lambda: _check(cfg))
+
+
+def use_atomic_checkpoints(cfg: Config) -> None:
+    """Let a config of mm's own save checkpoints as ours do; see ``AtomicCheckpointHook``."""
+    of_mmengine = {"type": "CheckpointHook", "interval": 1}
+    hook = cfg.get("default_hooks", {}).get("checkpoint", of_mmengine)
+    if hook is not None and type_name(hook) == "CheckpointHook":
+        cfg.merge_from_dict(
+            {"default_hooks": {"checkpoint": {**hook, "type": "AtomicCheckpointHook"}}}
         )
+        say("CheckpointHook becomes AtomicCheckpointHook, which removes no checkpoint too early")
 
 
 def newest_resumable(work_dir: str | os.PathLike) -> tuple[str | None, list[str]]:
@@ -47,9 +72,9 @@ def newest_resumable(work_dir: str | os.PathLike) -> tuple[str | None, list[str]
         The path, None if there is none; and what is wrong with the newer ones, a line each.
     """
     problems = []
-    for path in _newest_first(work_dir):
+    for path in newest_first(work_dir):
         try:
-            check_resumable(path)
+            _check_resumable(path)
         except (FileNotFoundError, UserError) as error:
             problems.append(str(error))
         else:
@@ -57,14 +82,62 @@ def newest_resumable(work_dir: str | os.PathLike) -> tuple[str | None, list[str]
     return None, problems
 
 
-def _newest_first(work_dir: str | os.PathLike) -> list[str]:
-    """The recorded checkpoint, then the numbered ones of its kind, then the others."""
-    recorded = recorded_checkpoint(work_dir)
-    recorded_name = _NUMBERED.fullmatch(os.path.basename(recorded or ""))
-    numbered = []
-    for path in Path(work_dir).glob("*.pth"):
-        if (name := _NUMBERED.fullmatch(path.name)) and str(path) != recorded:
-            is_same_kind = recorded_name is not None and name[1] == recorded_name[1]
-            numbered.append((is_same_kind, int(name[2]), str(path)))
-    others = [path for _, _, path in sorted(numbered, reverse=True)]
-    return [recorded, *others] if recorded else others
+def newest_first(work_dir: str | os.PathLike) -> list[str]:
+    """The checkpoint that ``last_checkpoint`` names, then the others, the last written first."""
+    recorded = []
+    record = Path(work_dir, "last_checkpoint")
+    if record.is_file() and (named := record.read_text(encoding="utf-8").strip()):
+        here = Path(work_dir, os.path.basename(named))  # the work dir may have moved
+        recorded = [str(here) if here.is_file() else named]
+    numbered = [path for path in Path(work_dir).glob("*.pth") if _NUMBERED.fullmatch(path.name)]
+    numbered.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    return list(dict.fromkeys([*recorded, *map(str, numbered)]))
+
+
+def _check(cfg: Config) -> None:
+    if _is_local(cfg.get("load_from")):
+        check = _check_resumable if cfg.get("resume") else _names_in
+        check(cfg.load_from)
+    for _, node in dicts_in(cfg.model):
+        if type_name(node) == "Pretrained" and _is_local(node.get("checkpoint")):
+            _names_in(node["checkpoint"])
+
+
+def _is_local(checkpoint: Any) -> bool:
+    return isinstance(checkpoint, str) and "://" not in checkpoint
+
+
+def _check_resumable(path: str) -> None:
+    if missing := _STATE_OF_TRAINING - _names_in(path):
+        raise UserError(
+            f"{path}: holds weights only, no state of training (no {', '.join(sorted(missing))}). "
+            f"To start from these weights: --cfg-options load_from={path}"
+        )
+
+
+def _names_in(path: str) -> set[str]:
+    """What a checkpoint has, after it has been seen to load."""
+    real = os.path.expanduser(path)
+    return _read_once(path, os.stat(real).st_mtime_ns if os.path.exists(real) else None)
+
+
+@cache
+def _read_once(path: str, modified: int | None) -> set[str]:
+    return set(load_from_local(path, map_location="meta"))
+
+
+def _in_first_process(check: Callable[[], Any]) -> Any:
+    """What the first process finds, or what is wrong there, in every process of the run.
+
+    Processes that have not been joined yet look for themselves.
+    """
+    outcome = [None]
+    if is_main_process():
+        try:
+            outcome = [check()]
+        except (FileNotFoundError, UserError) as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], Exception):
+        raise outcome[0]
+    return outcome[0]

@@ -1,13 +1,14 @@
 """What our recipes name besides the backbone: importing this registers it with mmengine."""
 
-from xcit_dense.mm.atomic_checkpoint_hook import AtomicCheckpointHook
+from xcit_dense.mm.cpu_processes import CPUDistributedDataParallel
 from xcit_dense.mm.finite_loss_hook import FiniteLossHook
 from xcit_dense.mm.fully_sharded import FullyShardedStrategy
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
-from xcit_dense.mm.load_report_hook import LoadReportHook
+from xcit_dense.mm.loading import LoadReportHook
 from xcit_dense.mm.mixed_precision import MixedPrecisionOptimWrapper
 from xcit_dense.mm.repeatable_training_hook import RepeatableTrainingHook
 from xcit_dense.mm.resumable_sampler import ResumableInfiniteSampler, ResumableSampler
+from xcit_dense.mm.saving import AtomicCheckpointHook
 
 __all__ = [
     "AtomicCheckpointHook",

@@ -14,7 +14,7 @@ from mmengine.runner import CheckpointLoader
 from torch import nn
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.complete_loading import load_complete
+from xcit_dense.mm.loading import load_complete
 from xcit_dense.predict.categories import (
     Categories,
     categories_of,

@@ -1,35 +1,37 @@
-"""Published weights: names, what network they are of, fitting them to a backbone, and saying so."""
+"""Published weights: fetching and reading them, their names, and fitting them to a backbone."""
 
-from xcit_dense.weights.checkpoint_fit import FittedTensors, fit_tensors
-from xcit_dense.weights.checkpoint_identity import (
+from xcit_dense.weights.checkpoint_fit import (
     CheckpointIdentity,
-    CheckpointMismatchError,
+    FittedTensors,
+    compare,
+    fit_tensors,
     identify,
 )
 from xcit_dense.weights.checkpoint_keys import (
     NAMINGS,
     backbone_prefix,
     backbone_tensors,
+    classification_part,
     convert_state_dict,
+    rename_key,
     rename_state_dict,
+    split_class_attention,
     unwrap_checkpoint,
 )
-from xcit_dense.weights.image_channels import adapt_image_channels
-from xcit_dense.weights.load_report import LoadReport, compare
 
 __all__ = [
     "NAMINGS",
     "CheckpointIdentity",
-    "CheckpointMismatchError",
     "FittedTensors",
-    "LoadReport",
-    "adapt_image_channels",
     "backbone_prefix",
     "backbone_tensors",
+    "classification_part",
     "compare",
     "convert_state_dict",
     "fit_tensors",
     "identify",
+    "rename_key",
     "rename_state_dict",
+    "split_class_attention",
     "unwrap_checkpoint",
 ]

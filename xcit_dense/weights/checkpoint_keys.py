@@ -4,30 +4,34 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from xcit_dense.weights.class_attention_keys import join_class_attention, split_class_attention
+from xcit_dense.errors import UserError
 
 NAMINGS = ("xcit_dense", "timm", "official")
 
-# (our name, the release's); # stands for the number of a block. The first that matches counts.
-_NAMES = [
-    ("trunk.patch_embedding.", "patch_embed.proj."),
-    ("trunk.position_encoding.projection.", "pos_embeder.token_projection."),
-    ("trunk.blocks.#.attention_norm.", "blocks.#.norm1."),
-    ("trunk.blocks.#.attention.projection.", "blocks.#.attn.proj."),
-    ("trunk.blocks.#.attention.", "blocks.#.attn."),
-    ("trunk.blocks.#.attention_layer_scale", "blocks.#.gamma1"),
-    ("trunk.blocks.#.interaction_norm.", "blocks.#.norm3."),
-    ("trunk.blocks.#.interaction.norm.", "blocks.#.local_mp.bn."),
-    ("trunk.blocks.#.interaction.", "blocks.#.local_mp."),
-    ("trunk.blocks.#.interaction_layer_scale", "blocks.#.gamma3"),
-    ("trunk.blocks.#.ffn_norm.", "blocks.#.norm2."),
-    ("trunk.blocks.#.ffn.", "blocks.#.mlp."),
-    ("trunk.blocks.#.ffn_layer_scale", "blocks.#.gamma2"),
-    ("pyramid.levels.0.", "fpn1."),
-    ("pyramid.levels.1.", "fpn2."),
-]
+# What names of the release begin with, and ours. The first that fits counts.
+_NAMES = {
+    "patch_embed.proj.": "trunk.patch_embedding.",
+    "pos_embeder.token_projection.": "trunk.position_encoding.projection.",
+    "fpn1.": "pyramid.levels.0.",
+    "fpn2.": "pyramid.levels.1.",
+}
+_NAMES_IN_A_BLOCK = {
+    "norm1.": "attention_norm.",
+    "attn.proj.": "attention.projection.",
+    "attn.": "attention.",
+    "gamma1": "attention_layer_scale",
+    "norm3.": "interaction_norm.",
+    "local_mp.bn.": "interaction.norm.",
+    "local_mp.": "interaction.",
+    "gamma3": "interaction_layer_scale",
+    "norm2.": "ffn_norm.",
+    "mlp.": "ffn.",
+    "gamma2": "ffn_layer_scale",
+}
+_BLOCK = re.compile(r"(?:trunk\.)?(blocks\.\d+\.)(.+)")
 _OFFICIAL_POSITION, _TIMM_POSITION = "pos_embeder.", "pos_embed."
 
 # Parts that a dense-prediction backbone has no place for.
@@ -35,28 +39,9 @@ _CLASSIFICATION = {
     "class attention": re.compile(r"cls_token$|cls_attn_blocks\.|norm\."),
     "classifier": re.compile(r"head\."),
 }
-
-
-def _compile(names: list[tuple[str, str]]) -> list[tuple[re.Pattern, str]]:
-    """Patterns that match the start of the first name of each pair, and what to put instead."""
-    return [
-        (
-            re.compile(re.escape(old).replace(r"\#", r"(\d+)") + ("" if old[-1] == "." else "$")),
-            new.replace("#", r"\1"),
-        )
-        for old, new in names
-    ]
-
-
-_TO_OURS = _compile([(official, ours) for ours, official in _NAMES])
-_FROM_OURS = _compile(_NAMES)
-
-
-def _rename(key: str, table: list[tuple[re.Pattern, str]]) -> str:
-    for pattern, new in table:
-        if match := pattern.match(key):
-            return match.expand(new) + key[match.end() :]
-    return key
+# Query, key and value of class attention are one tensor in the release and three in timm.
+_JOINED = re.compile(r"(.*cls_attn_blocks\.\d+\.attn\.)qkv\.(weight|bias)$")
+_SPLIT = re.compile(r"(.*cls_attn_blocks\.\d+\.attn\.)([qkv])\.(weight|bias)$")
 
 
 def rename_key(key: str) -> str:
@@ -67,7 +52,23 @@ def rename_key(key: str) -> str:
     """
     if key.startswith(_TIMM_POSITION):
         key = _OFFICIAL_POSITION + key.removeprefix(_TIMM_POSITION)
-    return _rename(key, _TO_OURS)
+    if match := _BLOCK.match(key):
+        return "trunk." + match[1] + _exchange(match[2], _NAMES_IN_A_BLOCK)
+    return _exchange(key, _NAMES)
+
+
+def _official_key(key: str) -> str:
+    if match := _BLOCK.match(key):
+        names = {ours: official for official, ours in _NAMES_IN_A_BLOCK.items()}
+        return match[1] + _exchange(match[2], names)
+    return _exchange(key, {ours: official for official, ours in _NAMES.items()})
+
+
+def _exchange(key: str, names: Mapping[str, str]) -> str:
+    for old, new in names.items():
+        if key.startswith(old):
+            return new + key.removeprefix(old)
+    return key
 
 
 def classification_part(key: str) -> str | None:
@@ -109,49 +110,6 @@ def backbone_tensors(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
-    """Give a state dict the names of another naming; every tensor and the order are kept.
-
-    The backbone is renamed, whether it stands alone or under ``backbone.``; the rest of a detector
-    or segmentor keeps its names. So does what has no name of ours: class attention and classifier.
-    timm keeps query, key and value of class attention apart and the release keeps them in one
-    tensor: for these two they are split and joined. timm has no pyramid; under its naming the
-    pyramid keeps the release's names ``fpn1`` and ``fpn2``.
-
-    Args:
-        state_dict: tensors by name, in any of the namings.
-        naming: ``xcit_dense``, ``timm`` or ``official``.
-
-    Raises:
-        ValueError: an unknown naming, or two tensors that would get the same name.
-    """
-    if naming not in NAMINGS:
-        raise ValueError(f"naming={naming!r}: must be one of {', '.join(NAMINGS)}")
-    if naming == "timm":
-        state_dict = split_class_attention(state_dict)
-    elif naming == "official":
-        state_dict = join_class_attention(state_dict)
-    prefix = backbone_prefix(state_dict)
-    renamed: dict[str, Tensor] = {}
-    for key, tensor in state_dict.items():
-        inside = key.startswith(prefix)
-        name = prefix + _name_in(naming, key.removeprefix(prefix)) if inside else key
-        if name in renamed:
-            raise ValueError(f"{key} and another tensor of the file would both be called {name}")
-        renamed[name] = tensor
-    return renamed
-
-
-def _name_in(naming: str, key: str) -> str:
-    name = rename_key(key)
-    if naming == "xcit_dense":
-        return name
-    name = _rename(name, _FROM_OURS)
-    if naming == "timm" and name.startswith(_OFFICIAL_POSITION):
-        return _TIMM_POSITION + name.removeprefix(_OFFICIAL_POSITION)
-    return name
-
-
 def backbone_prefix(state_dict: Mapping[str, Tensor]) -> str:
     """What stands before the names of the backbone: any of ``module.`` and ``backbone.``."""
     prefix = "module." if all(key.startswith("module.") for key in state_dict) else ""
@@ -166,3 +124,79 @@ def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
         if isinstance(checkpoint.get(name), Mapping):
             return checkpoint[name]
     return checkpoint
+
+
+def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:
+    """Give a state dict the names of another naming; every tensor and the order are kept.
+
+    The backbone is renamed, whether it stands alone or under ``backbone.``; the rest of a detector
+    or segmentor keeps its names. So does what has no name of ours: class attention and classifier.
+    timm keeps query, key and value of class attention apart and the release keeps them in one
+    tensor: for these two they are split and joined. timm has no pyramid; under its naming the
+    pyramid keeps the release's names ``fpn1`` and ``fpn2``.
+
+    Args:
+        state_dict: tensors by name, in any of the namings.
+        naming: ``xcit_dense``, ``timm`` or ``official``.
+
+    Raises:
+        UserError: an unknown naming, or two tensors that would get the same name.
+    """
+    if naming not in NAMINGS:
+        raise UserError(f"naming={naming!r}: must be one of {', '.join(NAMINGS)}")
+    if naming == "timm":
+        state_dict = split_class_attention(state_dict)
+    elif naming == "official":
+        state_dict = join_class_attention(state_dict)
+    prefix = backbone_prefix(state_dict)
+    renamed: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        name = key
+        if key.startswith(prefix):
+            name = prefix + _name_in(naming, key.removeprefix(prefix))
+        if name in renamed:
+            raise UserError(f"{key} and another tensor of the file would both be called {name}")
+        renamed[name] = tensor
+    return renamed
+
+
+def _name_in(naming: str, key: str) -> str:
+    name = rename_key(key)
+    if naming == "xcit_dense":
+        return name
+    name = _official_key(name)
+    if naming == "timm" and name.startswith(_OFFICIAL_POSITION):
+        return _TIMM_POSITION + name.removeprefix(_OFFICIAL_POSITION)
+    return name
+
+
+def split_class_attention(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Three tensors (C, ...) in the place of each (3 C, ...), in timm's order.
+
+    Source: timm's ``xcit.py``, which splits the release's tensors in the same order.
+    """
+    split: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        if not (match := _JOINED.match(key)):
+            split[key] = tensor
+        elif f"{match[1]}q.weight" not in split:  # the bias went along with its weight
+            kinds = [kind for kind in ("weight", "bias") if f"{match[1]}qkv.{kind}" in state_dict]
+            thirds = {kind: state_dict[f"{match[1]}qkv.{kind}"].chunk(3) for kind in kinds}
+            for index, part in enumerate("qkv"):
+                for kind in kinds:
+                    # a copy of its own: some formats refuse tensors that share memory
+                    split[f"{match[1]}{part}.{kind}"] = thirds[kind][index].clone()
+    return split
+
+
+def join_class_attention(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """One tensor (3 C, ...) in the place of each three (C, ...), in the release's order."""
+    joined: dict[str, Tensor] = {}
+    for key, tensor in state_dict.items():
+        match = _SPLIT.match(key)
+        parts = [f"{match[1]}{part}.{match[3]}" for part in "qkv"] if match else []
+        if not match or not all(part in state_dict for part in parts):
+            joined[key] = tensor
+        elif match[2] == "q":
+            joined[f"{match[1]}qkv.{match[3]}"] = torch.cat([state_dict[part] for part in parts])
+    return joined

@@ -2,64 +2,48 @@
 
 A pickle may name any function and have it called on loading. torch's ``weights_only`` refuses
 that, and with it mmengine's own checkpoints, whose log history is no tensor. Here the few types
-that mmengine writes are allowed by name and nothing else is.
+that mmengine writes are allowed by name and nothing else is. For numpy's arrays stand-ins are
+called: a pickle that may call ``numpy.ndarray`` or set the state of a ``numpy.dtype`` can make an
+array of objects over bytes of its choice, which numpy then takes for addresses.
 """
 
+import math
 import os.path
 import pickle
 import re
+import zipfile
 from collections.abc import Callable
+from functools import cache
+from importlib.util import find_spec
+from pkgutil import resolve_name
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
-from mmengine.config import ConfigDict
-from mmengine.logging import HistoryBuffer
-from mmengine.optim.scheduler.param_scheduler import OneCycleParamScheduler
-from safetensors import SafetensorError
 from safetensors.torch import load as parse_safetensors
 
 from xcit_dense.errors import UserError
-from xcit_dense.weights.checkpoint_error import DamagedCheckpointError, UnsafeCheckpointError
-from xcit_dense.weights.file_formats import FileFormat, check_archive, format_of
-from xcit_dense.weights.pickled_numpy import NUMPY_STAND_INS
 
-# The methods that mmengine's objects keep as attributes; a pickle names them through getattr.
+_NUMPY_CORES, _BUILTINS = ("core", "_core"), ("builtins", "__builtin__")
+_OF_MMENGINE = (
+    "mmengine.config.config.ConfigDict",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler",
+)
 _METHODS = {
-    (HistoryBuffer, "min"): HistoryBuffer.min,
-    (HistoryBuffer, "max"): HistoryBuffer.max,
-    (HistoryBuffer, "mean"): HistoryBuffer.mean,
-    (HistoryBuffer, "current"): HistoryBuffer.current,
-    (OneCycleParamScheduler, "_annealing_cos"): OneCycleParamScheduler._annealing_cos,
-    (OneCycleParamScheduler, "_annealing_linear"): OneCycleParamScheduler._annealing_linear,
+    "HistoryBuffer": ("min", "max", "mean", "current"),
+    "OneCycleParamScheduler": ("_annealing_cos", "_annealing_linear"),
 }
+_PLAIN_KINDS = "?biufcSU"  # no objects, no records; dates carry a state of their own
+# what torch and the stand-ins say of a file that asks for more than tensors and plain values
+_REFUSED = re.compile(r"(GLOBAL|Trying to call|Can only) .+|Cannot use .+(archives|format)")
 
 
-def _method(owner: object, name: object) -> Callable:
-    """Stand in for ``getattr``."""
-    if not isinstance(owner, type) or (owner, name) not in _METHODS:
-        raise pickle.UnpicklingError(f"GLOBAL getattr({owner!r}, {name!r}) is refused")
-    return _METHODS[owner, name]
+class DamagedFileError(UserError):
+    """A file is damaged, or no checkpoint at all."""
 
 
-def _empty_bytes() -> bytes:
-    """Stand in for ``bytes``, which a pickle calls for those of length zero."""
-    return b""
-
-
-# by name, so that leaving the list takes nothing away from what a user has allowed
-ALLOWED_TYPES = [
-    (HistoryBuffer, "mmengine.logging.history_buffer.HistoryBuffer"),
-    (OneCycleParamScheduler, "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"),
-    (_method, "builtins.getattr"),
-    (_method, "__builtin__.getattr"),
-    (_empty_bytes, "builtins.bytes"),
-    (_empty_bytes, "__builtin__.bytes"),
-    (ConfigDict, "mmengine.config.config.ConfigDict"),
-    *NUMPY_STAND_INS,
-]
-
-
-def load_local_checkpoint(filename: str, map_location: Any = None) -> dict:
+def load_from_local(filename: str, map_location: Any = None) -> dict:
     """Load a checkpoint of torch, mmengine or safetensors from a file, running none of its code.
 
     Args:
@@ -69,13 +53,11 @@ def load_local_checkpoint(filename: str, map_location: Any = None) -> dict:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnsafeCheckpointError: the file holds more than tensors and plain values.
-        DamagedCheckpointError: the file is damaged, or no checkpoint.
-        UserError: the file cannot be read.
+        DamagedFileError: the file is damaged, or no checkpoint.
+        UserError: it holds more than tensors and plain values, or cannot be read.
     """
-    path = os.path.expanduser(filename)
     try:
-        with open(path, "rb") as file:
+        with open(os.path.expanduser(filename), "rb") as file:
             return load_checkpoint_file(file, map_location, str(filename))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{filename}: no such checkpoint file") from error
@@ -86,73 +68,136 @@ def load_local_checkpoint(filename: str, map_location: Any = None) -> dict:
 def load_checkpoint_file(file: BinaryIO, map_location: Any, name: str) -> dict:
     """Load a checkpoint from an open file, running none of its code.
 
+    A config in Python, which checkpoints older than mmengine have, is left out: on resuming,
+    mmengine would run it.
+
     Args:
         file: open for reading, at its beginning.
-        map_location: as for :func:`load_local_checkpoint`.
+        map_location: as for :func:`load_from_local`.
         name: what errors call the file.
 
     Raises:
-        UnsafeCheckpointError: the file holds more than tensors and plain values.
-        DamagedCheckpointError: the file is damaged, or no checkpoint.
+        DamagedFileError: the file is damaged, or no checkpoint.
+        UserError: it holds more than tensors and plain values.
     """
     try:
-        file_format = format_of(file)
-        if file_format is FileFormat.SAFETENSORS:
-            content = _load_safetensors(file, map_location)
-        else:
-            if file_format is FileFormat.ZIP:
-                check_archive(file)
-            with torch.serialization.safe_globals(ALLOWED_TYPES):
-                content = torch.load(file, map_location=map_location, weights_only=True)
-    except UserError as error:
-        raise type(error)(f"{name}: {error}") from error
+        content = _load(file, map_location)
     except (MemoryError, torch.OutOfMemoryError, OSError):
         raise
     except Exception as error:  # a damaged or hostile file can bring about any error
-        raise _explained(name, error) from error
+        if refused := _REFUSED.search(str(error)):
+            raise UserError(
+                f"{name}: refused, loading it could run code, since it holds more than tensors and "
+                f"plain values ({refused[0]}). For a file that you trust see docs/safety.md"
+            ) from error
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
+        raise DamagedFileError(f"{name}: damaged, or no checkpoint ({reason})") from error
     if not isinstance(content, dict):
-        raise DamagedCheckpointError(
-            f"{name}: no checkpoint; it holds a {type(content).__name__}, wanted a dict"
-        )
+        kind = type(content).__name__
+        raise DamagedFileError(f"{name}: no checkpoint; it holds a {kind}, wanted a dict")
+    if isinstance(content.get("meta"), dict):
+        content["meta"].pop("config", None)
     return content
 
 
-def _load_safetensors(file: BinaryIO, map_location: Any) -> dict[str, torch.Tensor]:
-    try:
-        tensors = parse_safetensors(file.read())
-    except SafetensorError as error:
-        raise DamagedCheckpointError(f"damaged, or no safetensors file ({error})") from error
-    device = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
-    return {name: tensor.to(device) for name, tensor in tensors.items()}
+def _load(file: BinaryIO, map_location: Any) -> Any:
+    first = file.read(9)
+    file.seek(0)
+    if not first:
+        raise ValueError("the file is empty")
+    # safetensors: eight bytes with the length of the header, then the header, which is JSON
+    if first[8:] == b"{":
+        device = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
+        return {key: tensor.to(device) for key, tensor in parse_safetensors(file.read()).items()}
+    if first.startswith(b"PK"):  # torch loads changed bytes in an archive silently
+        with zipfile.ZipFile(file) as archive:
+            if changed := archive.testzip():
+                raise ValueError(f"{changed} in it is not what was written")
+        file.seek(0)
+    with torch.serialization.safe_globals(_allowed()):
+        return torch.load(file, map_location=map_location, weights_only=True)
 
 
-def _explained(name: str, error: Exception) -> UserError:
-    """The error for a file that torch has not loaded."""
-    text = str(error)
-    if refused := re.search(r"GLOBAL ([\w.]*\w) was not an allowed", text):
-        return UnsafeCheckpointError(
-            f"{name}: refused, loading it could run code. It names {refused[1]}, which is no "
-            f"tensor and no plain value. If you trust the file: {_way_to_allow(refused[1])} "
-            "(docs/safety.md)"
-        )
-    if refused := re.search(r"GLOBAL (.+?) (?:whose module|is refused)", text):
-        return UnsafeCheckpointError(
-            f"{name}: refused, loading it could run code. It asks for {refused[1]}, which is never "
-            "allowed; get the file from a source that you trust"
-        )
-    if refused := re.search(r"(?:Trying to call|Can only) .+", text):
-        return UnsafeCheckpointError(f"{name}: refused, loading it could run code ({refused[0]})")
-    if "legacy .tar format" in text:
-        return UnsafeCheckpointError(
-            f"{name}: refused, it is a .tar of a very old torch, which cannot be loaded without "
-            "running its code. If you trust the file, write it anew: "
-            "torch.save(torch.load(old, weights_only=False), new)"
-        )
-    reason = (text.strip().splitlines() or [type(error).__name__])[-1]
-    return DamagedCheckpointError(f"{name}: damaged, or no checkpoint ({reason})")
+@cache
+def _allowed() -> list[tuple[Any, str]]:
+    """What a pickle may name, and what is called for it.
+
+    By name, so that what a user has allowed stays allowed afterwards.
+    """
+    # the module of numpy's functions moved when numpy became 2, that of builtins with Python 3
+    allowed = [
+        (ArrayClass, "numpy.ndarray"),
+        (PickledArray, "xcit_dense.PickledArray"),
+        (PickledDtype, "numpy.dtype"),
+        *((make_empty_array, f"numpy.{core}.multiarray._reconstruct") for core in _NUMPY_CORES),
+        *((make_scalar, f"numpy.{core}.multiarray.scalar") for core in _NUMPY_CORES),
+        *((bytes, f"{builtins}.bytes") for builtins in _BUILTINS),  # for those of length zero
+    ]
+    if find_spec("mmengine"):
+        allowed += [(resolve_name(name), name) for name in _OF_MMENGINE]
+        allowed += [(get_method, f"{builtins}.getattr") for builtins in _BUILTINS]
+    return allowed
 
 
-def _way_to_allow(full_name: str) -> str:
-    module, _, name = full_name.rpartition(".")
-    importing = f"from {module} import {name}; " if module else ""
-    return f"{importing}torch.serialization.add_safe_globals([{name}])"
+def get_method(owner: object, name: object) -> Callable:
+    """Stand in for ``getattr``, by which methods are pickled that mmengine's objects keep."""
+    if not isinstance(owner, type) or name not in _METHODS.get(owner.__name__, ()):
+        raise pickle.UnpicklingError(f"GLOBAL getattr of {owner!r}, {name!r}")
+    return getattr(owner, name)
+
+
+class ArrayClass:
+    """Stands for ``numpy.ndarray`` where a pickle only names it."""
+
+
+class PickledDtype:
+    """What a pickle makes of a ``numpy.dtype``: first its name, then its byte order.
+
+    Args:
+        name: such as ``'f8'`` or ``'U5'``.
+
+    Raises:
+        pickle.UnpicklingError: it is a dtype of objects, of records or of dates.
+    """
+
+    def __init__(self, name: str, *_: object) -> None:
+        if not isinstance(name, str) or np.dtype(name).kind not in _PLAIN_KINDS:
+            raise pickle.UnpicklingError(f"GLOBAL numpy.dtype({name!r})")
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class PickledArray(np.ndarray):
+    """A numpy array that was read from a checkpoint; pickled again, it is a plain one."""
+
+    def __new__(cls) -> "PickledArray":
+        """An empty array, filled by :meth:`__setstate__`."""
+        return super().__new__(cls, (0,), np.uint8)
+
+    def __setstate__(self, state: tuple) -> None:
+        version, shape, pickled_dtype, is_fortran, content = state
+        dtype = _plain_dtype(pickled_dtype)
+        if math.prod(shape) * dtype.itemsize != len(content):
+            raise ValueError(f"an array of shape {shape} in {len(content)} bytes")
+        super().__setstate__((version, shape, dtype, is_fortran, content))
+
+    def __reduce__(self) -> tuple:
+        return self.view(np.ndarray).__reduce__()
+
+
+def make_empty_array(*_: object) -> PickledArray:
+    """Stand in for numpy's ``_reconstruct``, by which its arrays are pickled."""
+    return PickledArray()
+
+
+def make_scalar(dtype: PickledDtype, content: bytes) -> np.generic:
+    """Stand in for numpy's function ``scalar``, by which its scalars are pickled."""
+    return np.ndarray((), _plain_dtype(dtype), content)[()]
+
+
+def _plain_dtype(value: object) -> np.dtype:
+    if not isinstance(value, PickledDtype):
+        raise pickle.UnpicklingError(f"GLOBAL numpy array of {value!r}")
+    return value.dtype
