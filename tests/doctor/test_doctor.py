@@ -112,8 +112,6 @@ FOUR_LEVELS = {  # nobody reads the first
         (YOLOX, "model.bbox_head.strides", [4, 8, 16]),
         (FASTER_RCNN, "model.roi_head.bbox_roi_extractor.featmap_strides", [8, 16, 32, 64]),
         (SEMANTIC_FPN, "model.decode_head.feature_strides", [8, 16, 32, 64]),
-        (RETINANET, "model.bbox_head.num_classes", 3),
-        (PSPNET, "model.decode_head.num_classes", 3),
     ],
 )
 def test_what_does_not_fit_is_found_at_its_place(name, place, value):
@@ -145,6 +143,7 @@ def test_what_does_not_fit_is_found_at_its_place(name, place, value):
         (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
         (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
         (RETINANET, "model.neck.type", "Nobody", "building the model fails: KeyError: 'Nobody"),
+        (PSPNET, CLASSES, {"classes": ["a"] * 151}, "model.decode_head.num_classes = 150, but the"),
         (RETINANET, CLASSES, {"classes": ("cat",)}, "but the training data have 1 class names"),
         (
             RETINANET,
@@ -174,7 +173,7 @@ def test_a_fault_is_found_and_told(name, place, value, named):
     ("place", "value", "named"),
     [
         (AUXILIARY_WEIGHT, -1.0, "aux.loss_ce is -"),
-        ("model.auxiliary_head.num_classes", 200, "model.auxiliary_head.num_classes = 200"),
+        (CLASSES, {"classes": ["a"] * 149}, "model.decode_head.num_classes = 150, but the"),
         (
             "model.decode_head.loss_decode",
             {"type": "LossOfKnownLabels", "_delete_": True},
@@ -185,8 +184,7 @@ def test_a_fault_is_found_and_told(name, place, value, named):
 def test_what_may_be_meant_so_is_a_note(place, value, named):
     trial = diagnose(small(PSPNET, {place: value}), SIZE)
     assert trial.is_healthy, report(trial)
-    (text,) = texts(trial, are_wrong=False)
-    assert named in text
+    assert named in texts(trial, are_wrong=False)[0]
     assert trial.losses
 
 
@@ -292,6 +290,12 @@ def test_names_of_classes_may_be_in_a_file(tmp_path):
     ).is_healthy
     (text,) = texts(diagnose(small(RETINANET, classes), SIZE), are_wrong=True)
     assert "2 class names" in text
+
+
+def test_class_names_that_a_data_set_has_by_default_are_a_note():
+    trial = diagnose(small(RETINANET, {"model.bbox_head.num_classes": 3}), SIZE)
+    (text,) = texts(trial, are_wrong=False)
+    assert trial.is_healthy and "model.bbox_head.num_classes = 3, but the training data" in text
 
 
 @MODELS.register_module()

@@ -5,7 +5,6 @@ import timm
 import torch
 
 from xcit_dense.look.class_attention import class_attention, has_class_attention
-from xcit_dense.weights.checkpoint_keys import join_class_attention
 
 HEADS = 4
 

@@ -16,17 +16,10 @@ from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.look.attention import attention_of_blocks
 from xcit_dense.look.attention_pictures import Backdrop, draw_attention
 from xcit_dense.look.class_attention import class_attention, has_class_attention
-from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config_files import add_config_changes, read_config
-from xcit_dense.mm.config_tree import bare_name
 from xcit_dense.mm.loading import load_complete
 from xcit_dense.network import Trunk
-from xcit_dense.predict import UnreadableImageError, read_image
-from xcit_dense.predict.inference_pipeline import InferencePipeline
-from xcit_dense.predict.reading.decoding import viewable
-from xcit_dense.predict.resized_size import size_before_padding
-from xcit_dense.predict.scope import scope_of
-from xcit_dense.weights import backbone_tensors, convert_state_dict, identify, unwrap_checkpoint
+from xcit_dense.weights import backbone_tensors, convert_state_dict, unwrap_checkpoint
 
 
 def make_parser() -> ArgumentParser:

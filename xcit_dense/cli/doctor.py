@@ -8,9 +8,6 @@ from mmengine.config import Config
 from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
 from xcit_dense.mm.config_files import add_config_changes, read_config
 
-SMALLEST_SIDE = 64
-"""Pixels."""
-
 
 def make_parser() -> ArgumentParser:
     """The command line."""
@@ -32,16 +29,14 @@ def add_size_option(parser: ArgumentParser) -> None:
         type=_pixels,
         default=DEFAULT_IMAGE_SIZE,
         metavar=("HEIGHT", "WIDTH"),
-        help=f"pixels of the images that the model is tried on, rounded up to multiples of "
-        f"{LARGEST_STRIDE} (%(default)s); a model that is made for one size takes that",
+        help=f"pixels of the images, rounded up to multiples of {LARGEST_STRIDE} (%(default)s); a "
+        "model that is made for one size takes that",
     )
 
 
 def _pixels(text: str) -> int:
-    if not text.isdecimal() or int(text) < SMALLEST_SIDE:
-        raise ArgumentTypeError(
-            f"{text!r} must be a whole number of pixels, {SMALLEST_SIDE} or more"
-        )
+    if not text.isdecimal() or int(text) < 64:
+        raise ArgumentTypeError(f"{text!r} must be a whole number of pixels, 64 or more")
     return int(text)
 
 
@@ -55,6 +50,5 @@ def examine(cfg: Config, size: tuple[int, int]) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Examine as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    cfg = read_config(args.config, args.cfg_options)
-    if not examine(cfg, args.size):
+    if not examine(read_config(args.config, args.cfg_options), args.size):
         sys.exit(1)

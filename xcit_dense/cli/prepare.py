@@ -10,7 +10,7 @@ from mmengine.config import Config
 from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import use_launcher
-from xcit_dense.mm.starting_checkpoints import check_checkpoints, use_atomic_checkpoints
+from xcit_dense.mm.resuming import check_checkpoints, use_atomic_checkpoints
 
 Change = Callable[[Config, Namespace], None]
 """Changes a config as an option asks; leaves it as it is where the option is not given."""

@@ -14,17 +14,11 @@ from mmengine.runner import Runner
 from torch import nn
 
 import xcit_dense.predict.segmentation_picture_hook  # noqa: F401
-from xcit_dense.cli.options import add_shared_options, load_config
-from xcit_dense.mm.config_tree import dicts_in, type_name
-from xcit_dense.mm.data_roots import check_data_exists
-from xcit_dense.mm.launcher import (
-    build_runner,
-    evaluate_whole,
-    log_in_one_process,
-    use_launcher,
-)
-from xcit_dense.mm.resuming import check_checkpoints
-from xcit_dense.predict.class_maps import keep_classes_only
+from xcit_dense.cli.prepare import add_shared_options, prepare
+from xcit_dense.errors import UserError
+from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
+from xcit_dense.mm.launch import build_runner, evaluate_whole, log_in_one_process
+from xcit_dense.mm.mixed_precision import default_dtype
 
 # Metrics that take masks as run lengths, and those that do without logits
 _COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}

@@ -11,11 +11,7 @@ from xcit_dense.errors import UserError
 from xcit_dense.mm.config_tree import type_name
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
-from xcit_dense.mm.resuming import (
-    check_checkpoints,
-    use_atomic_checkpoints,
-    use_resume,
-)
+from xcit_dense.mm.resuming import use_resume
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,

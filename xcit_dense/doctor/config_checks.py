@@ -1,7 +1,6 @@
 """Checks of what a config says of the model that it makes, without running it."""
 
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 
 from mmengine.fileio import list_from_file
 from mmengine.optim import build_optim_wrapper
@@ -73,13 +72,17 @@ def _parameters_of_xcit(trial: Trial) -> list[tuple[str, nn.Parameter]]:
 
 def heads_have_classes_of_data(trial: Trial) -> Iterator[Finding]:
     """``num_classes`` of every head is the number of class names of the training data."""
-    names = _class_names(trial)
+    dataset = innermost_dataset((trial.cfg.get("train_dataloader") or {}).get("dataset") or {})
+    told = (dataset.get("metainfo") or {}).get("classes")
+    names = _class_names(dataset) if told is None else told
     if isinstance(names, str):
-        yield Finding(
-            f"metainfo.classes={names!r} of the training data is one text, and no file of names",
-            f"write a tuple, for a single class too: classes=({names!r},)",
-        )
-        return
+        try:
+            names = list_from_file(names)  # as mm does
+        except FileNotFoundError:
+            text = f"metainfo.classes={names!r} of the training data is one text, and no file"
+            remedy = f"write a tuple, for a single class too: classes=({names!r},)"
+            yield Finding(text, remedy)
+            return
     nodes = [place for place in dicts_in(trial.config, trial.path) if ".backbone" not in place[0]]
     things = [node["num_things_classes"] for _, node in nodes if node.get("num_stuff_classes")]
     for path, node in nodes:
@@ -89,26 +92,20 @@ def heads_have_classes_of_data(trial: Trial) -> Iterator[Finding]:
         key = "num_things_classes + num_stuff_classes" if both else "num_classes"
         count = both or node.get(key)
         if names and count and count not in (len(names), *things):
+            # what a data set has by default it may replace, and in mmseg more outputs do no harm
+            harms = count < len(names) or model_scope(trial.cfg) != "mmseg"
             yield Finding(
                 f"{path}.{key} = {count}, but the training data have {len(names)} class names",
                 "make the two agree: num_classes of every head, and metainfo=dict(classes=...) of "
                 "the data sets",
-                # outputs without a name do no harm to mmseg
-                is_wrong=count < len(names) or model_scope(trial.cfg) != "mmseg",
+                is_wrong=told is not None and harms,
             )
 
 
-def _class_names(trial: Trial) -> tuple[str, ...] | list[str] | str | None:
-    """As mm reads them: in the config, or in a file that it names; else the data set's own."""
-    dataset = innermost_dataset((trial.cfg.get("train_dataloader") or {}).get("dataset") or {})
-    names = (dataset.get("metainfo") or {}).get("classes")
-    if isinstance(names, str):
-        with suppress(FileNotFoundError):
-            return list_from_file(names)
-    if names is not None:
-        return names
+def _class_names(dataset: dict) -> Sequence[str] | None:
+    """Those that the class of a data set has by default."""
+    kind = dataset.get("type")
     with DATASETS.switch_scope_and_registry(None) as data_sets:
-        kind = dataset.get("type")
         kind = data_sets.get(kind) if isinstance(kind, str) else kind
     return getattr(kind, "METAINFO", {}).get("classes")
 

@@ -69,8 +69,13 @@ def training_step_succeeds(trial: Trial) -> Iterator[Finding]:
                 remedy = "let no image have any, padding included; class_weight is a likely cause"
                 finding = Finding(text, remedy, is_wrong=False)
         yield finding
+
+
+def neck_gives_maps(trial: Trial) -> Iterator[Finding]:
+    """What the neck gives can be looked at, for the report; whether it fits, the step tells."""
     if trial.losses and getattr(trial.model, "neck", None) is not None:
         trial.neck_levels = trial.run(trial.model.extract_feat)
+    yield from ()
 
 
 def _take_step(trial: Trial, ignores: bool = True) -> dict[str, float]:
@@ -229,6 +234,7 @@ def prediction_succeeds(trial: Trial) -> Iterator[Finding]:
 CHECKS = [
     widths_fit_levels,
     training_step_succeeds,
+    neck_gives_maps,
     strides_fit_maps,
     losses_are_sound,
     gradients_reach_parameters,

@@ -13,9 +13,6 @@ import torch
 from timm.models.xcit import ClassAttentionBlock
 from torch import Tensor, nn
 
-from xcit_dense.network.block import LAYER_NORM_EPS
-from xcit_dense.weights import split_class_attention
-
 _TENSOR = re.compile(r"cls_attn_blocks\.(\d+)\.(.+)")
 # The release's nano models norm only the class token before the feed-forward network, the others
 # all tokens; the tensors do not tell (source: its model definitions).

@@ -1,6 +1,5 @@
 """What our recipes name besides the backbone: importing this registers it with mmengine."""
 
-from xcit_dense.mm.cpu_processes import CPUDistributedDataParallel
 from xcit_dense.mm.finite_loss_hook import FiniteLossHook
 from xcit_dense.mm.fully_sharded import FullyShardedStrategy
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
