@@ -1,130 +1,115 @@
-"""A process that does what it is asked, one request at a time, and may fail or die doing it."""
+"""What a contender does in its own process."""
 
-import multiprocessing
-import signal
-from collections.abc import Callable
-from contextlib import suppress
-from multiprocessing.connection import Connection
-from typing import Any
+import time
+from typing import NamedTuple
 
-_SECONDS_TO_STOP = 10.0
-_OUT_OF_MEMORY = ("out of memory", "allocate memory", "not enough memory", "bad_alloc")
-
-_DONE, _OUT, _FAILED = "done", "out of memory", "failed"
+import torch
+from dev.benchmark.contenders import DTYPES, TRAINING, Contender
+from dev.benchmark.counting import Kernels
+from dev.benchmark.peak_memory import measure_peak_memory, release_memory
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 
 
-class WorkerError(Exception):
-    """A request got no answer; the text says why, short enough for a table."""
+class Size(NamedTuple):
+    """Height and width of images in pixels, and their number."""
+
+    height: int
+    width: int
+    images: int = 1
+
+    def __str__(self) -> str:
+        images = f"x{self.images}" if self.images > 1 else ""
+        return f"{self.height}x{self.width}{images}"
 
 
-class WorkerOutOfMemory(WorkerError):
-    """There was not enough memory; the worker lives on."""
-
-
-class WorkerFailed(WorkerError):
-    """The request raised another error; the worker lives on."""
-
-
-class WorkerDied(WorkerError):
-    """The process is gone."""
-
-
-class Worker:
-    """Starts a process, which makes an object and then calls the methods it is asked to call.
-
-    The process starts at once, beside others; :meth:`wait_until_ready` waits for it.
+class Runner:
+    """Builds a contender with a fixed seed, and runs it in one mode and size after the other.
 
     Args:
-        make: makes the object; pickled, so importable in the process.
-        arguments: of ``make``.
-        seconds_to_answer: a request that takes longer ends the process; None waits forever.
+        contender: whom to build.
+        arch: XCiT architecture.
+        patch_size: of XCiT.
+        device: ``cpu`` or ``cuda``.
+        threads: of torch on the CPU; None leaves torch's choice.
     """
 
     def __init__(
-        self, make: Callable[..., Any], *arguments: Any, seconds_to_answer: float | None = None
+        self,
+        contender: Contender,
+        arch: str | dict,
+        patch_size: int,
+        device: str = "cpu",
+        threads: int | None = None,
     ) -> None:
-        # Not forked: a fork would share the parent's memory and cannot use CUDA.
-        context = multiprocessing.get_context("spawn")
-        self._seconds_to_answer = seconds_to_answer
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, make, arguments), daemon=True)
-        self._process.start()
-        theirs.close()  # so that we see when the process is gone
-        self._busy = True
+        if threads is not None:
+            torch.set_num_threads(threads)
+        # fp32 is fp32: no product is rounded to TF32
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        torch.manual_seed(0)
+        self.dtype, self.device = contender.dtype, device
+        self.model = contender.build(arch, patch_size).to(device)
 
-    def wait_until_ready(self) -> None:
-        """Wait until the object is made.
+    def prepare(self, mode: str, size: Size) -> dict[str, int | None]:
+        """Run for the first times, and find what needs no repeats: fields of a measurement."""
+        self.model.train(mode == TRAINING)
+        generator = torch.Generator().manual_seed(0)
+        image = torch.randn(size.images, 3, size.height, size.width, generator=generator)
+        self.image = image.to(self.device)
+        self._run()
+        found = dict(kept_bytes=self._kept_bytes() if self.model.training else None)
+        self.model.zero_grad(set_to_none=True)
+        found["peak_bytes"] = measure_peak_memory(self._run, self.device)[0]
+        # a compiled model hides its operations: they are counted on the model as it was
+        compiled, self.model = self.model, getattr(self.model, "_orig_mod", self.model)
+        with Kernels() as kernels:
+            self._run()
+        self.model = compiled
+        return dict(found, kernels=kernels.count, moved_bytes=kernels.bytes)
 
-        Raises:
-            WorkerError: it could not be made; the process is of no use.
-        """
-        self._receive()
+    def time_run(self) -> float:
+        """Seconds of one inference, or of one forward and backward pass without optimizer."""
+        if self.device == "cuda":
+            self._run()  # fills the cache of device memory again, untimed
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        levels = self._run()
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+        seconds = time.perf_counter() - start
+        del levels  # until here, as whoever uses them would hold them
+        if self.device == "cuda":
+            torch.cuda.empty_cache()  # leaves the GPU's memory to the other processes
+        return seconds
 
-    def ask(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the object and wait for what it returns.
+    def rest(self) -> None:
+        """Let go of all memory but the weights."""
+        del self.image
+        self.model.zero_grad(set_to_none=True)
+        release_memory()
 
-        Raises:
-            WorkerOutOfMemory: there was not enough memory.
-            WorkerFailed: the method raised another error.
-            WorkerDied: the process died, or gave no answer in time and was ended.
-        """
-        try:
-            self._connection.send((method, arguments))
-        except OSError:
-            raise self._death() from None
-        self._busy = True
-        return self._receive()
+    def _run(self) -> tuple[Tensor, ...]:
+        self.model.zero_grad(set_to_none=True)
+        with torch.set_grad_enabled(self.model.training):
+            levels = self._forward()
+            if self.model.training:
+                sum(level.float().square().mean() for level in levels).backward()
+        return levels
 
-    def stop(self) -> None:
-        """End the process: kindly if it listens, at once if it is busy."""
-        if not self._busy:
-            with suppress(OSError):
-                self._connection.send(None)
-                self._process.join(_SECONDS_TO_STOP)
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
+    def _forward(self) -> tuple[Tensor, ...]:
+        with torch.autocast(self.device, DTYPES[self.dtype], enabled=self.dtype != "fp32"):
+            return tuple(self.model(self.image))
 
-    def _receive(self) -> Any:
-        try:
-            if not self._connection.poll(self._seconds_to_answer):
-                self._process.kill()
-                raise WorkerDied(f"ended: no answer within {self._seconds_to_answer:.0f} s")
-            kind, value = self._connection.recv()
-            self._busy = False
-        except (EOFError, OSError):
-            raise self._death() from None
-        if kind == _OUT:
-            raise WorkerOutOfMemory("out of memory")
-        if kind == _FAILED:
-            raise WorkerFailed(f"failed: {value}")
-        return value
+    def _kept_bytes(self) -> int:
+        """Storages that forward saves for backward, each once; weights and image do not count."""
+        kept: dict[int, Tensor] = {}  # by address, which the tensor keeps from being used again
 
-    def _death(self) -> WorkerDied:
-        self._process.join(_SECONDS_TO_STOP)
-        code = self._process.exitcode
-        if code is not None and code < 0:
-            return WorkerDied(f"died (signal {-code})")
-        return WorkerDied(f"died (exit code {code})")
+        def pack(tensor: Tensor) -> Tensor:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+            return tensor
 
-
-def _serve(connection: Connection, make: Callable[..., Any], arguments: tuple) -> None:
-    """The process: make the object, then answer until there is nobody to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who ends us
-    made: list[Any] = []
-    with suppress(EOFError, OSError):  # the parent is gone
-        connection.send(_attempt(lambda: made.append(make(*arguments))))
-        while made and (request := connection.recv()) is not None:
-            method, arguments = request
-            connection.send(_attempt(getattr(made[0], method), *arguments))
-
-
-def _attempt(function: Callable[..., Any], *arguments: Any) -> tuple[str, Any]:
-    try:
-        return _DONE, function(*arguments)
-    except Exception as error:
-        # The error itself holds the frames, and they the tensors: only its text goes on.
-        text = f"{type(error).__name__}: {error}"
-        if isinstance(error, MemoryError) or any(sign in text.lower() for sign in _OUT_OF_MEMORY):
-            return _OUT, text
-        return _FAILED, text.splitlines()[0][:120]
+        with saved_tensors_hooks(pack, lambda tensor: tensor):
+            self._forward()
+        for tensor in (*self.model.parameters(), *self.model.buffers(), self.image):
+            kept.pop(tensor.untyped_storage().data_ptr(), None)
+        return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())

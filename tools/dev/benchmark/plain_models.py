@@ -1,12 +1,35 @@
-"""The published XCiT, in timm's port, with a pyramid: what this package's XCiT is compared with."""
+"""XCiT without OpenMMLab and without the engine: timm's port, and this package's modules."""
 
 from collections.abc import Callable, Sequence
 
 import timm
 from torch import Tensor, nn
 
-from xcit_dense.network import Pyramid, resolve_arch
+from xcit_dense.network import Pyramid, Trunk, resolve_arch
 from xcit_dense.network.trunk import pad_to_multiple
+
+
+class PlainXCiT(nn.Module):
+    """Trunk and pyramid as the registered ``XCiT`` joins them; the modules always run themselves.
+
+    Args:
+        arch: name of the architecture, or a dict.
+        patch_size: 8 or 16.
+        attention: ``direct``, ``gram`` or ``auto``.
+        with_cp: compute each block again in backward.
+    """
+
+    def __init__(
+        self, arch: str | dict, patch_size: int, attention: str, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        size = resolve_arch(arch)
+        self.trunk = Trunk(size, patch_size, attention=attention, with_cp=with_cp)
+        self.pyramid = Pyramid(size.embed_dims, patch_size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map an image (B, 3, H, W) to a pyramid of strides 4, 8, 16 and 32."""
+        return self.pyramid(self.trunk(image), image.shape[-2:])
 
 
 class TimmXCiT(nn.Module):
@@ -23,8 +46,7 @@ class TimmXCiT(nn.Module):
     ) -> None:
         super().__init__()
         size = resolve_arch(arch)
-        self.patch_size = patch_size
-        self.out_indices = size.out_indices
+        self.patch_size, self.out_indices = patch_size, size.out_indices
         self.trunk = timm.create_model(f"xcit_{arch}_p{patch_size}_224", num_classes=0)
         # Class attention has no part in dense prediction, so it must not count either.
         del self.trunk.cls_attn_blocks, self.trunk.norm, self.trunk.cls_token
@@ -40,11 +62,11 @@ class TimmXCiT(nn.Module):
         for index, block in enumerate(self.trunk.blocks):
             tokens = block(tokens, height, width)
             if index in self.out_indices:
-                taps.append(tokens.transpose(1, 2).reshape(-1, tokens.shape[-1], height, width))
+                taps.append(tokens.transpose(1, 2).unflatten(2, (height, width)))
         return self.pyramid(taps, image.shape[-2:])
 
 
-class PlainPyramid(nn.Module):
+class ReleasePyramid(nn.Module):
     """The pyramid of the paper's release for dense tasks, written the plain way.
 
     Args:
