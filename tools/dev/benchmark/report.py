@@ -39,12 +39,8 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table with aligned columns."""
     rows = [[cell.replace("|", "/") for cell in row] for row in rows]  # what a message may contain
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    rules = ["-" * (width - 1) + ":" for width in widths]
-    lines = [
-        " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
-        for row in (titles, rules, *rows)
-    ]
-    return "\n".join(f"| {line} |" for line in lines)
+    lines = [titles, ["-" * width for width in widths], *rows]
+    return "\n".join(f"| {' | '.join(map(str.ljust, line, widths))} |" for line in lines)
 
 
 def report(rows: Sequence[Measurement], references: Sequence[str]) -> str:
@@ -76,8 +72,8 @@ def _table(rows: Sequence[Measurement], references: Sequence[str]) -> str:
         parts = [f"{value / unit:.4g}"]
         for reference in references:
             other = of_place.get((row.size, reference))
-            if other and other.status == MEASURED and value and reference != row.contender:
-                parts.append(f"{getattr(other, name) / value:.2f}x")
+            if other and other is not row and other.status == MEASURED and value:
+                parts.append(f"{(getattr(other, name) or 0) / value:.2f}x")
         return " ".join(parts)
 
     columns = {

@@ -1,0 +1,111 @@
+"""Checks the network on a GPU, times it beside other backbones, and writes what was found.
+
+One command of at most eight minutes; needs torch and timm. What needs OpenMMLab is reported as not
+run where that is missing.
+
+Usage: python tools/gpu_check.py --out work_dirs/gpu_check
+       python tools/gpu_check.py --device cpu --quick
+"""
+
+import argparse
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
+from dev.benchmark.report import describe_machine, markdown_table, report
+from dev.benchmark.run import run_benchmark
+from dev.benchmark.worker import Size
+from dev.gpu_check.network_checks import Check, compiler_checks, network_checks
+
+from xcit_dense.atomic_files import write_atomically
+from xcit_dense.errors import in_one_line
+
+PASS, FAIL, SKIPPED = "pass", "FAIL", "skipped"
+# after these seconds no further check, and no timing of a further size, is begun
+SECONDS_OF_CHECKS, SECONDS = 210, 400
+
+_PLAIN = ("xcit_direct", "xcit_gram", "timm_xcit", "resnet50")
+_COMPILED = ("xcit_compiled", "timm_xcit_compiled")
+_IMAGE, _IMAGES, _LARGE = Size(800, 1344), Size(800, 1344, 8), Size(4096, 4096)
+# contenders, dtype, sizes: in the order of interest, as the time may be up before the end
+TIMINGS = [
+    (_PLAIN, "bf16", {INFERENCE: [_IMAGE, _IMAGES, _LARGE], TRAINING: [_IMAGES]}),
+    (_COMPILED, "bf16", {INFERENCE: [_IMAGES], TRAINING: [_IMAGES]}),
+    (_PLAIN, "fp32", {INFERENCE: [_IMAGE, _IMAGES], TRAINING: [_IMAGES]}),
+]
+QUICK_TIMINGS = [(("xcit_direct", "timm_xcit"), "bf16", {INFERENCE: [Size(64, 96)]})]
+
+
+def run_check(name: str, function: Callable) -> Iterator[list[str]]:
+    """Make a check; cells of a row for everything that it found."""
+    try:
+        for what, value, bound in function():
+            result = PASS if value <= bound else FAIL
+            yield [result, name, what, f"{value:.2g}", f"{bound:.2g}"]
+    except Exception as error:  # whatever is wrong, the other checks are made
+        traceback.print_exc()
+        yield [FAIL, name, in_one_line(error), "-", "-"]
+
+
+def all_checks(device: str, quick: bool) -> Iterator[Check]:
+    """Names and functions, those that take the longest last."""
+    yield from network_checks(device, "shallow" if quick else "small_12")
+    try:
+        from dev.gpu_check.openmmlab_checks import openmmlab_checks
+
+        yield from openmmlab_checks(device)
+    except ImportError as error:
+        print(f"not run: what needs OpenMMLab: {in_one_line(error)}")
+    yield from compiler_checks(device, "aot_eager" if quick else "inductor")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check, time and write gpu_check.md; 1 if a check failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny models and images")
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/gpu_check"))
+    options = parser.parse_args(arguments)
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("torch finds no CUDA device; use --device cpu")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    warnings.simplefilter("ignore")
+    start, rows, tables = time.monotonic(), [], {}
+
+    def note(text: str) -> None:
+        print(f"[{time.monotonic() - start:5.0f} s] {text}", flush=True)
+
+    def write() -> None:
+        checks = markdown_table(["result", "check", "of", "measured", "allowed"], rows)
+        parts = [f"# {describe_machine(options.device)}", checks, *tables.values()]
+        content = "\n\n".join(parts).encode()
+        write_atomically(options.out / "gpu_check.md", lambda file: file.write(content))
+
+    for name, function in all_checks(options.device, options.quick):
+        late = time.monotonic() - start > SECONDS_OF_CHECKS
+        for row in [[SKIPPED, name, "no time", "", ""]] if late else run_check(name, function):
+            rows.append(row)
+            note(", ".join(row))
+        write()
+    for names, dtype, sizes in QUICK_TIMINGS if options.quick else TIMINGS:
+        contenders = [replace(CONTENDERS[name], dtype=dtype) for name in names]
+        reference = next(one.label for one in contenders if one.name.startswith("timm_xcit"))
+        settings = dict(arch="nano_12" if options.quick else "small_12", patch_size=16)
+        measured = []
+        for found in run_benchmark(contenders, sizes, 5, note, device=options.device, **settings):
+            measured += found
+            title = f"# {', '.join(names)} in {dtype}"
+            tables[title] = f"{title}\n\n{report(measured, [reference])}"
+            write()
+            if time.monotonic() - start > SECONDS:
+                break
+    failed = [row[1] for row in rows if row[0] == FAIL]
+    note(f"failed: {', '.join(failed)}" if failed else "no check failed")
+    return 1 if failed else 0
