@@ -1,13 +1,12 @@
 """Times this checkout's backbone, another checkout's and the published arithmetic in one run.
 
 Usage: git worktree add ../before COMMIT
-       python tools/compare_checkouts.py ../before inference:224x224 inference:800x1344
+       python tools/compare_checkouts.py ../before inference:224x224 training:512x512x2
        python tools/compare_checkouts.py ../before --patch-size 8 inference:512x512
-       python tools/compare_checkouts.py ../before --threads 1 inference:800x1344
-       python tools/compare_checkouts.py ../before --busy inference:800x1344
-       python tools/compare_checkouts.py ../before training:512x512x2 memory:2048x2048
+       python tools/compare_checkouts.py ../before --threads 1 --busy inference:800x1344
 
-Published is timm's XCiT with this checkout's pyramid.
+Published is timm's XCiT with this checkout's pyramid. A job has both time and memory: memory:HxW is
+another word for inference:HxW.
 """
 
 import argparse
@@ -15,7 +14,7 @@ import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 
-from dev.benchmark.contenders import CONTENDERS, MODES
+from dev.benchmark.contenders import CONTENDERS, INFERENCE, MODES
 from dev.benchmark.options import count, size
 from dev.benchmark.report import describe_machine, report
 from dev.benchmark.run import run_benchmark
@@ -27,9 +26,9 @@ _HERE = Path(__file__).resolve().parents[3]
 def job(text: str) -> tuple[str, Size]:
     """Read ``MODE:HEIGHTxWIDTH[xIMAGES]``."""
     mode, _, rest = text.partition(":")
-    if mode not in MODES:
-        raise argparse.ArgumentTypeError(f"{text!r}: {mode!r} is none of {', '.join(MODES)}")
-    return mode, size(rest)
+    if mode not in (*MODES, "memory"):
+        raise argparse.ArgumentTypeError(f"{text!r}: {mode!r} is none of {MODES} or memory")
+    return INFERENCE if mode == "memory" else mode, size(rest)
 
 
 def checkout(text: str) -> Path:
@@ -61,15 +60,13 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if options.busy:
         multiprocessing.Process(target=keep_busy, daemon=True).start()
-    ours = CONTENDERS["xcit_auto"]
     contenders = [
         replace(CONTENDERS["timm_xcit"], name="published", checkout=_HERE),
-        replace(ours, name="other", checkout=options.other),
-        replace(ours, name="this", checkout=_HERE),
+        replace(CONTENDERS["xcit_auto"], name="other", checkout=options.other),
+        replace(CONTENDERS["xcit_auto"], name="this", checkout=_HERE),
     ]
     sizes = {mode: [size for name, size in options.jobs if name == mode] for mode in MODES}
     settings = dict(arch=options.arch, patch_size=options.patch_size, threads=options.threads)
     runs = run_benchmark(contenders, sizes, options.repeats, print, **settings)
     rows = [row for found in runs for row in found]
-    print(f"\n{settings}, {describe_machine('cpu')}\n")
-    print(report(rows, ["published", "other"]))
+    print(f"\n{settings}, {describe_machine('cpu')}\n\n{report(rows, ['published', 'other'])}")

@@ -13,28 +13,19 @@ from pathlib import Path
 import torch
 from torch import nn
 
-# in the mode memory a run of inference is not timed again and again
-INFERENCE, TRAINING, MEMORY = MODES = ("inference", "training", "memory")
+INFERENCE, TRAINING = MODES = ("inference", "training")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network to measure.
-
-    Attributes:
-        name: its key in the table.
-        build: makes it from an XCiT architecture and a patch size; importable.
-        modes: what it can do.
-        dtype: ``fp32``, or ``bf16`` or ``fp16`` for autocast.
-        checkout: a folder that its process imports from before any other.
-    """
+    """A network to measure."""
 
     name: str
-    build: Callable[[str | dict, int], nn.Module]
+    build: Callable[[str | dict, int], nn.Module]  # from an XCiT architecture and a patch size
     modes: tuple[str, ...] = MODES
-    dtype: str = "fp32"
-    checkout: Path | None = None
+    dtype: str = "fp32"  # others by autocast
+    checkout: Path | None = None  # what its process imports from before anything else
 
     @property
     def label(self) -> str:
@@ -89,7 +80,7 @@ CONTENDERS = {
         Contender("xcit_auto", xcit),
         Contender("xcit_gram", partial(xcit, attention="gram")),
         Contender("xcit_direct", partial(xcit, attention="direct")),
-        Contender("xcit_optimized", optimized_xcit, modes=(INFERENCE, MEMORY)),
+        Contender("xcit_optimized", optimized_xcit, modes=(INFERENCE,)),
         Contender("xcit_compiled", partial(compiled, xcit)),
         Contender("timm_xcit", timm_xcit),
         Contender("timm_xcit_plain", partial(timm_xcit, pyramid="ReleasePyramid")),

@@ -10,8 +10,7 @@ from torch.utils._pytree import tree_leaves
 class Kernels(TorchDispatchMode):
     """Counts operations that make or change tensors, and the bytes that they read and write.
 
-    Each is a kernel or more on a GPU. The bytes are those of a device without caches that runs the
-    operations one by one.
+    Each is a kernel or more on a GPU; a device without caches would move these bytes.
     """
 
     def __init__(self) -> None:
@@ -23,14 +22,10 @@ class Kernels(TorchDispatchMode):
     ) -> Any:
         result = operation(*args, **(kwargs or {}))
         name = operation.overloadpacket.__name__
-        is_view = name == "_unsafe_view" or any(
-            output.alias_info is not None and not output.alias_info.is_write
-            for output in operation._schema.returns
-        )
-        made = [leaf for leaf in tree_leaves(result) if isinstance(leaf, Tensor)]
-        if made and not is_view and "empty" not in name:
-            read = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)]
+        is_view = any(r.alias_info and not r.alias_info.is_write for r in operation._schema.returns)
+        if not is_view and "empty" not in name and name != "_unsafe_view":
+            tensors = [t for t in tree_leaves((args, kwargs, result)) if isinstance(t, Tensor)]
             self.count += 1
             # one that is expanded has no more than its storage
-            self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in read + made)
+            self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
         return result

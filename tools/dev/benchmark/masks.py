@@ -2,7 +2,7 @@
 
 Usage: python tools/benchmark_masks.py --height 4000 --width 6000 --instances 100
 
-mm's heads get predicted discs; the network before them is left out, since it sees the image at the
+mm's heads get random logits; the network before them is left out, since it sees the image at the
 size of the test pipeline, not at its own.
 """
 
@@ -22,28 +22,27 @@ from dev.benchmark.report import markdown_table
 from torch import Tensor, nn
 
 _INPUT_SIDE = 1200  # the longer side of what the network sees
-_LONGEST_BOX = 0.5  # of the image's side
 
+# a head, and what predicts with it
 Head = tuple[nn.Module, Callable[[], Any]]
 
 
 def mask_rcnn(height: int, width: int, instances: int) -> Head:
-    """A head that pastes masks in boxes, and what predicts masks with it."""
+    """Pastes masks in boxes of up to half the image's height and width."""
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
     from mmengine.config import ConfigDict
 
     head = FCNMaskHead(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=1)
-    corners, extents = _boxes(instances)
+    corners, extents = torch.rand(2, instances, 2) / 2
     boxes = torch.cat([corners, corners + extents], dim=1) * torch.tensor([width, height] * 2)
-    disc = _discs(torch.zeros(1, 2), torch.ones(1, 2), (28, 28)).expand(instances, 1, 28, 28)
-    labels = torch.zeros(instances, dtype=torch.long)
+    logits, labels = _blobs(instances, (28, 28))[:, None], torch.zeros(instances).long()
     meta = dict(scale_factor=(1.0, 1.0), ori_shape=(height, width))
     cfg = ConfigDict(mask_thr_binary=0.5)
-    return head, lambda: head._predict_by_feat_single(disc, boxes, labels, meta, cfg, True)
+    return head, lambda: head._predict_by_feat_single(logits, boxes, labels, meta, cfg, True)
 
 
 def mask2former(height: int, width: int, instances: int) -> Head:
-    """A head that picks the best queries' masks, and what predicts masks with it."""
+    """Picks the masks of the best queries."""
     from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
     from mmdet.structures import DetDataSample
     from mmengine.config import ConfigDict
@@ -51,60 +50,39 @@ def mask2former(height: int, width: int, instances: int) -> Head:
     cfg = ConfigDict(panoptic_on=False, instance_on=True, max_per_image=instances)
     head = MaskFormerFusionHead(1, 0, test_cfg=cfg)
     size = _input_size(height, width)
-    logits = F.interpolate(_discs(*_boxes(instances), _input_size(height, width, 4))[None], size)
-    classes = torch.tensor([4.0, 0.0]).expand(1, instances, 2)
-    sample = DetDataSample(metainfo=dict(img_shape=size, ori_shape=(height, width)))
-    return (
-        head,
-        lambda: head.predict(classes, logits, [sample], rescale=True)[0]["ins_results"].masks,
-    )
+    logits, classes = _blobs(instances, size)[None], torch.tensor([[4.0, 0.0]] * instances)[None]
+    samples = [DetDataSample(metainfo=dict(img_shape=size, ori_shape=(height, width)))]
+    return head, lambda: head.predict(classes, logits, samples, True)[0]["ins_results"].masks
 
 
 def segmentor(height: int, width: int, classes: int) -> Head:
-    """A segmentor of mmseg without a network, and what predicts a class map with it."""
+    """Makes a class map."""
     from mmseg.models import EncoderDecoder
     from mmseg.structures import SegDataSample
 
-    model = EncoderDecoder.__new__(EncoderDecoder)
+    model = EncoderDecoder.__new__(EncoderDecoder)  # without a network
     nn.Module.__init__(model)
     model.align_corners = False
-    logits = _discs(*_boxes(classes), _input_size(height, width))[None]
-    sample = SegDataSample(metainfo=dict(ori_shape=(height, width)))
-    return model, lambda: model.postprocess_result(logits, [sample])[0].pred_sem_seg.data
+    logits = _blobs(classes, _input_size(height, width))[None]
+    samples = [SegDataSample(metainfo=dict(ori_shape=(height, width)))]
+    return model, lambda: model.postprocess_result(logits, samples)[0].pred_sem_seg.data
 
 
 HEADS = {"Mask R-CNN": mask_rcnn, "Mask2Former": mask2former, "segmentor": segmentor}
 
 
-def _boxes(instances: int) -> tuple[Tensor, Tensor]:
-    """Corners and extents of boxes anywhere, horizontal and vertical, as parts of the image's."""
-    extents = _LONGEST_BOX * (0.05 + 0.95 * torch.rand(instances, 2))
-    return (1 - extents) * torch.rand(instances, 2), extents
+def _blobs(instances: int, size: tuple[int, int]) -> Tensor:
+    """Logits (n, rows, columns) of blobs of several sizes."""
+    return F.interpolate(4 * torch.randn(1, instances, 6, 6), size, mode="bilinear")[0]
 
 
-def _discs(corners: Tensor, extents: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (n, rows, columns) of discs in boxes."""
-    y, x = (
-        (2 * torch.linspace(0, 1, side) - 2 * corners[:, i, None]) / extents[:, i, None] - 1
-        for i, side in ((1, size[0]), (0, size[1]))
-    )
-    return 4 * (1 - y[:, :, None] ** 2 - x[:, None] ** 2)
-
-
-def _input_size(height: int, width: int, stride: int = 1) -> tuple[int, int]:
-    """What the test pipeline makes of the image's size, as rows and columns of a stride."""
-    scale = _INPUT_SIDE / max(height, width) / stride
+def _input_size(height: int, width: int) -> tuple[int, int]:
+    scale = _INPUT_SIDE / max(height, width)
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 class MaskRunner:
-    """Makes the masks of one image in one way.
-
-    Args:
-        head: of :data:`HEADS`.
-        one_by_one: this package's way instead of mm's.
-        size: height, width and number of instances; of classes for a segmentor.
-    """
+    """Makes the masks of one image: ``size`` is height, width and number of masks or classes."""
 
     def __init__(self, head: str, one_by_one: bool, size: tuple[int, int, int]) -> None:
         from xcit_dense.predict import encode_masks, keep_classes_only
@@ -115,22 +93,23 @@ class MaskRunner:
             encode_masks(nn.ModuleList([model]))
             keep_classes_only(model)
 
+    def measure(self) -> list[str]:
+        """Peak memory, seconds, and a number that is the same for equal results."""
+        start = time.perf_counter()
+        peak, masks = measure_peak_memory(self._encoded)
+        seconds = time.perf_counter() - start
+        data = masks.numpy().tobytes() if isinstance(masks, Tensor) else repr(masks).encode()
+        memory = "-" if peak is None else f"{peak / 1e6:.0f} MB"
+        return [memory, f"{seconds:.1f} s", f"{zlib.crc32(data):x}"]
+
     @torch.no_grad()
-    def measure(self) -> tuple[int | None, float, int]:
-        """Peak memory in bytes, seconds, and a number that is the same for equal results."""
+    def _encoded(self) -> list[dict] | Tensor:
+        """Run-length codes of masks, or a class map."""
         from mmdet.structures.mask import encode_mask_results
 
-        def run() -> list[dict] | Tensor:
-            masks = self.predict()
-            is_done = isinstance(masks, list) or masks.dtype == torch.long
-            return masks if is_done else encode_mask_results(masks.numpy())
-
-        start = time.perf_counter()
-        peak, masks = measure_peak_memory(run)
-        seconds = time.perf_counter() - start
-        if isinstance(masks, Tensor):
-            return peak, seconds, int(masks.sum())
-        return peak, seconds, zlib.crc32(b"".join(mask["counts"] for mask in masks))
+        masks = self.predict()
+        is_done = isinstance(masks, list) or masks.dtype == torch.long
+        return masks if is_done else encode_mask_results(masks.numpy())
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -143,17 +122,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--instances", type=count, default=100, help="masks, or classes")
     parser.add_argument("--heads", nargs="+", choices=HEADS, default=["Mask R-CNN"])
     options = parser.parse_args(arguments)
-    size = options.height, options.width, options.instances
-    rows = []
+    size, rows = (options.height, options.width, options.instances), []
     for head in options.heads:
         for way in ("mm", "one by one"):
             process = OwnProcess(partial(MaskRunner, head, way != "mm", size))
             try:
-                peak, seconds, checksum = process.call("measure")
-                found = ["-" if peak is None else f"{peak / 1e6:.0f}", f"{seconds:.1f}"]
-                rows.append([head, way, *found, f"{checksum:x}"])
+                found = process.call("measure")
             except ProcessError as error:
-                rows.append([head, way, "-", "-", str(error)])
+                found = [str(error), "", ""]
+            rows.append([head, way, *found])
             process.stop()
     print(f"{options.instances} masks or classes on {options.width} x {options.height} pixels\n")
-    print(markdown_table(["head", "way", "peak MB", "seconds", "checksum of the result"], rows))
+    print(markdown_table(["head", "way", "peak memory", "time", "checksum"], rows))

@@ -10,14 +10,7 @@ from xcit_dense.network.trunk import pad_to_multiple
 
 
 class PlainXCiT(nn.Module):
-    """Trunk and pyramid as the registered ``XCiT`` joins them; the modules always run themselves.
-
-    Args:
-        arch: name of the architecture, or a dict.
-        patch_size: 8 or 16.
-        attention: ``direct``, ``gram`` or ``auto``.
-        with_cp: compute each block again in backward.
-    """
+    """Trunk and pyramid as the registered ``XCiT`` joins them, without its engine."""
 
     def __init__(
         self, arch: str | dict, patch_size: int, attention: str, with_cp: bool = False
@@ -33,13 +26,7 @@ class PlainXCiT(nn.Module):
 
 
 class TimmXCiT(nn.Module):
-    """Stem, position encoding and blocks of timm, and a pyramid on their taps.
-
-    Args:
-        arch: name of the architecture.
-        patch_size: 8 or 16.
-        pyramid: makes the pyramid from the width and the patch size.
-    """
+    """Stem, position encoding and blocks of timm, and a pyramid on their taps."""
 
     def __init__(
         self, arch: str, patch_size: int, pyramid: Callable[[int, int], nn.Module] = Pyramid
@@ -67,12 +54,7 @@ class TimmXCiT(nn.Module):
 
 
 class ReleasePyramid(nn.Module):
-    """The pyramid of the paper's release for dense tasks, written the plain way.
-
-    Args:
-        embed_dims: width C of every map.
-        patch_size: stride of the maps that come in, 8 or 16.
-    """
+    """The pyramid of the paper's release for dense tasks, written the plain way."""
 
     def __init__(self, embed_dims: int, patch_size: int) -> None:
         super().__init__()

@@ -11,15 +11,13 @@ from typing import Any
 
 
 class ProcessError(Exception):
-    """A call has no answer; the text says why, short enough for a table."""
+    """There is no answer; the text says why, short enough for a table."""
 
 
 class OwnProcess:
     """Makes an object in a new process, beside what else starts, and calls its methods there.
 
-    Args:
-        make: makes the object; importable there.
-        checkout: a folder that the process imports from before any other.
+    The process imports from ``checkout``, if there is one, before all else.
     """
 
     def __init__(self, make: Callable[[], Any], checkout: Path | None = None) -> None:

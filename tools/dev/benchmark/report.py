@@ -7,19 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from dev.benchmark.contenders import INFERENCE, MEMORY, TRAINING
 from dev.benchmark.run import MEASURED, Measurement
-
-_TITLES = {
-    INFERENCE: "Inference",
-    TRAINING: "Training step (forward and backward, no optimizer)",
-    MEMORY: "Memory of inference",
-}
 
 _QUANTITIES = {
     "ms": ("median", 1e-3),
     "peak MB": ("peak_bytes", 1e6),
-    "kept for backward MB": ("kept_bytes", 1e6),
     "kernels": ("kernels", 1),
     "moved MB": ("moved_bytes", 1e6),
 }
@@ -44,26 +36,13 @@ def markdown_table(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def report(rows: Sequence[Measurement], references: Sequence[str]) -> str:
-    """A table for each mode.
+    """A table for each mode; numbers have their ratios to those of the references beside them.
 
     Args:
         rows: the measurements of one run.
-        references: labels of the contenders that ratios refer to.
+        references: labels of contenders.
     """
-    parts = [
-        "Medians, 1 MB = 10^6 bytes. Memory is the peak beyond weights and image, outputs "
-        f"included. Ratios (above 1 is better) are to {' and to '.join(references)}."
-    ]
-    for mode, title in _TITLES.items():
-        of_mode = [row for row in rows if row.mode == mode]
-        if of_mode:
-            parts += [f"## {title}", _table(of_mode, references)]
-    return "\n\n".join(parts) + "\n"
-
-
-def _table(rows: Sequence[Measurement], references: Sequence[str]) -> str:
-    """A row a measurement; numbers with their ratios beside them."""
-    of_place = {(row.size, row.contender): row for row in rows}
+    of_place = {(row.mode, row.size, row.contender): row for row in rows}
 
     def cell(row: Measurement, name: str, unit: float) -> str:
         value = getattr(row, name)
@@ -71,16 +50,23 @@ def _table(rows: Sequence[Measurement], references: Sequence[str]) -> str:
             return "-"
         parts = [f"{value / unit:.4g}"]
         for reference in references:
-            other = of_place.get((row.size, reference))
+            other = of_place.get((row.mode, row.size, reference))
             if other and other is not row and other.status == MEASURED and value:
                 parts.append(f"{(getattr(other, name) or 0) / value:.2f}x")
         return " ".join(parts)
 
-    columns = {
-        title: [cell(row, name, unit) for row in rows]
-        for title, (name, unit) in _QUANTITIES.items()
-    }
-    shown = {title: cells for title, cells in columns.items() if set(cells) != {"-"}}
-    sizes, contenders = [str(row.size) for row in rows], [row.contender for row in rows]
-    lines = zip(sizes, contenders, *shown.values(), [row.status for row in rows], strict=True)
-    return markdown_table(["size", "contender", *shown, "status"], list(lines))
+    parts = [
+        "Medians, 1 MB = 10^6 bytes. Memory is the peak beyond weights and image, outputs "
+        f"included. Ratios (above 1 is better) are to {' and to '.join(references)}."
+    ]
+    for mode in dict.fromkeys(row.mode for row in rows):
+        lines = [
+            [str(row.size), row.contender]
+            + [cell(row, *quantity) for quantity in _QUANTITIES.values()]
+            + [row.status]
+            for row in rows
+            if row.mode == mode
+        ]
+        table = markdown_table(["size", "contender", *_QUANTITIES, "status"], lines)
+        parts += [f"## {mode.capitalize()}", table]
+    return "\n\n".join(parts) + "\n"

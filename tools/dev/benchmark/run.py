@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from dev.benchmark.contenders import MEMORY, Contender
+from dev.benchmark.contenders import Contender
 from dev.benchmark.processes import OwnProcess, ProcessError
 from dev.benchmark.worker import Runner, Size
 
@@ -15,24 +15,14 @@ MEASURED = "measured"
 
 @dataclass
 class Measurement:
-    """One contender in one mode at one size.
-
-    Attributes:
-        status: ``measured``, or why there are no numbers.
-        seconds: of each timed run, in the order of the runs.
-        peak_bytes: most memory in use during a run, beyond weights and image; None if not known.
-        kept_bytes: what forward keeps for backward; None for inference.
-        kernels: operations that make or change tensors.
-        moved_bytes: what these read and write.
-    """
+    """One contender in one mode at one size."""
 
     mode: str
     size: Size
     contender: str
-    status: str = MEASURED
+    status: str = MEASURED  # or why there are no numbers
     seconds: list[float] = field(default_factory=list)
-    peak_bytes: int | None = None
-    kept_bytes: int | None = None
+    peak_bytes: int | None = None  # beyond weights and image
     kernels: int | None = None
     moved_bytes: int | None = None
 
@@ -70,20 +60,16 @@ def run_benchmark(
         for mode in sizes:
             able = [contender.label for contender in contenders if mode in contender.modes]
             for size in sizes[mode]:
+                note(f"{mode} {size}")
                 rows = [Measurement(mode, size, label) for label in able]
-                _measure(rows, processes, 1 if mode == MEMORY else repeats, note)
+                _measure(rows, processes, repeats)
                 yield rows
     finally:
         for process in processes.values():
             process.stop()
 
 
-def _measure(
-    rows: list[Measurement],
-    processes: Mapping[str, OwnProcess],
-    repeats: int,
-    note: Callable[[str], None],
-) -> None:
+def _measure(rows: list[Measurement], processes: Mapping[str, OwnProcess], repeats: int) -> None:
     def ask(row: Measurement, method: str, *arguments: Any) -> Any:
         """The answer; None from the first failure at this size on."""
         if row.status != MEASURED:
@@ -92,14 +78,11 @@ def _measure(
             return processes[row.contender].call(method, *arguments)
         except ProcessError as error:
             row.status = str(error)
-            note(f"{row.mode} {row.size}: {row.contender}: {error}")
             return None
 
     for row in rows:
-        note(f"{row.mode} {row.size}: {row.contender}: first runs")
         vars(row).update(ask(row, "prepare", row.mode, row.size) or {})
-    for number in range(repeats):
-        note(f"{rows[0].mode} {rows[0].size}: timed runs, round {number + 1} of {repeats}")
+    for _ in range(repeats):
         for row in rows:
             seconds = ask(row, "time_run")
             if seconds is not None:

@@ -1,7 +1,7 @@
 """Checks the network on a GPU, times it beside other backbones, and writes what was found.
 
-One command of at most eight minutes; needs torch and timm. What needs OpenMMLab is reported as not
-run where that is missing.
+One command of at most eight minutes; needs torch and timm. What needs OpenMMLab is left out, and
+said so, where that is missing.
 
 Usage: python tools/gpu_check.py --out work_dirs/gpu_check
        python tools/gpu_check.py --device cpu --quick
@@ -25,31 +25,20 @@ from dev.gpu_check.network_checks import Check, compiler_checks, network_checks
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import in_one_line
 
-PASS, FAIL, SKIPPED = "pass", "FAIL", "skipped"
-# after these seconds no further check, and no timing of a further size, is begun
+PASS, FAIL, NOT_RUN = "pass", "FAIL", "not run"
+# after these seconds no check, and no timing of another size, is begun
 SECONDS_OF_CHECKS, SECONDS = 210, 400
 
-_PLAIN = ("xcit_direct", "xcit_gram", "timm_xcit", "resnet50")
-_COMPILED = ("xcit_compiled", "timm_xcit_compiled")
+_PLAIN = ("timm_xcit", "xcit_direct", "xcit_gram", "resnet50")
+_COMPILED = ("timm_xcit_compiled", "xcit_compiled")
 _IMAGE, _IMAGES, _LARGE = Size(800, 1344), Size(800, 1344, 8), Size(4096, 4096)
-# contenders, dtype, sizes: in the order of interest, as the time may be up before the end
+# contenders (ratios are to the first), dtype, sizes; in the order of interest: time may be up
 TIMINGS = [
     (_PLAIN, "bf16", {INFERENCE: [_IMAGE, _IMAGES, _LARGE], TRAINING: [_IMAGES]}),
     (_COMPILED, "bf16", {INFERENCE: [_IMAGES], TRAINING: [_IMAGES]}),
     (_PLAIN, "fp32", {INFERENCE: [_IMAGE, _IMAGES], TRAINING: [_IMAGES]}),
 ]
-QUICK_TIMINGS = [(("xcit_direct", "timm_xcit"), "bf16", {INFERENCE: [Size(64, 96)]})]
-
-
-def run_check(name: str, function: Callable) -> Iterator[list[str]]:
-    """Make a check; cells of a row for everything that it found."""
-    try:
-        for what, value, bound in function():
-            result = PASS if value <= bound else FAIL
-            yield [result, name, what, f"{value:.2g}", f"{bound:.2g}"]
-    except Exception as error:  # whatever is wrong, the other checks are made
-        traceback.print_exc()
-        yield [FAIL, name, in_one_line(error), "-", "-"]
+QUICK_TIMINGS = [(_PLAIN[:2], "bf16", {INFERENCE: [Size(64, 96)]})]
 
 
 def all_checks(device: str, quick: bool) -> Iterator[Check]:
@@ -60,8 +49,21 @@ def all_checks(device: str, quick: bool) -> Iterator[Check]:
 
         yield from openmmlab_checks(device)
     except ImportError as error:
-        print(f"not run: what needs OpenMMLab: {in_one_line(error)}")
+        print(f"not run, as OpenMMLab is missing: {in_one_line(error)}")
     yield from compiler_checks(device, "aot_eager" if quick else "inductor")
+
+
+def run_check(name: str, function: Callable, late: bool = False) -> Iterator[list[str]]:
+    """Make a check; cells of a row for everything that it found."""
+    if late:
+        yield [NOT_RUN, name, "the time was up", "-", "-"]
+        return
+    try:
+        for what, value, bound in function():
+            yield [PASS if value <= bound else FAIL, name, what, f"{value:.2g}", f"{bound:.2g}"]
+    except Exception as error:  # whatever is wrong, the other checks are made
+        traceback.print_exc()
+        yield [FAIL, name, in_one_line(error), "-", "-"]
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -79,8 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     start, rows, tables = time.monotonic(), [], {}
 
-    def note(text: str) -> None:
-        print(f"[{time.monotonic() - start:5.0f} s] {text}", flush=True)
+    def is_later_than(seconds: float) -> bool:
+        return time.monotonic() - start > seconds
 
     def write() -> None:
         checks = markdown_table(["result", "check", "of", "measured", "allowed"], rows)
@@ -89,23 +91,22 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(options.out / "gpu_check.md", lambda file: file.write(content))
 
     for name, function in all_checks(options.device, options.quick):
-        late = time.monotonic() - start > SECONDS_OF_CHECKS
-        for row in [[SKIPPED, name, "no time", "", ""]] if late else run_check(name, function):
+        for row in run_check(name, function, is_later_than(SECONDS_OF_CHECKS)):
+            print(*row, sep=", ", flush=True)
             rows.append(row)
-            note(", ".join(row))
         write()
+    settings = dict(arch="nano_12" if options.quick else "small_12", patch_size=16)
     for names, dtype, sizes in QUICK_TIMINGS if options.quick else TIMINGS:
         contenders = [replace(CONTENDERS[name], dtype=dtype) for name in names]
-        reference = next(one.label for one in contenders if one.name.startswith("timm_xcit"))
-        settings = dict(arch="nano_12" if options.quick else "small_12", patch_size=16)
         measured = []
-        for found in run_benchmark(contenders, sizes, 5, note, device=options.device, **settings):
+        for found in run_benchmark(contenders, sizes, 5, print, device=options.device, **settings):
             measured += found
-            title = f"# {', '.join(names)} in {dtype}"
-            tables[title] = f"{title}\n\n{report(measured, [reference])}"
+            tables[names, dtype] = report(measured, [contenders[0].label])
             write()
-            if time.monotonic() - start > SECONDS:
+            if is_later_than(SECONDS):
                 break
+        if is_later_than(SECONDS):
+            break
     failed = [row[1] for row in rows if row[0] == FAIL]
-    note(f"failed: {', '.join(failed)}" if failed else "no check failed")
+    print(f"failed: {', '.join(failed)}" if failed else "no check failed", f"in {options.out}")
     return 1 if failed else 0

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from dev.gpu_check.network_checks import Check, Finding, randomize, relative_error
+from dev.gpu_check.network_checks import Check, Finding, relative_error, shift
 from torch import Tensor, nn
 
 import xcit_dense  # noqa: F401  (first: it serves the ops that mmcv may lack)
@@ -32,7 +32,7 @@ def check_model(device: str, config: Path) -> list[Finding]:
     """A prediction in the gram form against the CPU's in the direct form; a training step."""
     data = demo_mm_inputs(2, (3, 192, 256), [4, 4], 5, with_mask=True, with_semantic=True)
     for sample in data["data_samples"]:
-        sample.gt_sem_seg.data = sample.gt_sem_seg.sem_seg  # mmseg's name
+        sample.gt_sem_seg.data = sample.gt_sem_seg.sem_seg.long()  # mmseg's name
     model = _build(config, "gram").to(device)
     with torch.no_grad():
         found, expected = (
@@ -58,7 +58,7 @@ def _build(config: Path, attention: str) -> nn.Module:
     cfg.model.backbone.attention = attention
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
-    model = randomize(MODELS.build(cfg.model))
+    model = shift(MODELS.build(cfg.model))
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             # a random head gives all classes the same score; much larger it has favourites
