@@ -108,8 +108,8 @@ class MaskRunner:
         from mmdet.structures.mask import encode_mask_results
 
         masks = self.predict()
-        is_done = isinstance(masks, list) or masks.dtype == torch.long
-        return masks if is_done else encode_mask_results(masks.numpy())
+        is_encoded = isinstance(masks, list) or masks.dtype == torch.long
+        return masks if is_encoded else encode_mask_results(masks.numpy())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -22,9 +22,8 @@ class OwnProcess:
 
     def __init__(self, make: Callable[[], Any], checkout: Path | None = None) -> None:
         # not forked: a fork would share this process's memory and cannot use CUDA
-        context = multiprocessing.get_context("spawn")
-        self._pool = ProcessPoolExecutor(1, context, _import_from, (checkout,))
-        self._made = self._pool.submit(_make, make)
+        self._pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+        self._made = self._pool.submit(_make, make, checkout)
 
     def call(self, method: str, *arguments: Any) -> Any:
         """Call a method of the object, and wait for what it returns.
@@ -42,19 +41,16 @@ class OwnProcess:
             raise ProcessError(f"failed: {line[:120]}") from error
 
     def stop(self) -> None:
-        """End the process as soon as it has done what it is at."""
-        self._pool.shutdown(cancel_futures=True)
+        """Let the process end as soon as it has done what it is at."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
 
 _OBJECT: list[Any] = []  # of this process
 
 
-def _import_from(checkout: Path | None) -> None:
+def _make(make: Callable[[], Any], checkout: Path | None) -> None:
     if checkout is not None:
         sys.path.insert(0, str(checkout))
-
-
-def _make(make: Callable[[], Any]) -> None:
     _OBJECT.append(make())
 
 
