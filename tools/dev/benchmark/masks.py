@@ -85,31 +85,33 @@ class MaskRunner:
     """Makes the masks of one image: ``size`` is height, width and number of masks or classes."""
 
     def __init__(self, head: str, one_by_one: bool, size: tuple[int, int, int]) -> None:
+        from mmdet.structures.mask import encode_mask_results
+
         from xcit_dense.predict import encode_masks, keep_classes_only
 
         torch.manual_seed(0)
+        self.encode, self.is_class_map = encode_mask_results, head == "segmentor"
         model, self.predict = HEADS[head](*size)
         if one_by_one:
             encode_masks(nn.ModuleList([model]))
             keep_classes_only(model)
 
+    @torch.no_grad()
     def measure(self) -> list[str]:
         """Peak memory, seconds, and a number that is the same for equal results."""
+
+        def run() -> list[dict] | Tensor:
+            masks = self.predict()
+            if self.is_class_map or isinstance(masks, list):
+                return masks
+            return self.encode(masks.numpy())
+
         start = time.perf_counter()
-        peak, masks = measure_peak_memory(self._encoded)
+        peak, masks = measure_peak_memory(run)
         seconds = time.perf_counter() - start
-        data = masks.numpy().tobytes() if isinstance(masks, Tensor) else repr(masks).encode()
+        data = masks.numpy().tobytes() if self.is_class_map else repr(masks).encode()
         memory = "-" if peak is None else f"{peak / 1e6:.0f} MB"
         return [memory, f"{seconds:.1f} s", f"{zlib.crc32(data):x}"]
-
-    @torch.no_grad()
-    def _encoded(self) -> list[dict] | Tensor:
-        """Run-length codes of masks, or a class map."""
-        from mmdet.structures.mask import encode_mask_results
-
-        masks = self.predict()
-        is_encoded = isinstance(masks, list) or masks.dtype == torch.long
-        return masks if is_encoded else encode_mask_results(masks.numpy())
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -20,7 +20,7 @@ from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
 from dev.benchmark.report import describe_machine, markdown_table, report
 from dev.benchmark.run import run_benchmark
 from dev.benchmark.worker import Size
-from dev.gpu_check.network_checks import Check, compiler_checks, network_checks
+from dev.gpu_check.network_checks import compiler_checks, network_checks
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import in_one_line
@@ -41,22 +41,22 @@ TIMINGS = [
 QUICK_TIMINGS = [(_PLAIN[:2], "bf16", {INFERENCE: [Size(64, 96)]})]
 
 
-def all_checks(device: str, quick: bool) -> Iterator[Check]:
-    """Names and functions, those that take the longest last."""
+def all_checks(device: str, quick: bool) -> Iterator[tuple[str, Callable | None]]:
+    """Names and functions, those that take the longest last; None where a library is missing."""
     yield from network_checks(device, "shallow" if quick else "small_12")
     try:
         from dev.gpu_check.openmmlab_checks import openmmlab_checks
-
-        yield from openmmlab_checks(device)
     except ImportError as error:
-        print(f"not run, as OpenMMLab is missing: {in_one_line(error)}")
+        yield f"what needs OpenMMLab: {in_one_line(error)}", None
+    else:
+        yield from openmmlab_checks(device)
     yield from compiler_checks(device, "aot_eager" if quick else "inductor")
 
 
-def run_check(name: str, function: Callable, late: bool = False) -> Iterator[list[str]]:
-    """Make a check; cells of a row for everything that it found."""
-    if late:
-        yield [NOT_RUN, name, "the time was up", "-", "-"]
+def run_check(name: str, function: Callable | None) -> Iterator[list[str]]:
+    """Make a check, unless there is none; cells of a row for everything that it found."""
+    if function is None:
+        yield [NOT_RUN, name, "-", "-", "-"]
         return
     try:
         for what, value, bound in function():
@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> int:
         write_atomically(options.out / "gpu_check.md", lambda file: file.write(content))
 
     for name, function in all_checks(options.device, options.quick):
-        for row in run_check(name, function, is_later_than(SECONDS_OF_CHECKS)):
+        for row in run_check(name, None if is_later_than(SECONDS_OF_CHECKS) else function):
             print(*row, sep=", ", flush=True)
             rows.append(row)
         write()
