@@ -97,6 +97,8 @@ def test_ratios_are_to_the_reference_in_the_same_mode_at_the_same_size():
     [
         (command.main, ["--contenders", "vit"], ["'vit'", "timm_xcit"]),
         (command.main, ["--contenders", "xcit_auto:fp8"], ["'fp8'", "bf16"]),
+        (command.main, ["--device", "tpu"], ["'tpu'", "cuda"]),
+        (command.main, ["--out", __file__], [__file__]),
         (command.main, ["--sizes", "12x"], ["'12x'", "800x1344"]),
         (command.main, ["--quick", "--repeats", "0"], ["'0'", "above 0"]),
         (command.main, [*compare_attention_forms.OPTIONS.split(), "--dtype", "x"], ["'x'", "bf16"]),

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from dev.benchmark.contenders import CONTENDERS, DTYPES, INFERENCE, TRAINING
-from dev.benchmark.options import contender, count, size
+from dev.benchmark.options import contender, count, device, size
 from dev.benchmark.plot import draw
 from dev.benchmark.report import describe_machine, report
 from dev.benchmark.run import run_benchmark
@@ -30,7 +30,6 @@ QUICK = """
     --contenders xcit_auto xcit_direct timm_xcit resnet50
     --sizes 224 512 --training-sizes 224x224x2 --repeats 2
 """
-_REFERENCE = "timm_xcit"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -51,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
     add("--arch", choices=ARCHS, default="small_12", help="of XCiT")
     add("--patch-size", type=int, choices=(8, 16), default=16, help="of XCiT")
     add("--dtype", choices=DTYPES, default="fp32", help="of who has none; others by autocast")
-    add("--device", choices=("cpu", "cuda"), default="cpu")
+    add("--device", type=device, default="cpu", help="cpu or cuda")
     add("--threads", type=count, help="of torch on the CPU (default: torch's choice)")
     add("--repeats", type=count, help="timed runs of each contender at each size")
     defaults = shlex.split(QUICK if "--quick" in given else STANDARD)
@@ -59,12 +58,12 @@ def main(arguments: list[str] | None = None) -> None:
 
     contenders = [
         dataclasses.replace(CONTENDERS[name], dtype=dtype or options.dtype)
-        for name, dtype in options.contenders
+        for name, dtype in dict.fromkeys(options.contenders)
     ]
-    published = [one.label for one in contenders if one.name == _REFERENCE]
-    title = (
-        f"XCiT {options.arch}, patch size {options.patch_size}, {describe_machine(options.device)}"
-    )
+    references = [one.label for one in contenders if one.name == "timm_xcit"]
+    references += [contenders[0].label]
+    of_xcit = dict(arch=options.arch, patch_size=options.patch_size)
+    title = f"{of_xcit}, {describe_machine(options.device)}"
     start, rows = time.monotonic(), []
 
     def note(text: str) -> None:
@@ -73,19 +72,22 @@ def main(arguments: list[str] | None = None) -> None:
     def write(name: str, content: str) -> None:
         write_atomically(options.out / name, lambda file: file.write(content.encode()))
 
+    try:
+        write("results.json", "[]")  # before hours of work: can we write there at all?
+    except OSError as error:
+        parser.error(f"--out {options.out}: {error}")
     sizes = {INFERENCE: options.sizes, TRAINING: options.training_sizes}
     for found in run_benchmark(
         contenders,
-        {mode: sorted(sizes[mode]) for mode in options.modes},
+        {mode: sorted(set(sizes[mode])) for mode in options.modes},
         options.repeats,
         note,
-        arch=options.arch,
-        patch_size=options.patch_size,
         device=options.device,
         threads=options.threads,
+        **of_xcit,
     ):
         rows += found
-        tables = report(rows, (published or [contenders[0].label])[:1])
+        tables = report(rows, references[:1])
         command = shlex.join(["python", "tools/benchmark.py", *given])
         write("table.md", f"# {title}\n\nMade by `{command}`. {tables}")
         write("results.json", json.dumps([dataclasses.asdict(row) for row in rows], indent=1))

@@ -3,6 +3,7 @@
 import re
 from argparse import ArgumentTypeError
 
+import torch
 from dev.benchmark.contenders import CONTENDERS, DTYPES
 from dev.benchmark.worker import Size
 
@@ -23,6 +24,15 @@ def contender(text: str) -> tuple[str, str]:
     if colon and dtype not in DTYPES:
         raise ArgumentTypeError(f"{text!r}: {dtype!r} is none of {', '.join(DTYPES)}")
     return name, dtype
+
+
+def device(text: str) -> str:
+    """Read ``cpu`` or ``cuda``."""
+    if text not in ("cpu", "cuda"):
+        raise ArgumentTypeError(f"{text!r} is neither cpu nor cuda")
+    if text == "cuda" and not torch.cuda.is_available():
+        raise ArgumentTypeError("torch finds no CUDA device: use --device cpu")
+    return text
 
 
 def count(text: str) -> int:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
+from dev.benchmark.options import device
 from dev.benchmark.report import describe_machine, markdown_table, report
 from dev.benchmark.run import run_benchmark
 from dev.benchmark.worker import Size
@@ -71,12 +72,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
+    parser.add_argument("--device", type=device, default="cuda")
     parser.add_argument("--quick", action="store_true", help="tiny models and images")
     parser.add_argument("--out", type=Path, default=Path("work_dirs/gpu_check"))
     options = parser.parse_args(arguments)
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("torch finds no CUDA device; use --device cpu")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     warnings.simplefilter("ignore")
     start, rows, tables = time.monotonic(), [], {}

@@ -127,7 +127,7 @@ def _gradients(model: nn.Module, run: nn.Module, dtype: str) -> dict[str, Tensor
 
 def _forward(model: nn.Module, run: nn.Module, dtype: str) -> tuple[Tensor, ...]:
     """Run for two images, of a width that the patch does not divide."""
-    image = torch.randn(2, 3, 96, 120, generator=torch.Generator().manual_seed(1))
+    image = torch.randn(2, 3, 224, 312, generator=torch.Generator().manual_seed(1))
     image = image.to(next(model.parameters()))
     with torch.autocast(image.device.type, DTYPES[dtype], enabled=dtype != "fp32"):
         return run(image)
