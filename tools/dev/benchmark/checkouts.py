@@ -69,4 +69,5 @@ def main(arguments: list[str] | None = None) -> None:
     settings = dict(arch=options.arch, patch_size=options.patch_size, threads=options.threads)
     runs = run_benchmark(contenders, sizes, options.repeats, print, **settings)
     rows = [row for found in runs for row in found]
-    print(f"\n{settings}, {describe_machine('cpu')}\n\n{report(rows, ['published', 'other'])}")
+    print("", *(f"{name}: {value}" for name, value in settings.items()), sep="\n")
+    print(f"{describe_machine('cpu')}\n\n{report(rows, ['published', 'other'])}")

@@ -62,8 +62,8 @@ def main(arguments: list[str] | None = None) -> None:
     ]
     references = [one.label for one in contenders if one.name == "timm_xcit"]
     references += [contenders[0].label]
-    of_xcit = dict(arch=options.arch, patch_size=options.patch_size)
-    title = f"{of_xcit}, {describe_machine(options.device)}"
+    what = f"XCiT {options.arch}, patch size {options.patch_size}"
+    title = f"{what}, {describe_machine(options.device)}"
     start, rows = time.monotonic(), []
 
     def note(text: str) -> None:
@@ -82,9 +82,10 @@ def main(arguments: list[str] | None = None) -> None:
         {mode: sorted(set(sizes[mode])) for mode in options.modes},
         options.repeats,
         note,
+        arch=options.arch,
+        patch_size=options.patch_size,
         device=options.device,
         threads=options.threads,
-        **of_xcit,
     ):
         rows += found
         tables = report(rows, references[:1])
