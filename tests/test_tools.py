@@ -36,28 +36,3 @@ def test_check_swap_coverage(tmp_path):
     assert "mmseg/sem_fpn: checked" in printed
     run_tool("check_swap_coverage.py", "table", table, f"here={record}")
     assert "| sem_fpn | 4 of 4 | EncoderDecoder with FPNHead" in table.read_text()
-
-
-def test_benchmark_masks():
-    pytest.importorskip("mmdet", reason="its own way of pasting masks is one of the two")
-    size = ("--height", 200, "--width", 300, "--instances", 4)
-    printed = run_tool("benchmark_masks.py", *size, "--heads", "SOLOv2")
-    assert "| one by one |" in printed
-    assert "SOLOv2: 4 masks" in printed
-
-
-def test_compare_checkouts():
-    pytest.importorskip("mmengine", reason="it builds the registered backbone")
-    jobs = ("inference:32x48", "training:32x48x2", "memory:64x64")
-    options = ("--arch", "nano_12", "--threads", 1, "--repeats", 1)
-    printed = run_tool("compare_checkouts.py", PROJECT, *jobs, *options)
-    rows = [line.split("|")[1].strip() for line in printed.splitlines() if line.startswith("| ")]
-    assert rows[1:] == list(jobs)
-    assert "no checkout" in run_tool("compare_checkouts.py", "nowhere", *jobs, code=2)
-
-
-def test_compare_attention_forms():
-    arguments = ("--channels", 128, "--tokens", 16, 64, "--repeats", 1)
-    printed = run_tool("compare_attention_forms.py", *arguments)
-    assert "N=16" in printed
-    assert "| 128, training " in printed

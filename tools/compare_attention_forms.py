@@ -1,33 +1,18 @@
-"""Measures from how many tokens on the engine, with the gram form of attention, is the faster.
+"""Show from how many tokens on the engine, with the gram form of attention, is the faster.
 
-Usage: python tools/compare_attention_forms.py
-       python tools/compare_attention_forms.py --channels 384 --tokens 400 1024 4096
+It is the benchmark with other defaults, from 196 to 4,096 tokens, and takes its options.
+Ratios are to the plain model in the direct form (xcit_direct). xcit_gram is the engine in
+inference and the plain model in the gram form in training; xcit_auto chooses.
 """
 
-import argparse
 import sys
 
-from dev.benchmark.attention_forms import compare_forms
+OPTIONS = """
+    --contenders xcit_direct xcit_gram xcit_auto --repeats 9 --out work_dirs/attention_forms
+    --sizes 224 320 448 512 640 768 1024 --training-sizes 224 320 448 512 640 768 1024
+"""
 
-from xcit_dense.network import ARCHS
+if __name__ == "__main__":  # here: the processes that it starts import this file
+    from dev.benchmark.command import main
 
-
-def main() -> None:
-    """Prints a table: how many times faster the engine is, and what auto takes."""
-    heads = {arch.embed_dims: arch.num_heads for arch in ARCHS.values()}
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--channels", type=int, nargs="+", choices=heads, default=list(heads))
-    parser.add_argument(
-        "--tokens", type=int, nargs="+", default=[196, 400, 784, 1024, 1600, 2304, 4096]
-    )
-    parser.add_argument("--repeats", type=int, default=9, help="timed runs of each")
-    options = parser.parse_args()
-    widths = [(channels, heads[channels]) for channels in options.channels]
-    note = lambda line: print(line, file=sys.stderr)  # noqa: E731
-    print(compare_forms(widths, options.tokens, options.repeats, note))
-
-
-if __name__ == "__main__":
-    main()
+    main([*OPTIONS.split(), *sys.argv[1:]])

@@ -1,62 +1,71 @@
 """The check for a GPU, as far as it can be seen without one and within seconds."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
+import math
 
 import pytest
 import torch
-from dev.benchmark.gpu_checks import compiled_levels, kept_by_a_block, levels
-from dev.benchmark.gpu_models import Setup
-from dev.benchmark.gpu_timing import PLAIN, TRAINING, Row, Timer, rows
-
-PROJECT = Path(__file__).parents[2]
-QUICK = Setup("cpu", quick=True)
+from dev.benchmark.contenders import CONTENDERS
+from dev.gpu_check import network_checks
+from dev.gpu_check.command import FAIL, NOT_RUN, PASS, QUICK_TIMINGS, TIMINGS, main, run_check
+from dev.gpu_check.network_checks import check_form, relative_error
 
 
-def run(*arguments):
-    command = [sys.executable, "tools/gpu_check.py", *map(str, arguments)]
-    return subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=300)
+def results(found):
+    return [row[0] for row in run_check("name", lambda: found)]
+
+
+def test_findings_are_judged_one_by_one():
+    found = [("small", 1.0, 2.0), ("large", 3.0, 2.0), ("lost", math.nan, 2.0)]
+    assert results(found) == [PASS, FAIL, FAIL]
+    assert [row[0] for row in run_check("no time for it", None)] == [NOT_RUN]
+
+
+def test_a_check_that_raises_has_failed():
+    ((result, *_, why, _, _),) = run_check("name", lambda: 1 / 0)
+    assert result == FAIL
+    assert "ZeroDivisionError" in why
+
+
+@pytest.mark.parametrize(("form", "dtype"), [("direct", "fp32"), ("gram", "bf16")])
+def test_the_network_passes_on_the_cpu(form, dtype):
+    assert results(check_form("cpu", "shallow", form, dtype)) == [PASS, PASS]
+
+
+@pytest.mark.parametrize("parameter", ["attention.temperature", "ffn.fc1.weight"])
+def test_a_network_that_is_a_little_wrong_fails(monkeypatch, parameter):
+    build = network_checks.random_backbone
+
+    def wrong(arch, form, with_cp=False):
+        model = build(arch, form, with_cp)
+        if form == "gram":
+            model.get_parameter(f"trunk.blocks.2.{parameter}").data.mul_(1.01)
+        return model
+
+    monkeypatch.setattr(network_checks, "random_backbone", wrong)
+    assert FAIL in results(check_form("cpu", "shallow", "gram", "fp32"))
+
+
+def test_numbers_that_are_not_finite_are_no_small_error():
+    assert relative_error([torch.tensor([math.nan])], [torch.ones(1)]) == math.inf
+
+
+def test_an_op_that_is_wrong_on_the_device_fails():
+    pytest.importorskip("mmdet")
+    from dev.gpu_check.openmmlab_checks import check_op
+
+    def op(numbers):
+        return numbers * (1.001 if numbers.dtype == torch.float32 else 1)
+
+    assert results(check_op("cpu", op, [torch.rand(9, dtype=torch.float64)])) == [FAIL]
+    assert results(check_op("cpu", torch.sin, [torch.rand(9, dtype=torch.float64)])) == [PASS]
+
+
+def test_all_that_is_timed_is_in_the_table():
+    assert {name for names, _, _ in TIMINGS + QUICK_TIMINGS for name in names} <= set(CONTENDERS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_without_a_gpu_it_says_so_in_one_line():
-    done = run()
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: torch finds no CUDA device")
-
-
-def test_what_does_not_fit_into_the_time_is_listed(tmp_path):
-    done = run("--device", "cpu", "--quick", "--seconds", 0, "--out", tmp_path)
-    assert done.returncode == 0, done.stderr
-    found = json.loads((tmp_path / "gpu_check.json").read_text())
-    assert {one["result"] for one in found["checks"] + found["timings"]} == {"skipped"}
-    assert len(found["timings"]) == len(list(rows(QUICK)))
-    assert "the time was up" in (tmp_path / "gpu_check.md").read_text()
-
-
-@pytest.mark.parametrize("dtype", ["fp32", "bf16"])
-def test_levels_are_measured_against_float64(dtype):
-    measured = levels(QUICK, "gram", dtype)
-    assert 0 < measured.value <= measured.bound
-
-
-def test_memory_of_a_checkpointed_block():
-    assert kept_by_a_block(QUICK, "direct", True, 1.1).value == pytest.approx(1, abs=0.05)
-
-
-def test_compiled_levels_take_one_graph():
-    measured = compiled_levels(QUICK, "direct", "fp32")
-    assert measured.value <= measured.bound
-    assert measured.note == "1 graph(s) by aot_eager"
-
-
-def test_a_training_step_counts_three_times_the_products_of_inference():
-    timer = Timer(QUICK)
-    step = Row("XCiT direct", PLAIN, TRAINING, "fp32", 1, 64, 64)
-    plain = Row("XCiT direct", PLAIN, "inference", "fp32", 1, 64, 64)
-    trained, inferred = timer.measure(step), timer.measure(plain)
-    assert trained["gflop"] == pytest.approx(3 * inferred["gflop"])
-    assert trained["gbyte"] > 2 * inferred["gbyte"]
-    assert trained["ms"] > 0
+def test_without_a_gpu_it_says_what_to_do(capsys):
+    with pytest.raises(SystemExit):
+        main([])
+    assert "--device cpu" in capsys.readouterr().err

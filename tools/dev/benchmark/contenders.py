@@ -1,107 +1,93 @@
-"""The table of contenders, and how the command line names them."""
+"""The table of contenders.
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+A builder imports what it needs when it is called, in the contender's own process: that process may
+look at another checkout of ``xcit_dense``, and a missing library fails only who uses it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
 
-from dev.benchmark import builders
-from dev.benchmark.names import DTYPES, INFERENCE, MODES
+import torch
 from torch import nn
 
-COMPILED = "+compile"
+INFERENCE, TRAINING = MODES = ("inference", "training")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A network to measure.
-
-    Attributes:
-        name: its key in the table.
-        build: makes it from the name of an XCiT architecture and a patch size; called in the
-            contender's own process, so it must be importable there.
-        modes: what it can do.
-        is_xcit: whether it is this package's XCiT, which ``--compile`` compiles and whose output
-            is compared with that of the direct attention.
-        dtype: its own dtype; None for that of the run.
-        compiled: whether it goes through ``torch.compile``.
-    """
+    """A network to measure."""
 
     name: str
-    build: Callable[[str, int], nn.Module]
+    build: Callable[[str | dict, int], nn.Module]  # from an XCiT architecture and a patch size
     modes: tuple[str, ...] = MODES
-    is_xcit: bool = False
-    dtype: str | None = None
-    compiled: bool = False
+    dtype: str = "fp32"  # others by autocast
+    checkout: Path | None = None  # what its process imports from before anything else
 
     @property
     def label(self) -> str:
-        """How the command line and the tables call it: ``NAME[+compile][:DTYPE]``."""
-        return (
-            self.name
-            + (COMPILED if self.compiled else "")
-            + (f":{self.dtype}" if self.dtype else "")
-        )
+        """How tables call it."""
+        return self.name if self.dtype == "fp32" else f"{self.name}:{self.dtype}"
 
 
-def _table(*contenders: Contender) -> dict[str, Contender]:
-    return {contender.name: contender for contender in contenders}
+def xcit(arch: str | dict, patch_size: int, attention: str = "auto") -> nn.Module:
+    """This package's backbone as a config builds it; without OpenMMLab, its plain modules."""
+    if not find_spec("mmengine"):
+        from dev.benchmark.plain_models import PlainXCiT
+
+        return PlainXCiT(arch, patch_size, attention)
+    from mmengine.registry import MODELS
+
+    import xcit_dense  # noqa: F401  (registers XCiT)
+
+    return MODELS.build(dict(type="XCiT", arch=arch, patch_size=patch_size, attention=attention))
 
 
-CONTENDERS = _table(
-    Contender("xcit_auto", partial(builders.xcit, attention="auto"), is_xcit=True),
-    Contender("xcit_gram", partial(builders.xcit, attention="gram"), is_xcit=True),
-    Contender("xcit_direct", partial(builders.xcit, attention="direct"), is_xcit=True),
-    Contender("xcit_optimized", builders.optimized_xcit, modes=(INFERENCE,), is_xcit=True),
-    Contender("timm_xcit", builders.timm_xcit),
-    Contender("timm_xcit_plain", builders.timm_xcit_plain),
-    Contender("resnet50", builders.resnet50),
-    Contender("swin_tiny", builders.swin_tiny),
-    Contender("convnext_tiny", builders.convnext_tiny),
-    Contender("pvtv2_b2", builders.pvtv2_b2),
-)
+def optimized_xcit(arch: str | dict, patch_size: int) -> nn.Module:
+    """This package's backbone after ``optimize_for_inference``."""
+    from xcit_dense import optimize_for_inference
+
+    return optimize_for_inference(xcit(arch, patch_size).eval())
 
 
-def parse_contender(text: str, known: Mapping[str, Contender] = CONTENDERS) -> Contender:
-    """Read ``NAME[+compile][:DTYPE]``.
+def timm_xcit(arch: str, patch_size: int, pyramid: str = "Pyramid") -> nn.Module:
+    """The published arithmetic with this package's pyramid, or with the release's."""
+    from dev.benchmark import plain_models
 
-    Raises:
-        ValueError: the name or the dtype is unknown.
-    """
-    name, _, dtype = text.partition(":")
-    compiled = name.endswith(COMPILED)
-    name = name.removesuffix(COMPILED)
-    if name not in known:
-        raise ValueError(
-            f"contender {text!r}: {name!r} is unknown; use 'all' or some of {', '.join(known)}, "
-            f"each with an optional {COMPILED} and an optional :{'|:'.join(DTYPES)}"
-        )
-    if ":" in text and dtype not in DTYPES:
-        raise ValueError(
-            f"contender {text!r}: dtype {dtype!r} is unknown; use one of {', '.join(DTYPES)}"
-        )
-    return replace(known[name], dtype=dtype or None, compiled=compiled)
+    return plain_models.TimmXCiT(arch, patch_size, getattr(plain_models, pyramid))
 
 
-def parse_contenders(
-    texts: Iterable[str],
-    with_compiled: bool = False,
-    known: Mapping[str, Contender] = CONTENDERS,
-) -> tuple[Contender, ...]:
-    """Read the contenders of a run, each once, in the order given.
+def peer(name: str, *_: object, **settings: object) -> nn.Module:
+    """The four levels of another backbone, by timm."""
+    import timm
 
-    Args:
-        texts: ``NAME[+compile][:DTYPE]``, or ``all`` for the whole table.
-        with_compiled: whether each XCiT is followed by itself through ``torch.compile``.
-        known: contenders by name.
+    return timm.create_model(name, features_only=True, **settings)
 
-    Raises:
-        ValueError: a name or a dtype is unknown.
-    """
-    contenders: dict[str, Contender] = {}
-    for text in texts:
-        for contender in known.values() if text == "all" else [parse_contender(text, known)]:
-            contenders[contender.label] = contender
-            if with_compiled and contender.is_xcit:
-                compiled = replace(contender, compiled=True)
-                contenders[compiled.label] = compiled
-    return tuple(contenders.values())
+
+def compiled(build: Callable[[str, int], nn.Module], arch: str, patch_size: int) -> nn.Module:
+    """What another builder makes, through ``torch.compile``."""
+    return torch.compile(build(arch, patch_size))
+
+
+_SWIN = dict(strict_img_size=False, drop_path_rate=0.0)
+
+CONTENDERS = {
+    contender.name: contender
+    for contender in (
+        Contender("xcit_auto", xcit),
+        Contender("xcit_gram", partial(xcit, attention="gram")),
+        Contender("xcit_direct", partial(xcit, attention="direct")),
+        Contender("xcit_optimized", optimized_xcit, modes=(INFERENCE,)),
+        Contender("xcit_compiled", partial(compiled, xcit)),
+        Contender("timm_xcit", timm_xcit),
+        Contender("timm_xcit_plain", partial(timm_xcit, pyramid="ReleasePyramid")),
+        Contender("timm_xcit_compiled", partial(compiled, timm_xcit)),
+        Contender("resnet50", partial(peer, "resnet50", out_indices=(1, 2, 3, 4))),
+        Contender("swin_tiny", partial(peer, "swin_tiny_patch4_window7_224", **_SWIN)),
+        Contender("convnext_tiny", partial(peer, "convnext_tiny")),
+        Contender("pvtv2_b2", partial(peer, "pvt_v2_b2")),
+    )
+}

@@ -1,30 +1,39 @@
-"""The published XCiT, in timm's port, with a pyramid: what this package's XCiT is compared with."""
+"""XCiT without OpenMMLab and without the engine: timm's port, and this package's modules."""
 
 from collections.abc import Callable, Sequence
 
 import timm
 from torch import Tensor, nn
 
-from xcit_dense.network import Pyramid, resolve_arch
+from xcit_dense.network import Pyramid, Trunk, resolve_arch
 from xcit_dense.network.trunk import pad_to_multiple
 
 
-class TimmXCiT(nn.Module):
-    """Stem, position encoding and blocks of timm, and a pyramid on their taps.
+class PlainXCiT(nn.Module):
+    """Trunk and pyramid as the registered ``XCiT`` joins them, without its engine."""
 
-    Args:
-        arch: name of the architecture.
-        patch_size: 8 or 16.
-        pyramid: makes the pyramid from the width and the patch size.
-    """
+    def __init__(
+        self, arch: str | dict, patch_size: int, attention: str, with_cp: bool = False
+    ) -> None:
+        super().__init__()
+        size = resolve_arch(arch)
+        self.trunk = Trunk(size, patch_size, attention=attention, with_cp=with_cp)
+        self.pyramid = Pyramid(size.embed_dims, patch_size)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Map an image (B, 3, H, W) to a pyramid of strides 4, 8, 16 and 32."""
+        return self.pyramid(self.trunk(image), image.shape[-2:])
+
+
+class TimmXCiT(nn.Module):
+    """Stem, position encoding and blocks of timm, and a pyramid on their taps."""
 
     def __init__(
         self, arch: str, patch_size: int, pyramid: Callable[[int, int], nn.Module] = Pyramid
     ) -> None:
         super().__init__()
         size = resolve_arch(arch)
-        self.patch_size = patch_size
-        self.out_indices = size.out_indices
+        self.patch_size, self.out_indices = patch_size, size.out_indices
         self.trunk = timm.create_model(f"xcit_{arch}_p{patch_size}_224", num_classes=0)
         # Class attention has no part in dense prediction, so it must not count either.
         del self.trunk.cls_attn_blocks, self.trunk.norm, self.trunk.cls_token
@@ -40,17 +49,12 @@ class TimmXCiT(nn.Module):
         for index, block in enumerate(self.trunk.blocks):
             tokens = block(tokens, height, width)
             if index in self.out_indices:
-                taps.append(tokens.transpose(1, 2).reshape(-1, tokens.shape[-1], height, width))
+                taps.append(tokens.transpose(1, 2).unflatten(2, (height, width)))
         return self.pyramid(taps, image.shape[-2:])
 
 
-class PlainPyramid(nn.Module):
-    """The pyramid of the paper's release for dense tasks, written the plain way.
-
-    Args:
-        embed_dims: width C of every map.
-        patch_size: stride of the maps that come in, 8 or 16.
-    """
+class ReleasePyramid(nn.Module):
+    """The pyramid of the paper's release for dense tasks, written the plain way."""
 
     def __init__(self, embed_dims: int, patch_size: int) -> None:
         super().__init__()

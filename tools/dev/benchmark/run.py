@@ -1,0 +1,91 @@
+"""The run itself: contenders in processes of their own, asked in turn."""
+
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from dev.benchmark.contenders import Contender
+from dev.benchmark.processes import OwnProcess, ProcessError
+from dev.benchmark.worker import Runner, Size
+
+MEASURED = "measured"
+
+
+@dataclass
+class Measurement:
+    """One contender in one mode at one size."""
+
+    mode: str
+    size: Size
+    contender: str
+    status: str = MEASURED  # or why there are no numbers
+    seconds: list[float] = field(default_factory=list)
+    peak_bytes: int | None = None  # beyond weights and image
+    kernels: int | None = None
+    moved_bytes: int | None = None
+
+    @property
+    def median(self) -> float | None:
+        """Seconds of the timed runs; None before."""
+        return statistics.median(self.seconds) if self.seconds else None
+
+
+def run_benchmark(
+    contenders: Sequence[Contender],
+    sizes: Mapping[str, Sequence[Size]],
+    repeats: int,
+    note: Callable[[str], None],
+    **settings: Any,
+) -> Iterator[list[Measurement]]:
+    """Measure all contenders at one size after the other; only one computes at any time.
+
+    Args:
+        contenders: whom to measure.
+        sizes: of each mode.
+        repeats: timed runs of each contender at each size.
+        note: told about progress.
+        settings: of every :class:`Runner`.
+
+    Yields:
+        The measurements of a size, one a contender.
+    """
+    note(f"starting {', '.join(contender.label for contender in contenders)}")
+    processes = {
+        contender.label: OwnProcess(partial(Runner, contender, **settings), contender.checkout)
+        for contender in contenders
+    }
+    try:
+        for mode in sizes:
+            able = [contender.label for contender in contenders if mode in contender.modes]
+            for size in sizes[mode]:
+                note(f"{mode} {size}")
+                rows = [Measurement(mode, size, label) for label in able]
+                _measure(rows, processes, repeats)
+                yield rows
+    finally:
+        for process in processes.values():
+            process.stop()
+
+
+def _measure(rows: list[Measurement], processes: Mapping[str, OwnProcess], repeats: int) -> None:
+    def ask(row: Measurement, method: str, *arguments: Any) -> Any:
+        """The answer; None from the first failure at this size on."""
+        if row.status != MEASURED:
+            return None
+        try:
+            return processes[row.contender].call(method, *arguments)
+        except ProcessError as error:
+            row.status = str(error)
+            return None
+
+    for row in rows:
+        vars(row).update(ask(row, "prepare", row.mode, row.size) or {})
+    for _ in range(repeats):
+        for row in rows:
+            seconds = ask(row, "time_run")
+            if seconds is not None:
+                row.seconds.append(seconds)
+    for row in rows:
+        ask(row, "rest")

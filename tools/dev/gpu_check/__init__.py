@@ -1,0 +1,1 @@
+"""What a machine with a GPU is asked once: is all of it right there, and how fast is it?"""

@@ -1,0 +1,111 @@
+"""Checks the network on a GPU, times it beside other backbones, and writes what was found.
+
+One command of at most eight minutes; needs torch and timm. What needs OpenMMLab is left out, and
+said so, where that is missing.
+
+Usage: python tools/gpu_check.py --out work_dirs/gpu_check
+       python tools/gpu_check.py --device cpu --quick
+"""
+
+import argparse
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
+from dev.benchmark.options import device
+from dev.benchmark.report import describe_machine, markdown_table, report
+from dev.benchmark.run import run_benchmark
+from dev.benchmark.worker import Size
+from dev.gpu_check.network_checks import compiler_checks, network_checks
+
+from xcit_dense.atomic_files import write_atomically
+from xcit_dense.errors import in_one_line
+
+PASS, FAIL, NOT_RUN = "pass", "FAIL", "not run"
+# after these seconds no check, and no timing of another size, is begun
+SECONDS_OF_CHECKS, SECONDS = 210, 400
+
+_PLAIN = ("timm_xcit", "xcit_direct", "xcit_gram", "resnet50")
+_COMPILED = ("timm_xcit_compiled", "xcit_compiled")
+_IMAGE, _IMAGES, _LARGE = Size(800, 1344), Size(800, 1344, 8), Size(4096, 4096)
+# contenders (ratios are to the first), dtype, sizes; in the order of interest: time may be up
+TIMINGS = [
+    (_PLAIN, "bf16", {INFERENCE: [_IMAGE, _IMAGES, _LARGE], TRAINING: [_IMAGES]}),
+    (_COMPILED, "bf16", {INFERENCE: [_IMAGES], TRAINING: [_IMAGES]}),
+    (_PLAIN, "fp32", {INFERENCE: [_IMAGE, _IMAGES], TRAINING: [_IMAGES]}),
+]
+QUICK_TIMINGS = [(_PLAIN[:2], "bf16", {INFERENCE: [Size(64, 96)]})]
+
+
+def all_checks(device: str, quick: bool) -> Iterator[tuple[str, Callable | None]]:
+    """Names and functions, those that take the longest last; None where a library is missing."""
+    yield from network_checks(device, "shallow" if quick else "small_12")
+    try:
+        from dev.gpu_check.openmmlab_checks import openmmlab_checks
+    except ImportError as error:
+        yield f"what needs OpenMMLab: {in_one_line(error)}", None
+    else:
+        yield from openmmlab_checks(device)
+    yield from compiler_checks(device, "aot_eager" if quick else "inductor")
+
+
+def run_check(name: str, function: Callable | None) -> Iterator[list[str]]:
+    """Make a check, unless there is none; cells of a row for everything that it found."""
+    if function is None:
+        yield [NOT_RUN, name, "-", "-", "-"]
+        return
+    try:
+        for what, value, bound in function():
+            yield [PASS if value <= bound else FAIL, name, what, f"{value:.2g}", f"{bound:.2g}"]
+    except Exception as error:  # whatever is wrong, the other checks are made
+        traceback.print_exc()
+        yield [FAIL, name, in_one_line(error), "-", "-"]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Check, time and write gpu_check.md; 1 if a check failed."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", type=device, default="cuda")
+    parser.add_argument("--quick", action="store_true", help="tiny models and images")
+    parser.add_argument("--out", type=Path, default=Path("work_dirs/gpu_check"))
+    options = parser.parse_args(arguments)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    warnings.simplefilter("ignore")
+    start, rows, tables = time.monotonic(), [], {}
+
+    def is_later_than(seconds: float) -> bool:
+        return time.monotonic() - start > seconds
+
+    def write() -> None:
+        checks = markdown_table(["result", "check", "of", "measured", "allowed"], rows)
+        parts = [f"# {describe_machine(options.device)}", checks, *tables.values()]
+        content = "\n\n".join(parts).encode()
+        write_atomically(options.out / "gpu_check.md", lambda file: file.write(content))
+
+    for name, function in all_checks(options.device, options.quick):
+        for row in run_check(name, None if is_later_than(SECONDS_OF_CHECKS) else function):
+            print(*row, sep=", ", flush=True)
+            rows.append(row)
+        write()
+    settings = dict(arch="nano_12" if options.quick else "small_12", patch_size=16)
+    for names, dtype, sizes in QUICK_TIMINGS if options.quick else TIMINGS:
+        contenders = [replace(CONTENDERS[name], dtype=dtype) for name in names]
+        measured = []
+        for found in run_benchmark(contenders, sizes, 5, print, device=options.device, **settings):
+            measured += found
+            tables[names, dtype] = report(measured, [contenders[0].label])
+            write()
+            if is_later_than(SECONDS):
+                break
+        if is_later_than(SECONDS):
+            break
+    failed = [row[1] for row in rows if row[0] == FAIL]
+    print(f"failed: {', '.join(failed)}" if failed else "no check failed", f"in {options.out}")
+    return 1 if failed else 0
