@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 import torch
 from dev.demo_data import Plan, write_ade20k
-from xcit_dense.cli.options import run
 
 from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
+from xcit_dense.cli.main import run
 from xcit_dense.weights.safe_loading import load_from_local
 
 REPOSITORY = Path(__file__).parents[2]

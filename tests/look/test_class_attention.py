@@ -5,39 +5,8 @@ import timm
 import torch
 
 from xcit_dense.look.class_attention import class_attention, has_class_attention
-
-HEADS = 4
-
-
-@pytest.fixture(scope="module", params=["xcit_nano_12_p16_224", "xcit_tiny_12_p16_224"])
-def model(request):
-    torch.manual_seed(0)
-    model = timm.create_model(request.param, num_classes=7).eval()
-    for block in model.cls_attn_blocks:
-        block.attn.fused_attn = False  # so that its attention passes through a module
-        torch.nn.init.normal_(block.attn.q.weight, std=0.2)
-        torch.nn.init.normal_(block.norm2.bias)
-    return model
-
-
-@pytest.fixture(scope="module")
-def of_timm(model):
-    """Tokens that enter class attention, attention of its blocks, logits of the classes."""
-    seen = {"attention": []}
-    handles = [
-        model.blocks[-1].register_forward_hook(lambda _, __, out: seen.update(tokens=out)),
-        *(
-            block.attn.attn_drop.register_forward_hook(
-                lambda _, __, out: seen["attention"].append(out)
-            )
-            for block in model.cls_attn_blocks
-        ),
-    ]
-    with torch.no_grad():
-        seen["logits"] = model(torch.randn(2, 3, 64, 96))
-    for handle in handles:
-        handle.remove()
-    return seen
+from xcit_dense.network import Trunk, resolve_arch
+from xcit_dense.weights import convert_state_dict, rename_state_dict
 
 
 @pytest.mark.parametrize("naming", ["timm", "official"])

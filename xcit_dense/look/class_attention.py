@@ -13,6 +13,10 @@ import torch
 from timm.models.xcit import ClassAttentionBlock
 from torch import Tensor, nn
 
+from xcit_dense.errors import UserError
+from xcit_dense.network import Trunk
+from xcit_dense.weights import convert_state_dict, identify, rename_state_dict
+
 _TENSOR = re.compile(r"cls_attn_blocks\.(\d+)\.(.+)")
 # The release's nano models norm only the class token before the feed-forward network, the others
 # all tokens; the tensors do not tell (source: its model definitions).

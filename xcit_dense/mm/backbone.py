@@ -10,6 +10,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.engine import levels_by_engine
+from xcit_dense.errors import UserError
 from xcit_dense.network import STRIDES, Pyramid, Trunk, check_out_strides, resolve_arch
 from xcit_dense.weights import CheckpointIdentity, FittedTensors, fit_tensors
 
