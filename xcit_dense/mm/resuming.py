@@ -12,7 +12,7 @@ from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config_tree import dicts_in, type_name
-from xcit_dense.mm.processes import say
+from xcit_dense.mm.launch import say
 from xcit_dense.weights.safe_loading import load_from_local
 
 _STATE_OF_TRAINING = {"meta", "state_dict", "message_hub"}
@@ -115,15 +115,15 @@ def _check_resumable(path: str) -> None:
         )
 
 
-def _names_in(path: str) -> set[str]:
+def _names_in(path: str) -> frozenset[str]:
     """What a checkpoint has, after it has been seen to load."""
     real = os.path.expanduser(path)
     return _read_once(path, os.stat(real).st_mtime_ns if os.path.exists(real) else None)
 
 
 @cache
-def _read_once(path: str, modified: int | None) -> set[str]:
-    return set(load_from_local(path, map_location="meta"))
+def _read_once(path: str, modified: int | None) -> frozenset[str]:
+    return frozenset(load_from_local(path, map_location="meta"))
 
 
 def _in_first_process(check: Callable[[], Any]) -> Any:

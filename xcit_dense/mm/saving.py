@@ -37,6 +37,7 @@ class AtomicCheckpointHook(CheckpointHook):
     ``CheckpointHook`` removes the oldest checkpoint before it writes a new one, and the best one
     likewise, so a run that dies between has lost them. Here the new file is complete, then
     ``last_checkpoint`` names it, then the old file is removed. The arguments are the same.
+    A record that is cut short does no harm: resuming then takes the last written checkpoint.
     """
 
     _counts: dict[str, int] | None = None

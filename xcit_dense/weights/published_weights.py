@@ -51,17 +51,17 @@ def published_url(kind: str, arch: str | Mapping, patch_size: int) -> str:
     Raises:
         UserError: there are none; says for which kinds or backbones there are.
     """
-    if not isinstance(arch, str):
-        raise UserError("no weights are published for an arch of your own")
-    offered = [
-        other for other in published_kinds() if (arch, patch_size, other) in published_urls()
-    ]
+    offered = {
+        other: url
+        for (*backbone, other), url in published_urls().items()
+        if backbone == [arch, patch_size]
+    }
     if kind not in offered:
         raise UserError(
             f"no weights {kind!r} are published for arch={arch!r}, patch_size={patch_size}; "
             f"there are {', '.join(offered) or 'none at all'}"
         )
-    return published_urls()[arch, patch_size, kind]
+    return offered[kind]
 
 
 def load_from_http(url: str, map_location: Any = None) -> dict:
