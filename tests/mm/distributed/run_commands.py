@@ -53,7 +53,7 @@ def share(tensors):
     return own / sum(tensor.nbytes for tensor in tensors)
 
 
-def main(argv):
+def main(argv=None):
     # only the layout of configs in logs and checkpoints, and a third of the time of these runs
     config.FormatCode = lambda text, **_: (text, False)
     for name, arguments in json.loads(sys.argv[1]):

@@ -117,7 +117,7 @@ def test_errors_are_told_once_until_the_processes_part_ways(
 ):
     """Before they have joined all fail alike; afterwards one of them may fail alone."""
 
-    def fail(argv):
+    def fail():
         raise UserError("the reason")
 
     machine(LOCAL_RANK=rank)
