@@ -11,7 +11,9 @@ from mmengine.config import Config
 import xcit_dense.mm.mmengine_patches
 import xcit_dense.mm.training  # noqa: F401
 from xcit_dense.errors import UserError
+from xcit_dense.mm.category_order import number_labels_by_name
 from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.mm.config_tree import model_scope
 from xcit_dense.mm.data_roots import set_data_root
 from xcit_dense.mm.processes import is_first_to_say, part
 
@@ -40,6 +42,8 @@ def load_config(args: Namespace) -> Config:
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
+    if model_scope(cfg) == "mmdet":
+        number_labels_by_name()
     cfg.launcher = args.launcher
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)

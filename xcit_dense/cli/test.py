@@ -10,7 +10,7 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-import xcit_dense.predict.segmentation_picture_hook  # noqa: F401
+import xcit_dense.predict.picture_hook  # noqa: F401
 from xcit_dense.cli.options import add_shared_options, load_config
 from xcit_dense.mm.config_tree import dicts_in, type_name
 from xcit_dense.mm.data_roots import check_data_exists
@@ -83,11 +83,10 @@ def _evaluators(cfg: Config) -> list[ConfigDict]:
 
 def use_show_dir(cfg: Config, folder: str) -> None:
     """Draw every tested image into ``folder``."""
-    hook = cfg.default_hooks.visualization
-    hook.draw = True
-    hook.test_out_dir = osp.abspath(folder)  # mm's hook joins it to the work dir
-    if not is_detection(cfg):
-        hook.type = "SegmentationPictureHook"
+    cfg.custom_hooks = [
+        *(cfg.get("custom_hooks") or []),
+        {"type": "PictureHook", "out_dir": osp.abspath(folder)},
+    ]
 
 
 def keep_predictions(cfg: Config, out: str) -> None:
@@ -98,8 +97,10 @@ def keep_predictions(cfg: Config, out: str) -> None:
     """
     evaluators = _evaluators(cfg)
     if not is_detection(cfg):
-        for evaluator in evaluators:
-            evaluator.output_dir = out
+        cfg.custom_hooks = [
+            *(cfg.get("custom_hooks") or []),
+            {"type": "LabelMapHook", "out_dir": osp.abspath(out)},
+        ]
         return
     if not out.endswith((".pkl", ".pickle")):
         raise ValueError(f"--out {out}: detections are dumped to a .pkl file")
