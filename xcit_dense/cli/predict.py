@@ -3,7 +3,7 @@
 import signal
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import islice
 from pathlib import Path
 
@@ -88,17 +88,18 @@ def main(argv: list[str] | None = None) -> int:
         args.out,
         predictor.categories,
         files,
+        annotations,
         with_pictures=not args.no_pictures,
         longest_side=args.max_side or None,
-        annotations=annotations,
     )
     if annotations:
-        reason = f"not an image of {args.annotations}: left out of predictions.json"
+        annotations.category_ids(predictor.categories.names)  # before there is work to lose
+        reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
         skipped += [Skipped(str(file), reason) for file in unknown]
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        return _predict(args, predictor, outputs, files, skipped)
+        return _predict(args, predictor, outputs, skipped)
     except OSError as error:
         raise UserError(f"--out {args.out}: {error.strerror or error}") from error
     finally:
@@ -123,26 +124,26 @@ def _check_options(parser: ArgumentParser, args: Namespace) -> None:
 
 
 def _predict(
-    args: Namespace,
-    predictor: Predictor,
-    outputs: Outputs,
-    files: Sequence[Path],
-    skipped: list[Skipped],
+    args: Namespace, predictor: Predictor, outputs: Outputs, skipped: list[Skipped]
 ) -> int:
     """Predict on all files, and write what was predicted also if that ends before its time."""
     count = 0
-    of_unknown_length = any(map(is_video, files))
-    progress = ProgressBar(0 if of_unknown_length else len(files), file=sys.stderr)
+    has_videos = any(map(is_video, outputs.files))
+    progress = ProgressBar(0 if has_videos else len(outputs.files), file=sys.stderr)
+    inputs = read_inputs(outputs.files, predictor.loader)
     try:
-        for outcome in _outcomes(predictor, files, args.batch_size):
-            if not isinstance(outcome, Skipped):
-                outcome = _write(outputs, *outcome, args.score_thr)
-            if outcome:
-                skipped.append(outcome)
-            count += not outcome
-            progress.update()
+        while batch := list(islice(inputs, args.batch_size)):
+            for image, prediction in _predictions(predictor, batch):
+                if isinstance(prediction, Detections):
+                    prediction = prediction.above(args.score_thr)
+                if isinstance(prediction, Skipped):
+                    skipped.append(prediction)
+                else:
+                    outputs.write(image, prediction)
+                    count += 1
+                progress.update()
     except KeyboardInterrupt:
-        skipped.append(Skipped("the inputs after these", "stopped"))
+        skipped.append(Skipped("all that follows", "stopped"))
     finally:
         outputs.finish()
         print(file=sys.stderr)
@@ -152,47 +153,21 @@ def _predict(
     return SOME_NOT if skipped else ALL_PREDICTED
 
 
-def _outcomes(
-    predictor: Predictor, files: Sequence[Path], batch_size: int
-) -> Iterator[tuple[InputImage, Prediction] | Skipped]:
-    """For each image, or frame of a video, its prediction, or why there is none."""
-    inputs = read_inputs(files, predictor.loader)
-    while batch := list(islice(inputs, batch_size)):
-        yield from (item for item in batch if isinstance(item, Skipped))
-        images = [item for item in batch if isinstance(item, InputImage)]
-        try:
-            predictions = predictor.predict_batch([image.pixels for image in images])
-            yield from zip(images, predictions, strict=True)
-        except Exception:  # models and pipelines have many ways not to take an image
-            yield from (_predict_alone(predictor, image) for image in images)
-
-
-def _predict_alone(
-    predictor: Predictor, image: InputImage
-) -> tuple[InputImage, Prediction] | Skipped:
+def _predictions(
+    predictor: Predictor, batch: Sequence[InputImage | Skipped]
+) -> list[tuple[InputImage | None, Prediction | Skipped]]:
+    """Images with their predictions, or why there is none."""
+    skipped = [(None, item) for item in batch if isinstance(item, Skipped)]
+    images = [item for item in batch if isinstance(item, InputImage)]
     try:
-        return image, predictor.predict_batch([image.pixels])[0]
-    except Exception as error:
-        return Skipped(image.source, in_one_line(error))
-
-
-def _write(
-    outputs: Outputs, image: InputImage, prediction: Prediction, least_score: float
-) -> Skipped | None:
-    """Write the results of an image, or say why it is skipped.
-
-    Raises:
-        OSError: no results can be written.
-    """
-    if isinstance(prediction, Detections):
-        prediction = prediction.above(least_score)
-    try:
-        outputs.write(image, prediction)
-    except OSError:
-        raise
-    except Exception as error:  # one picture that cannot be drawn does not end the run
-        return Skipped(image.source, in_one_line(error))
-    return None
+        predictions = predictor.predict_batch([image.pixels for image in images])
+    except Exception as error:  # models and pipelines have many ways not to take an image
+        if len(images) == 1:
+            return [*skipped, (None, Skipped(images[0].source, in_one_line(error)))]
+        # find out whose fault it is
+        predicted = [outcome for image in images for outcome in _predictions(predictor, [image])]
+        return [*skipped, *predicted]
+    return [*skipped, *zip(images, predictions, strict=True)]
 
 
 def _summarize(images: int, skipped: Sequence[Skipped]) -> None:

@@ -75,36 +75,20 @@ def draw_ground_truth(
         UserError: the label map has several channels.
     """
     picture = pixels.copy()
-    size = picture.shape[:2]
-    annotated_size = None
-    if annotated_as_read:
-        size = _size_before_padding(sample, size)
-        annotated_size = sample.metainfo.get("ori_shape", size)[:2]
+    described = sample.metainfo
+    annotated_size = described.get("ori_shape") if annotated_as_read else None
     for truth in ground_truth_of(sample):
-        height, width = size
-        if isinstance(truth, SegmentationMap) and not annotated_as_read:
-            # the image, and padding where it is labelled; some label maps are coarser
-            covered = np.maximum(truth.labels.shape, sample.metainfo.get("img_shape", size)[:2])
-            height, width = np.minimum(covered, size)
+        size = described.get("img_shape", picture.shape)[:2]
+        if annotated_as_read and "scale_factor" in described:
+            # the factor tells the size before padding
+            size = np.rint(np.array(annotated_size[:2]) * described["scale_factor"][::-1])
+        elif isinstance(truth, SegmentationMap):
+            # padding may be labelled too; some label maps are coarser than the image
+            size = np.maximum(truth.labels.shape, size)
+        height, width = np.clip(size, 1, picture.shape[:2]).astype(int)
         part = picture[:height, :width]
         part[:] = draw_prediction(part, truth, categories, image_size=annotated_size)
     return picture
-
-
-def _size_before_padding(sample: Any, padded: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of a resized image, which pipelines pad at the right and below.
-
-    What a pipeline calls the size of the image may be the padded one; the factor of the resizing
-    tells.
-    """
-    described = sample.metainfo
-    factor = described.get("scale_factor")
-    if factor is None or "ori_shape" not in described:
-        height, width = described.get("img_shape", padded)[:2]
-    else:
-        height, width = described["ori_shape"][:2]
-        height, width = round(height * factor[1]), round(width * factor[0])
-    return min(padded[0], max(1, height)), min(padded[1], max(1, width))
 
 
 def side_by_side(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
@@ -140,7 +124,7 @@ def _draw_detections(
     for index in largest_first:
         if detections.masks is not None:
             _, colour = _name_and_colour(detections.labels[index], categories)
-            _draw_mask(picture, detections.masks[index], colour, ratios)
+            _draw_mask(picture, detections.masks[index], colour)
     canvas = Image.fromarray(picture[..., ::-1])
     pen = _pen(canvas)
     width = max(1, pen.font.size // 8)
@@ -161,26 +145,15 @@ def _draw_detections(
     return np.asarray(canvas)[..., ::-1].copy()
 
 
-def _draw_mask(picture: np.ndarray, mask: RunLengths, colour: Colour, ratios: np.ndarray) -> None:
+def _draw_mask(picture: np.ndarray, mask: RunLengths, colour: Colour) -> None:
     """Tint the pixels of a mask and line its edge, in place."""
-    left, top, columns, rows = coco_masks().toBbox(mask).astype(int).tolist()
-    if not rows or not columns:
-        return
-    part = coco_masks().decode(mask)[top : top + rows, left : left + columns]
-    first = np.floor(np.array([top, left]) * ratios).astype(int)
-    last = np.ceil(np.array([top + rows, left + columns]) * ratios).astype(int)
-    last = np.minimum(np.maximum(last, first + 1), picture.shape[:2])
-    height, width = last - first
-    if height < 1 or width < 1:
-        return
-    part = cv2.resize(np.ascontiguousarray(part), (width, height), interpolation=cv2.INTER_NEAREST)
-    region = picture[first[0] : last[0], first[1] : last[1]]
+    size = picture.shape[1::-1]
+    part = cv2.resize(coco_masks().decode(mask), size, interpolation=cv2.INTER_NEAREST)
     inside = part.astype(bool)
-    region[inside] = _tinted(region, np.full_like(region, colour[::-1]))[inside]
+    tinted = picture[inside] * (1 - OPACITY) + np.array(colour[::-1]) * OPACITY
+    picture[inside] = tinted.astype(np.uint8)
     outlines, _ = cv2.findContours(part, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    for outline in outlines:
-        columns, rows = outline[:, 0].T
-        region[rows, columns] = colour[::-1]
+    cv2.drawContours(picture, outlines, -1, colour[::-1])
 
 
 def _draw_map(picture: np.ndarray, labels: np.ndarray, categories: Categories) -> np.ndarray:
@@ -188,48 +161,28 @@ def _draw_map(picture: np.ndarray, labels: np.ndarray, categories: Categories) -
     labels = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
     count = len(categories.names)
     colours = np.array([*categories.palette[:count], _GREY], np.uint8)[:, ::-1]
-    has_class = labels < count
-    tinted = _tinted(picture, colours[np.minimum(labels, count)])
-    picture = np.where(has_class[..., None], tinted, picture)
+    tinted = cv2.addWeighted(picture, 1 - OPACITY, colours[np.minimum(labels, count)], OPACITY, 0)
+    picture[labels < count] = tinted[labels < count]
     canvas = Image.fromarray(picture[..., ::-1])
     pen = _pen(canvas)
-    row_height = sum(pen.font.getmetrics()) + 4
-    for row, (text, colour) in enumerate(
-        _legend(labels, categories, rows=max(1, height // row_height))
-    ):
+    row_height = sum(pen.font.getmetrics()) + 2
+    legend = _legend(labels, categories, rows=max(1, height // row_height))
+    for row, label in enumerate(legend):
+        text, colour = _name_and_colour(label, categories)
         columns, rows = _extent(pen, text)
         top = row * row_height
         _write(pen, text, (0, top, columns, top + rows), colour)
     return np.asarray(canvas)[..., ::-1].copy()
 
 
-def _tinted(pixels: np.ndarray, colours: np.ndarray) -> np.ndarray:
-    return cv2.addWeighted(pixels, 1 - OPACITY, colours, OPACITY, 0)
-
-
-def _legend(labels: np.ndarray, categories: Categories, rows: int) -> list[tuple[str, Colour]]:
-    """Texts and colours of at most so many rows: the largest classes, in the order of labels.
-
-    Labels that are no class come first, however few.
-    """
+def _legend(labels: np.ndarray, categories: Categories, rows: int) -> list[int]:
+    """At most so many labels in their order: those that are no class, and the largest classes."""
     found, counts = np.unique(labels, return_counts=True)
     sizes = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    count = len(categories.names)
-    odd = [label for label in sizes if label >= count and label != NO_CLASS]
-    legend = [(", ".join(_name_and_colour(label, categories)[0] for label in odd), _GREY)]
-    legend = legend if odd else []
-    least = _SMALLEST_IN_LEGEND * labels.size
-    shown = [label for label in sizes if label < count and sizes[label] >= least]
-    room = rows - len(legend)
-    hidden = 0
-    if len(shown) > room:
-        largest = sorted(shown, key=lambda label: -sizes[label])[: max(0, room - 1)]
-        hidden = len(shown) - len(largest)
-        shown = sorted(largest)
-    legend += [_name_and_colour(label, categories) for label in shown]
-    if hidden:
-        legend.append((f"and {hidden} more" if shown else f"{hidden} classes", _GREY))
-    return legend
+    sizes.pop(NO_CLASS, None)
+    sizes.update((label, labels.size) for label in sizes if label >= len(categories.names))
+    shown = [label for label in sizes if sizes[label] >= _SMALLEST_IN_LEGEND * labels.size]
+    return sorted(sorted(shown, key=sizes.get)[-rows:])
 
 
 def _name_and_colour(label: int, categories: Categories) -> tuple[str, Colour]:
@@ -265,9 +218,7 @@ def _free_place(
         (left, top),
         (left, bottom),
         (right - width, top - height),
-        (left, bottom - height),
         (right - width, bottom),
-        (right, top),
     ):
         x = max(0, min(x, limits[0] - width))
         y = max(0, min(y, limits[1] - height))
@@ -283,15 +234,12 @@ def _overlap(one: Rectangle, other: Rectangle) -> bool:
 
 def _extent(pen: ImageDraw.ImageDraw, text: str) -> tuple[float, float]:
     """Width and height of a text with its ground."""
-    left, top, right, bottom = pen.textbbox((0, 0), text)
-    return right - left + 4, bottom - top + 4
+    return pen.textlength(text) + 4, sum(pen.font.getmetrics())
 
 
 def _write(pen: ImageDraw.ImageDraw, text: str, place: Rectangle, colour: Colour) -> None:
     """Write on a ground of ``colour``."""
     left, top, right, bottom = place
     pen.rectangle((left, top, right - 1, bottom - 1), fill=colour)
-    shift_x, shift_y, _, _ = pen.textbbox((0, 0), text)
     dark_ground = np.dot(colour, (0.299, 0.587, 0.114)) < 140
-    fill = "white" if dark_ground else "black"
-    pen.text((left + 2 - shift_x, top + 2 - shift_y), text, fill=fill)
+    pen.text((left + 2, top), text, fill="white" if dark_ground else "black")

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
-import cv2
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
@@ -59,6 +58,12 @@ class InputImage:
     def source(self) -> str:
         """Its path, of a frame with ``#`` and its number."""
         return str(self.file) if self.frame is None else f"{self.file}#{self.frame}"
+
+    @property
+    def background(self) -> np.ndarray:
+        """What predictions are drawn on, uint8 (H, W, 3) in blue, green, red."""
+        is_viewable = self.pixels.dtype == np.uint8 and self.pixels.shape[2:] == (3,)
+        return self.pixels if is_viewable else read_image(self.file)
 
 
 def find_files(
@@ -218,19 +223,3 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
         raise UnreadableImageError("empty, or no image of a known format") from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
         raise UnreadableImageError(in_one_line(error)) from error
-
-
-def viewable(pixels: np.ndarray) -> np.ndarray:
-    """Decoded pixels of any kind as uint8 (H, W, 3) in blue, green, red, to draw on.
-
-    Grey is repeated, alpha is dropped, 16 bits are cut to the upper 8, others are stretched.
-    """
-    if pixels.dtype == np.uint16:
-        pixels = (pixels >> 8).astype(np.uint8)
-    elif pixels.dtype != np.uint8:
-        pixels = cv2.normalize(pixels.astype(np.float32), None, 0, 255, cv2.NORM_MINMAX)
-        pixels = pixels.astype(np.uint8)
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
-    colours = pixels[..., :3] if pixels.shape[2] >= 3 else pixels[..., :1].repeat(3, axis=2)
-    return np.ascontiguousarray(colours)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 PIXELS_IN_A_BAND = 2**20
 INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label + 1000 * instance
 _LIBRARIES = ("mmengine", "mmdet", "mmseg")
-_THAT_PREDICT = ("predict", "_predict", "test_step", "add_pred", "postprocess")
+_THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
 
 
 class RunLengths(TypedDict):
@@ -90,7 +90,9 @@ def predicts_as_mm(module: nn.Module) -> bool:
     A user's own method may call mm's and then read its results, as arrays and logits.
     """
     kind = type(module)
-    methods = (getattr(kind, name) for name in dir(kind) if name.startswith(_THAT_PREDICT))
+    methods = (
+        getattr(kind, name) for name in dir(kind) if any(part in name for part in _THAT_PREDICT)
+    )
     return all(
         getattr(method, "__module__", "").partition(".")[0] in _LIBRARIES for method in methods
     )

@@ -3,6 +3,8 @@
 import json
 import ntpath
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -14,7 +16,7 @@ from PIL import Image
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
 from xcit_dense.predict.drawing import draw_prediction, shrunk
-from xcit_dense.predict.inputs import InputImage, shared_folder, viewable
+from xcit_dense.predict.inputs import InputImage, shared_folder
 from xcit_dense.predict.masks import coco_masks
 from xcit_dense.predict.results import Categories, Detections, Prediction
 
@@ -66,14 +68,14 @@ class Annotations:
             ) from error
         if not self.images:
             raise UserError(
-                f"--annotations {path}: none of the inputs is in it; {files[0]} ends with no "
+                f"--annotations {path}: the inputs are not in it; {files[0]} ends with no "
                 f"file_name, of which one is {next(iter(annotated), ('none',))[-1]}"
             )
-        first: dict[Any, Path] = {}
+        of_image = {image["id"]: file for file, image in self.images.items()}
         for file, image in self.images.items():
-            if first.setdefault(image["id"], file) != file:
+            if of_image[image["id"]] != file:
                 raise UserError(
-                    f"--annotations {path}: {first[image['id']]} and {file} both end with the "
+                    f"--annotations {path}: {file} and {of_image[image['id']]} both end with the "
                     f"file_name {image['file_name']}; predict on one of them"
                 )
 
@@ -120,42 +122,31 @@ def category_ids(names: Sequence[str]) -> list[int]:
     return list(range(1, len(names) + 1))
 
 
+@dataclass
 class Outputs:
     """The results of a run, in one folder.
 
-    Args:
+    Attributes:
         folder: where they go.
         categories: names and colours of the labels.
         files: the inputs, absolute paths.
+        annotations: numbers for the JSON, which leaves out images that they lack.
         with_pictures: whether predictions are drawn.
         longest_side: largest height or width of a picture; None keeps the image's.
-        annotations: numbers for the JSON, which leaves out images that they lack.
-
-    Attributes:
         written: names of what there is in the folder of this run.
-
-    Raises:
-        UserError: the annotations lack a class.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        categories: Categories,
-        files: Sequence[Path],
-        with_pictures: bool = True,
-        longest_side: int | None = None,
-        annotations: Annotations | None = None,
-    ) -> None:
-        self.written: set[str] = set()
-        self._folder = folder
-        self._categories = categories
-        self._shared = shared_folder(files)
-        self._with_pictures = with_pictures
-        self._longest_side = longest_side
-        self._annotations = annotations
-        self._category_ids = annotations and annotations.category_ids(categories.names)
-        self._dataset: dict[str, list] = {"images": [], "categories": [], "annotations": []}
+    folder: Path
+    categories: Categories
+    files: Sequence[Path]
+    annotations: Annotations | None = None
+    with_pictures: bool = True
+    longest_side: int | None = None
+    written: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._objects: list[dict[str, Any]] = []
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
         """Write the results of an image, but for the JSON.
@@ -163,17 +154,17 @@ class Outputs:
         Raises:
             OSError: a file cannot be written.
         """
-        if self._with_pictures:
+        if self.with_pictures:
             picture = draw_prediction(
-                viewable(image.pixels), prediction, self._categories, self._longest_side
+                image.background, prediction, self.categories, self.longest_side
             )
-            write_picture(self._folder / _PICTURES / f"{image.name}.jpg", picture)
+            write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
             self.written.add(_PICTURES)
         if isinstance(prediction, Detections):
             self._add(image, prediction)
         else:
-            path = self._folder / _LABEL_MAPS / f"{image.name}.png"
-            write_label_map(path, prediction.labels, self._categories)
+            path = self.folder / _LABEL_MAPS / f"{image.name}.png"
+            write_label_map(path, prediction.labels, self.categories)
             self.written.add(_LABEL_MAPS)
 
     def finish(self) -> None:
@@ -182,31 +173,39 @@ class Outputs:
         Raises:
             OSError: it cannot be written.
         """
-        if self._dataset["images"]:
-            content = json.dumps(self._dataset).encode("ascii")
-            write_atomically(self._folder / _DETECTIONS, lambda file: file.write(content))
-            self.written.add(_DETECTIONS)
+        if not self._images:
+            return
+        content = {
+            "images": self._images,
+            "categories": [
+                {"id": number, "name": name}
+                for number, name in zip(self._category_ids, self.categories.names, strict=True)
+            ],
+            "annotations": self._objects,
+        }
+        encoded = json.dumps(content).encode("ascii")
+        write_atomically(self.folder / _DETECTIONS, lambda file: file.write(encoded))
+        self.written.add(_DETECTIONS)
+
+    @cached_property
+    def _category_ids(self) -> list[Any]:
+        names = self.categories.names
+        return self.annotations.category_ids(names) if self.annotations else category_ids(names)
 
     def _add(self, image: InputImage, detections: Detections) -> None:
-        if self._category_ids is None:
-            self._category_ids = category_ids(self._categories.names)
-        if not self._dataset["categories"]:
-            self._dataset["categories"] = [
-                {"id": number, "name": name}
-                for number, name in zip(self._category_ids, self._categories.names, strict=True)
-            ]
-        if self._annotations is None:
-            file_name = Path(image.source).relative_to(self._shared).as_posix()
-            named = {"id": len(self._dataset["images"]) + 1, "file_name": file_name}
-        elif image.file in self._annotations.images and image.frame is None:
-            named = self._annotations.images[image.file]
+        """Add an image and its objects to the JSON."""
+        if self.annotations is None:
+            file_name = Path(image.source).relative_to(shared_folder(self.files)).as_posix()
+            named = {"id": len(self._images) + 1, "file_name": file_name}
+        elif image.file in self.annotations.images:
+            named = self.annotations.images[image.file]
         else:
             return
         height, width = image.pixels.shape[:2]
-        self._dataset["images"].append({**named, "width": width, "height": height})
+        self._images.append({**named, "width": width, "height": height})
         for index in range(len(detections)):
-            numbered = {"id": len(self._dataset["annotations"]) + 1, "image_id": named["id"]}
-            self._dataset["annotations"].append(numbered | self._entry(detections, index))
+            numbered = {"id": len(self._objects) + 1, "image_id": named["id"]}
+            self._objects.append(numbered | self._entry(detections, index))
 
     def _entry(self, detections: Detections, index: int) -> dict[str, Any]:
         left, top, right, bottom = map(float, detections.boxes[index])

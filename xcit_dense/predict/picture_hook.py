@@ -9,7 +9,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from xcit_dense.predict.drawing import draw_prediction, shrunk, side_by_side
-from xcit_dense.predict.inputs import output_names, read_image, viewable
+from xcit_dense.predict.inputs import output_names, read_image
 from xcit_dense.predict.outputs import write_label_map, write_picture
 from xcit_dense.predict.results import (
     Detections,
@@ -64,7 +64,7 @@ class PictureHook(Hook):
         """Draw the samples of a batch."""
         for sample in outputs:
             path = _absolute(sample.img_path)
-            image = viewable(read_image(path))
+            image = read_image(path)
             size = image.shape[:2]
             prediction = from_sample(sample)
             if isinstance(prediction, Detections):

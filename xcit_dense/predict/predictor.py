@@ -29,7 +29,7 @@ from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict.class_maps import keep_classes_only
 from xcit_dense.predict.drawing import draw_prediction
-from xcit_dense.predict.inputs import read_image, viewable
+from xcit_dense.predict.inputs import read_image
 from xcit_dense.predict.masks import encode_masks_in_boxes, predicts_as_mm
 from xcit_dense.predict.query_masks import encode_query_masks
 from xcit_dense.predict.results import (
@@ -135,14 +135,8 @@ class Predictor:
     def draw(
         self, image: np.ndarray, prediction: Prediction, longest_side: int | None = None
     ) -> np.ndarray:
-        """Draw a prediction into a copy of its image, both in blue, green, red.
-
-        Args:
-            image: as it was predicted on.
-            prediction: on that image.
-            longest_side: largest height or width of the picture; None keeps the image's.
-        """
-        return draw_prediction(viewable(image), prediction, self.categories, longest_side)
+        """As :func:`draw_prediction`, with the names and colours of this model."""
+        return draw_prediction(image, prediction, self.categories, longest_side)
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         """What the test pipeline makes of pixels: ``inputs`` (C, h, w) and ``data_samples``."""
@@ -183,13 +177,11 @@ class Predictor:
         if self._has_warned or max(size) <= _MUCH_SMALLER * max(shrunk):
             return
         self._has_warned = True
-        print_log(
+        _warn(
             f"the test pipeline shrinks {size[1]} x {size[0]} pixels to {shrunk[1]} x {shrunk[0]}: "
             "small objects may be lost. Cut large images into tiles, or let Resize keep more: "
-            "--cfg-options test_dataloader.dataset.pipeline.1.scale=(WIDTH,HEIGHT), where it is "
-            "step 1",
-            logger="current",
-            level=logging.WARNING,
+            "--cfg-options test_dataloader.dataset.pipeline.1.scale='(WIDTH,HEIGHT)', if it is "
+            "step 1"
         )
 
     def _named(self, prediction: Prediction) -> Prediction:
@@ -275,9 +267,8 @@ def _check_unused(names: list[str], source: object) -> None:
             f"the backbone, {of_backbone[0]} among them"
         )
     if names:
-        print_log(
-            f"{source}: {len(names)} of its tensors have no place in the model, {names[0]} among "
-            "them",
-            logger="current",
-            level=logging.WARNING,
-        )
+        _warn(f"{source}: {len(names)} of its tensors have no place in the model, as {names[0]}")
+
+
+def _warn(line: str) -> None:
+    print_log(line, logger="current", level=logging.WARNING)

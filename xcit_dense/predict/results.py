@@ -217,7 +217,7 @@ def _distinct_colours(count: int) -> list[tuple[int, int, int]]:
     strengths = ((0.9, 0.9), (0.5, 0.95), (0.8, 0.55))  # saturation and brightness
     golden = 0.618034
     more = [
-        hsv_to_rgb(number * golden % 1, *strengths[number % 3])
+        hsv_to_rgb((number + 0.3) * golden % 1, *strengths[number % 3])
         for number in range(count - len(_FIRST_COLOURS))
     ]
     colours = [*_FIRST_COLOURS[:count], *more]
