@@ -55,8 +55,8 @@ def assert_apart_and_inside(rectangles, height, width):
     for one, other in combinations(rectangles, 2):
         is_beside = one[2] < other[0] or other[2] < one[0]
         assert is_beside or one[3] < other[1] or other[3] < one[1]
-    assert all(0 <= left and right <= width for left, _, right, _ in rectangles)
-    assert all(0 <= top and bottom <= height for _, top, _, bottom in rectangles)
+    assert all(left >= 0 and right <= width for left, _, right, _ in rectangles)
+    assert all(top >= 0 and bottom <= height for _, top, _, bottom in rectangles)
 
 
 @pytest.mark.parametrize("longest_side", [None, 150])
