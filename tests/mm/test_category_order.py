@@ -27,7 +27,7 @@ def category_numbers(folder, classes, *categories):
     }
     (folder / "a.json").write_text(json.dumps(content))
     metainfo = {"classes": classes}
-    return CocoDataset(f"{folder}/a.json", metainfo=metainfo, pipeline=[], lazy_init=False).cat_ids
+    return CocoDataset(f"{folder}/a.json", metainfo=metainfo, data_prefix={"img": ""}, pipeline=[], lazy_init=False).cat_ids
 
 
 @pytest.mark.parametrize("order", [1, -1])

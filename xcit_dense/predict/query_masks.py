@@ -99,7 +99,8 @@ def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> Instance
         logits = upsample(query)
         mask = logits > 0
         masks[query] = encode_mask(mask.cpu().numpy())
-        means[query] = (logits.sigmoid().float() * mask).sum() / (mask.sum() + 1e-6)
+        inside = logits.sigmoid().float().mul_(mask).sum()
+        means[query] = inside / (mask.count_nonzero() + 1e-6)
     encoded = [masks[query] for query in queries]
     weights = torch.stack([means[query] for query in queries]) if queries else scores.new_empty(0)
     return InstanceData(
