@@ -26,8 +26,10 @@ def category_numbers(folder, classes, *categories):
         "categories": [{"id": number, "name": name} for name, number in categories],
     }
     (folder / "a.json").write_text(json.dumps(content))
-    metainfo = {"classes": classes}
-    return CocoDataset(f"{folder}/a.json", metainfo=metainfo, data_prefix={"img": ""}, pipeline=[], lazy_init=False).cat_ids
+    dataset = CocoDataset(
+        f"{folder}/a.json", metainfo={"classes": classes}, data_prefix={"img": ""}, pipeline=[]
+    )
+    return dataset.cat_ids
 
 
 @pytest.mark.parametrize("order", [1, -1])

@@ -157,8 +157,8 @@ def test_what_cannot_be_predicted_on_is_refused(detect, images, error, message):
         detect(images)
 
 
-def test_much_shrinking_is_told_once(detect, warnings):
-    side = 4 * max(detect._prepare(np.zeros((99, 99, 3), np.uint8))["inputs"].shape)
+def test_much_shrinking_is_told_once(detector, detect, warnings):
+    side = 4 * max(detector.cfg.test_dataloader.dataset.pipeline[1].scale)
     detect(np.zeros((side, side, 3), np.uint8))
     assert not warnings
     for _ in range(2):

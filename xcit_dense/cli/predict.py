@@ -134,12 +134,10 @@ def _predict(
     try:
         while batch := list(islice(inputs, args.batch_size)):
             for image, prediction in _predictions(predictor, batch):
-                if isinstance(prediction, Detections):
-                    prediction = prediction.above(args.score_thr)
-                if isinstance(prediction, Skipped):
-                    skipped.append(prediction)
+                failure = _write(outputs, image, prediction, args.score_thr)
+                if failure:
+                    skipped.append(failure)
                 else:
-                    outputs.write(image, prediction)
                     count += 1
                 progress.update()
     except KeyboardInterrupt:
@@ -168,6 +166,23 @@ def _predictions(
         predicted = [outcome for image in images for outcome in _predictions(predictor, [image])]
         return [*skipped, *predicted]
     return [*skipped, *zip(images, predictions, strict=True)]
+
+
+def _write(
+    outputs: Outputs, image: InputImage | None, prediction: Prediction | Skipped, score_thr: float
+) -> Skipped | None:
+    """Write the results of an image, or say why there are none."""
+    if isinstance(prediction, Skipped):
+        return prediction
+    if isinstance(prediction, Detections):
+        prediction = prediction.above(score_thr)
+    try:
+        outputs.write(image, prediction)
+    except OSError:  # other images fail too
+        raise
+    except Exception as error:  # a picture that cannot be drawn, or is too large for the memory
+        return Skipped(image.source, in_one_line(error))
+    return None
 
 
 def _summarize(images: int, skipped: Sequence[Skipped]) -> None:

@@ -68,8 +68,8 @@ class Annotations:
             ) from error
         if not self.images:
             raise UserError(
-                f"--annotations {path}: the inputs are not in it; {files[0]} ends with no "
-                f"file_name, of which one is {next(iter(annotated), ('none',))[-1]}"
+                f"--annotations {path}: the inputs are not in it; {files[0]} ends with none of "
+                f"the file_names, of which one is {'/'.join(next(iter(annotated), ()))}"
             )
         of_image = {image["id"]: file for file, image in self.images.items()}
         for file, image in self.images.items():
@@ -147,9 +147,10 @@ class Outputs:
     def __post_init__(self) -> None:
         self._images: list[dict[str, Any]] = []
         self._objects: list[dict[str, Any]] = []
+        self._shared = shared_folder(self.files)
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
-        """Write the results of an image, but for the JSON.
+        """Write the results of an image; those for the JSON wait for :meth:`finish`.
 
         Raises:
             OSError: a file cannot be written.
@@ -195,7 +196,7 @@ class Outputs:
     def _add(self, image: InputImage, detections: Detections) -> None:
         """Add an image and its objects to the JSON."""
         if self.annotations is None:
-            file_name = Path(image.source).relative_to(shared_folder(self.files)).as_posix()
+            file_name = Path(image.source).relative_to(self._shared).as_posix()
             named = {"id": len(self._images) + 1, "file_name": file_name}
         elif image.file in self.annotations.images:
             named = self.annotations.images[image.file]

@@ -25,6 +25,7 @@ from torch import nn
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.complete_loading import load_complete
+from xcit_dense.mm.config_files import read_config
 from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict.class_maps import keep_classes_only
@@ -65,8 +66,8 @@ class Predictor:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        UserError: the config has no usable model or test pipeline, or the checkpoint is unusable or
-            does not fit it.
+        UserError: the config is missing or has no usable model or test pipeline, or the checkpoint
+            is unusable or does not fit it.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Predictor:
         device: str | None = None,
         amp: bool = False,
     ) -> None:
-        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        cfg = config if isinstance(config, Config) else read_config(str(config))
         self._scope = model_scope(cfg) or "mmdet"
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._amp = amp
@@ -126,7 +127,8 @@ class Predictor:
                 for key in ("inputs", "data_samples")
             }
             kind = self._device.type
-            with torch.autocast(kind, default_dtype(kind), enabled=self._amp):
+            dtype = default_dtype(kind) if self._amp else None
+            with torch.autocast(kind, dtype, enabled=self._amp):
                 samples = self.model.test_step(batch)
             for index, sample in zip(indices, samples, strict=True):
                 predictions[index] = self._named(from_sample(sample))
