@@ -11,7 +11,7 @@
 
 STACK ?= openmmlab
 PYTHON ?= python3
-PYTEST_ARGS ?=
+PYTEST_ARGS ?= -n 2 --dist loadfile
 
 ENV := .venv/$(STACK)
 BIN := $(ENV)/bin

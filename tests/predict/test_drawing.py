@@ -1,43 +1,67 @@
-"""What is drawn lies where it should."""
+"""What is drawn lies where it should, in the colour of its class, and can be read."""
 
-import tracemalloc
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
+import torch
+from mmengine.structures import InstanceData, PixelData
 from PIL import ImageDraw
 
+import xcit_dense  # noqa: F401
 from xcit_dense.predict import (
     Categories,
     Detections,
     SegmentationMap,
+    draw_ground_truth,
     draw_prediction,
-    drawing,
 )
-from xcit_dense.predict.masks.run_lengths import encode_mask
+from xcit_dense.predict.masks import encode_mask
 
-CATEGORIES = Categories(("one", "two"), ((250, 0, 0), (0, 0, 250)))
+CATEGORIES = Categories(("a", "b"), ((250, 0, 0), (0, 0, 250)))
 GREY = np.full((200, 300, 3), 128, np.uint8)
 
 
-def mask_in(box):
-    left, top, right, bottom = box
-    mask = np.zeros(GREY.shape[:2], bool)
-    mask[top:bottom, left:right] = True
-    return encode_mask(mask)
-
-
-def detections(*boxes, labels=None, masks=True):
+def detections(*boxes, labels=None):
+    masks = []
+    for left, top, right, bottom in boxes:
+        mask = np.zeros(GREY.shape[:2], bool)
+        mask[max(0, top) : bottom, max(0, left) : right] = True
+        masks.append(encode_mask(mask))
     return Detections(
         np.array(boxes, np.float32).reshape(-1, 4),
         np.array(labels or [0] * len(boxes), int),
         np.full(len(boxes), 0.5),
-        [mask_in(box) for box in boxes] if masks else None,
+        masks,
     )
+
+
+@pytest.fixture
+def grounds(monkeypatch):
+    """The rectangles that texts stand on."""
+    found = []
+    rectangle = ImageDraw.ImageDraw.rectangle
+
+    def look(self, box, fill=None, **options):
+        if fill:
+            found.append(box)
+        rectangle(self, box, fill=fill, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "rectangle", look)
+    return found
+
+
+def assert_apart_and_inside(rectangles, height, width):
+    for one, other in combinations(rectangles, 2):
+        is_beside = one[2] < other[0] or other[2] < one[0]
+        assert is_beside or one[3] < other[1] or other[3] < one[1]
+    assert all(left >= 0 and right <= width for left, _, right, _ in rectangles)
+    assert all(top >= 0 and bottom <= height for _, top, _, bottom in rectangles)
 
 
 @pytest.mark.parametrize("longest_side", [None, 150])
 def test_masks_tint_their_place_in_the_colour_of_their_class(longest_side):
+    before = GREY.copy()
     found = detections((100, 60, 180, 140), labels=[1])
     picture = draw_prediction(GREY, found, CATEGORIES, longest_side)
     scale = 1 if longest_side is None else 0.5
@@ -45,16 +69,11 @@ def test_masks_tint_their_place_in_the_colour_of_their_class(longest_side):
     blue, green, red = picture[int(120 * scale), int(160 * scale)].astype(int)
     assert blue > 150 and green < 100 and red < 100
     assert (picture[int(190 * scale), int(290 * scale)] == 128).all()
-
-
-def test_the_image_itself_stays():
-    before = GREY.copy()
-    draw_prediction(GREY, detections((10, 10, 90, 90)), CATEGORIES)
     assert np.array_equal(GREY, before)
 
 
 def test_small_objects_lie_above_large_ones():
-    found = detections((100, 60, 140, 100), (20, 20, 280, 190), labels=[0, 1], masks=True)
+    found = detections((100, 60, 140, 100), (20, 20, 280, 190), labels=[0, 1])
     blue, _, red = draw_prediction(GREY, found, CATEGORIES)[80, 120].astype(int)
     assert red > blue
 
@@ -64,98 +83,87 @@ def test_small_objects_lie_above_large_ones():
 )
 @pytest.mark.parametrize("longest_side", [None, 7])
 def test_boxes_at_the_border_and_without_area(box, longest_side):
-    inside = np.clip(box, 0, [300, 200, 300, 200])
-    found = Detections(np.array([box], np.float32), np.array([0]), masks=[mask_in(inside)])
-    draw_prediction(GREY, found, CATEGORIES, longest_side)
+    picture = draw_prediction(GREY, detections(box), CATEGORIES, longest_side)
+    assert (picture != 128).any()
 
 
 def test_nothing_found_leaves_the_image():
     assert np.array_equal(draw_prediction(GREY, detections(), CATEGORIES), GREY)
 
 
-def test_a_segmentation_tints_every_pixel_but_those_without_a_class():
+def test_texts_of_boxes_that_overlap_do_not(grounds):
+    boxes = [(50 + 3 * n, 60 + 2 * n, 200 + n, 150 + n) for n in range(12)]
+    draw_prediction(GREY, detections(*boxes), CATEGORIES)
+    assert 3 <= len(grounds) <= 12
+    assert_apart_and_inside(grounds, *GREY.shape[:2])
+
+
+def test_a_segmentation_tints_every_pixel_but_those_without_a_class(grounds):
     labels = np.zeros(GREY.shape[:2], np.uint8)
     labels[:, 150:] = 1
     labels[150:, :150] = 255
     picture = draw_prediction(GREY, SegmentationMap(labels), CATEGORIES).astype(int)
-    assert picture[100, 100, 2] > 150 > picture[100, 100, 0]
+    assert picture[140, 100, 2] > 150 > picture[140, 100, 0]
     assert picture[100, 250, 0] > 150 > picture[100, 250, 2]
     assert (picture[180, 20] == 128).all()
+    assert len(grounds) == 2
 
 
-NOISE = np.random.default_rng(0).integers(0, 256, (200, 300, 3), dtype=np.uint8)
+def test_labels_that_are_no_class_are_said(grounds):
+    labels = np.zeros(GREY.shape[:2], np.uint8)
+    labels[100, 100] = 7
+    picture = draw_prediction(GREY, SegmentationMap(labels), CATEGORIES)
+    assert len(grounds) == 2
+    assert (picture[100, 100] == 128).all()
+    draw_prediction(GREY, Detections(np.ones((1, 4)), np.array([7])), CATEGORIES)
+    assert len(grounds) == 3
 
 
-def mixed(pixels, colour):
-    """Image and colour, given in red, green, blue."""
-    return (pixels * 0.55 + np.array(colour[::-1]) * 0.45).astype(np.uint8)
-
-
-def test_inside_a_mask_image_and_colour_are_mixed():
-    found = Detections(np.zeros((1, 4)), np.array([1]), masks=[mask_in((60, 100, 280, 190))])
-    picture = draw_prediction(NOISE, found, CATEGORIES)
-    inner = np.s_[101:189, 61:279]
-    assert np.array_equal(picture[inner], mixed(NOISE[inner], CATEGORIES.palette[1]))
-
-
-@pytest.mark.parametrize("pixels_in_a_band", [1, 777, 2**18])
-def test_a_segmentation_in_bands_is_the_same(monkeypatch, pixels_in_a_band):
-    monkeypatch.setattr(drawing, "PIXELS_IN_A_BAND", pixels_in_a_band)
-    labels = np.random.default_rng(1).integers(0, 3, NOISE.shape[:2])
-    picture = draw_prediction(NOISE, SegmentationMap(labels), CATEGORIES)
-    below_legend = np.s_[60:]
-    expected = NOISE.copy()
-    for label, colour in enumerate(CATEGORIES.palette):
-        expected[labels == label] = mixed(NOISE[labels == label], colour)
-    assert np.array_equal(picture[below_legend], expected[below_legend])
-
-
-def test_a_legend_without_room_names_the_largest_classes():
-    names = tuple("abcdefghij")
-    categories = Categories(names, ((1, 2, 3),) * 10)
-    counts = np.array([90, 5, 80, 70, 0, 10, 60, 20, 30, 40])
-    assert [text for text, _ in drawing._legend(counts, categories, rows=9)] == list("abcdfghij")
-    few = [text for text, _ in drawing._legend(counts, categories, rows=4)]
-    assert few == ["a", "c", "d", "and 6 more"]
-    (only,) = drawing._legend(counts, categories, rows=1)
-    assert only[0] == "9 classes"
-
-
-@pytest.mark.parametrize("size", [(60, 90), (400, 300), (2000, 2000)])
-def test_rows_of_a_legend_do_not_overlap(monkeypatch, size):
-    boxes = []
-    rectangle = ImageDraw.ImageDraw.rectangle
-    monkeypatch.setattr(
-        ImageDraw.ImageDraw,
-        "rectangle",
-        lambda self, box, **options: boxes.append(box) or rectangle(self, box, **options),
-    )
+@pytest.mark.parametrize("size", [(60, 90), (400, 300)])
+def test_a_legend_has_no_more_rows_than_room(grounds, size):
     categories = Categories(("plant, Åg",) * 40, tuple((n, n, n) for n in range(40)))
     labels = np.arange(size[0] * size[1]).reshape(size) % 40
     draw_prediction(np.zeros((*size, 3), np.uint8), SegmentationMap(labels), categories)
-    assert len(boxes) > 1
-    assert all(above[3] < below[1] for above, below in pairwise(boxes))
-    assert boxes[-1][3] <= size[0]
+    assert len(grounds) > 1
+    assert_apart_and_inside(grounds, *size)
 
 
-@pytest.mark.parametrize("name", ["Größe", "łąka", "кошка", "γάτα", "ağaç"])
-def test_names_have_their_letters(name):
-    """A letter that a font lacks is drawn as its box for missing ones."""
-    font = drawing._font(20)
-    missing = bytes(font.getmask("\uffff"))
-    assert all(bytes(font.getmask(letter)) != missing for letter in name)
+# an image of 40 x 60 pixels, made twice as large, and padded to 100 x 128
+READ, RESIZED, PADDED = (40, 60), (80, 120), (100, 128)
+BY_PREPROCESSOR = dict(ori_shape=READ, scale_factor=(2.0, 2.0), img_shape=RESIZED)
+BY_PIPELINE = dict(ori_shape=READ, scale_factor=(2.0, 2.0), img_shape=PADDED)
 
 
-def test_a_large_picture_takes_little_memory():
-    """Beyond copies of the image, which NumPy counts."""
-    image = np.zeros((2000, 3000, 3), np.uint8)
-    labels = np.zeros(image.shape[:2], np.uint16)
-    labels[500:] = 1
-    whole = encode_mask(np.ones(image.shape[:2], bool))
-    found = Detections(np.array([[0, 0, 3000, 2000]]), np.array([0]), masks=[whole])
-    for prediction in (found, SegmentationMap(labels)):
-        tracemalloc.start()
-        draw_prediction(image, prediction, CATEGORIES)
-        _, peak = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        assert peak < 4 * image.nbytes
+def drawn_box(as_read, described):
+    from mmdet.structures import DetDataSample
+
+    sample = DetDataSample(metainfo=described)
+    boxes = torch.tensor([[10.0, 5.0, 30.0, 20.0]])
+    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([0]))
+    picture = draw_ground_truth(GREY[:100, :128], sample, CATEGORIES, as_read)
+    rows, columns = np.nonzero((picture == (0, 0, 250)).all(-1))
+    return [columns.min(), rows.max(), columns.max()]
+
+
+def drawn_labels(as_read, described, size):
+    """Height and width of what is tinted."""
+    from mmseg.structures import SegDataSample
+
+    sample = SegDataSample(metainfo=described)
+    sample.gt_sem_seg = PixelData(data=torch.ones(1, *size, dtype=torch.long))
+    picture = draw_ground_truth(GREY[:100, :128], sample, CATEGORIES, as_read)
+    rows, columns = np.nonzero((picture != 128).any(-1))
+    return rows.max() + 1, columns.max() + 1
+
+
+@pytest.mark.parametrize("described", [BY_PREPROCESSOR, BY_PIPELINE])
+def test_ground_truth_of_the_image_as_read_is_enlarged_with_it(described):
+    assert drawn_box(True, described) == [20, 40, 60]
+    assert drawn_labels(True, described, READ) == RESIZED
+
+
+def test_ground_truth_of_the_pixels_stays_where_it_is():
+    assert drawn_box(False, BY_PREPROCESSOR) == [10, 20, 30]
+    assert drawn_labels(False, BY_PREPROCESSOR, RESIZED) == RESIZED
+    assert drawn_labels(False, BY_PREPROCESSOR, (10, 15)) == RESIZED  # coarser, as of SegRescale
+    assert drawn_labels(False, BY_PREPROCESSOR, PADDED) == PADDED

@@ -1,30 +1,62 @@
 """Predicting on a user's own images: the command line of ``tools/predict.py``."""
 
-import errno
-import os
+import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
-from mmengine.config import Config
+import torch
 from mmengine.utils import ProgressBar
 
-from xcit_dense.cli.predict_options import check_options, make_parser
-from xcit_dense.cli.stopping import INTERRUPTED, exit_on_sigterm
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config_files import read_config
+from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
-from xcit_dense.predict.batches import predict_files
-from xcit_dense.predict.reading.input_files import Skipped, find_files
-from xcit_dense.predict.reading.inputs import InputImage, count_images
-from xcit_dense.predict.writing.coco_numbers import AnnotatedNumbers
-from xcit_dense.predict.writing.outputs import Outputs, folders_of_results
+from xcit_dense.predict.inputs import InputImage, Skipped, find_files, is_video, read_inputs
+from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
 
-ALL_PREDICTED, NOTHING_PREDICTED, SOME_SKIPPED = 0, 1, 3
+ALL_PREDICTED, SOME_NOT = 0, 1
 
-# An image's name has no place where its results should go; others' have.
-_ERRORS_OF_A_NAME = {errno.ENAMETOOLONG, errno.EISDIR, errno.ENOTDIR, errno.EEXIST}
+
+def make_parser() -> ArgumentParser:
+    """The command line."""
+    parser = ArgumentParser(
+        description="Predict on images with a trained detector or segmentor. Writes pictures and, "
+        "for detection, predictions.json in COCO's format, for segmentation, label maps.",
+        epilog="Exit code: 0 if all inputs were predicted, 1 if any was not, 2 for a wrong command "
+        "line. A run that is stopped leaves what was predicted.",
+    )
+    parser.add_argument("config", help="path of the config")
+    parser.add_argument("checkpoint", help="path or URL of the checkpoint")
+    parser.add_argument(
+        "inputs", nargs="+", metavar="INPUT", help="image, video, folder, or pattern in quotes"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")
+    parser.add_argument("--amp", action="store_true", help="predict in mixed precision")
+    parser.add_argument(
+        "--batch-size", type=int, default=1, help="images at once; of equal size only (1)"
+    )
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, help="least score of a detection, 0 to 1 (0.3)"
+    )
+    parser.add_argument(
+        "--max-side",
+        type=int,
+        default=1600,
+        metavar="PIXELS",
+        help="largest height or width of the pictures, 0 for that of the images (1600)",
+    )
+    parser.add_argument("--no-pictures", action="store_true", help="write the results only")
+    parser.add_argument(
+        "--annotations",
+        type=Path,
+        metavar="FILE",
+        help="number categories and images in predictions.json as this file in COCO's format does",
+    )
+    add_config_changes(parser)
+    return parser
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,101 +66,121 @@ def main(argv: list[str] | None = None) -> int:
         The exit code.
 
     Raises:
-        FileNotFoundError: there is no such config, checkpoint or file of annotations.
-        UserError: the config is unusable.
-        UserError: the checkpoint is unusable or does not fit the config.
-        UserError: the annotations are unusable, or results cannot be written.
-        SystemExit: the command line is wrong, or the process was told to end.
+        FileNotFoundError: there is no such checkpoint.
+        UserError: the config, the checkpoint or the annotations are unusable, or results cannot be
+            written.
+        SystemExit: the command line is wrong.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
-    check_options(parser, args)
+    _check_options(parser, args)
     cfg = read_config(args.config, args.cfg_options)
     files, skipped = find_files(args.inputs, folders_of_results(args.out))
-    _refuse_to_overwrite(parser, files, args.out)
+    for file in files:
+        if any(folder.absolute() in file.parents for folder in folders_of_results(args.out)):
+            parser.error(f"--out {args.out}: the input {file} lies where results go")
     if not files:
         _summarize(0, skipped)
-        return NOTHING_PREDICTED
+        return SOME_NOT
+    annotations = Annotations(args.annotations, files) if args.annotations else None
+    predictor = Predictor(cfg, args.checkpoint, args.device, args.amp)
+    outputs = Outputs(
+        args.out,
+        predictor.categories,
+        files,
+        annotations,
+        with_pictures=not args.no_pictures,
+        longest_side=args.max_side or None,
+    )
+    if annotations:
+        annotations.category_ids(predictor.categories.names)  # before there is work to lose
+        reason = f"not in {args.annotations}, so left out of predictions.json"
+        unknown = (file for file in files if file not in annotations.images)
+        skipped += [Skipped(str(file), reason) for file in unknown]
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
-        with exit_on_sigterm():
-            return _predict(args, cfg, files, skipped)
-    except KeyboardInterrupt:
-        return INTERRUPTED
-
-
-def _refuse_to_overwrite(parser: ArgumentParser, files: Sequence[Path], out: Path) -> None:
-    folders = [Path(os.path.realpath(folder)) for folder in folders_of_results(out)]
-    for file in files:
-        if any(folder in Path(os.path.realpath(file)).parents for folder in folders):
-            parser.error(f"--out {out}: the input {file} lies where results go and could be lost")
-
-
-def _predict(args: Namespace, cfg: Config, files: Sequence[Path], skipped: list[Skipped]) -> int:
-    predictor = _make_predictor(args, cfg)
-    outputs = _make_outputs(args, predictor)
-    progress = ProgressBar(count_images(files), file=sys.stderr)
-    try:
-        with outputs:
-            for outcome in predict_files(predictor, files, args.batch_size):
-                if not isinstance(outcome, Skipped):
-                    outcome = _write(outputs, *outcome, args.score_thr)
-                if outcome:
-                    skipped.append(outcome)
-                progress.update()
+        return _predict(args, predictor, outputs, skipped)
     except OSError as error:
         raise UserError(f"--out {args.out}: {error.strerror or error}") from error
     finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _check_options(parser: ArgumentParser, args: Namespace) -> None:
+    if args.batch_size < 1:
+        parser.error(f"--batch-size {args.batch_size}: at least 1")
+    if args.max_side < 0:
+        parser.error(f"--max-side {args.max_side}: at least 0")
+    if not 0 <= args.score_thr <= 1:
+        parser.error(f"--score-thr {args.score_thr}: scores go from 0 to 1")
+    try:
+        torch.empty(1, device=args.device).item()
+    except (RuntimeError, AssertionError, ImportError) as error:  # as torch's backends do
+        parser.error(f"--device {args.device}: {str(error).splitlines()[0]}")
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        parser.error(f"--out {args.out}: {error.strerror}")
+
+
+def _predict(
+    args: Namespace, predictor: Predictor, outputs: Outputs, skipped: list[Skipped]
+) -> int:
+    """Predict on all files, and write what was predicted also if that ends before its time."""
+    count = 0
+    has_videos = any(map(is_video, outputs.files))
+    progress = ProgressBar(0 if has_videos else len(outputs.files), file=sys.stderr)
+    inputs = read_inputs(outputs.files, predictor.loader)
+    try:
+        while batch := list(islice(inputs, args.batch_size)):
+            for image, prediction in _predictions(predictor, batch):
+                failure = _write(outputs, image, prediction, args.score_thr)
+                if failure:
+                    skipped.append(failure)
+                else:
+                    count += 1
+                progress.update()
+    except KeyboardInterrupt:
+        skipped.append(Skipped("all that follows", "stopped"))
+    finally:
+        outputs.finish()
         print(file=sys.stderr)
-        _summarize(outputs.images, skipped)
+        _summarize(count, skipped)
         if outputs.written:
             print(f"written to {args.out}: {', '.join(sorted(outputs.written))}")
-    if not outputs.images:
-        return NOTHING_PREDICTED
-    return SOME_SKIPPED if skipped else ALL_PREDICTED
+    return SOME_NOT if skipped else ALL_PREDICTED
 
 
-def _make_predictor(args: Namespace, cfg: Config) -> Predictor:
+def _predictions(
+    predictor: Predictor, batch: Sequence[InputImage | Skipped]
+) -> list[tuple[InputImage | None, Prediction | Skipped]]:
+    """Images with their predictions, or why there is none."""
+    skipped = [(None, item) for item in batch if isinstance(item, Skipped)]
+    images = [item for item in batch if isinstance(item, InputImage)]
     try:
-        return Predictor(cfg, args.checkpoint, args.device)
-    except UserError:
-        raise
-    except ValueError as error:
-        raise UserError(f"config {args.config}: {error}") from error
-
-
-def _make_outputs(args: Namespace, predictor: Predictor) -> Outputs:
-    numbers = None
-    if args.annotations:
-        try:
-            numbers = AnnotatedNumbers(args.annotations, predictor.categories.names)
-        except UserError as error:
-            raise UserError(f"--annotations {error}") from error
-    return Outputs(
-        args.out,
-        predictor.categories,
-        with_pictures=not args.no_pictures,
-        longest_side=args.max_side or None,
-        numbers=numbers,
-    )
+        predictions = predictor.predict_batch([image.pixels for image in images])
+    except Exception as error:  # models and pipelines have many ways not to take an image
+        if len(images) == 1:
+            return [*skipped, (None, Skipped(images[0].source, in_one_line(error)))]
+        # find out whose fault it is
+        predicted = [outcome for image in images for outcome in _predictions(predictor, [image])]
+        return [*skipped, *predicted]
+    return [*skipped, *zip(images, predictions, strict=True)]
 
 
 def _write(
-    outputs: Outputs, image: InputImage, prediction: Prediction, least_score: float
+    outputs: Outputs, image: InputImage | None, prediction: Prediction | Skipped, score_thr: float
 ) -> Skipped | None:
-    """Write the results of an image, or say why it is skipped.
-
-    Raises:
-        OSError: no results can be written.
-    """
+    """Write the results of an image, or say why there are none."""
+    if isinstance(prediction, Skipped):
+        return prediction
     if isinstance(prediction, Detections):
-        prediction = prediction.above(least_score)
+        prediction = prediction.above(score_thr)
     try:
         outputs.write(image, prediction)
-    except OSError as error:
-        if error.errno not in _ERRORS_OF_A_NAME:
-            raise
-        return Skipped(image.source, f"its results cannot be written ({error.strerror})")
-    except Exception as error:  # one picture that cannot be drawn does not end the run
+    except OSError:  # other images fail too
+        raise
+    except Exception as error:  # a picture that cannot be drawn, or is too large for the memory
         return Skipped(image.source, in_one_line(error))
     return None
 
@@ -136,4 +188,4 @@ def _write(
 def _summarize(images: int, skipped: Sequence[Skipped]) -> None:
     print(f"{images} images predicted, {len(skipped)} inputs skipped")
     for item in skipped:
-        print(f"  skipped {item}")
+        print(f"  skipped {item.source}: {item.reason}")

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable
 
 from mmengine.config import Config
 
+from xcit_dense.mm.category_order import number_labels_by_name
 from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.mm.config_tree import model_scope
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import use_launcher
 from xcit_dense.mm.resuming import check_checkpoints, use_atomic_checkpoints
@@ -43,6 +45,8 @@ def prepare(args: Namespace, changes: Iterable[Change], splits: list[str]) -> Co
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
+    if model_scope(cfg) == "mmdet":
+        number_labels_by_name()
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir

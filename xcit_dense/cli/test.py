@@ -1,6 +1,5 @@
 """Evaluating a checkpoint: the command line of ``tools/test.py``."""
 
-import os.path as osp
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -13,12 +12,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
-import xcit_dense.predict.segmentation_picture_hook  # noqa: F401
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, evaluate_whole, log_in_one_process
 from xcit_dense.mm.mixed_precision import default_dtype
+from xcit_dense.predict import encode_masks, keep_classes_only
+from xcit_dense.predict.picture_hook import LabelMapHook, PictureHook
 
 # Metrics that take masks as run lengths, and those that do without logits
 _COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}
@@ -126,30 +126,24 @@ class DetectionDumpHook(Hook):
         self.metric.evaluate(len(runner.test_dataloader.dataset))
 
 
-def keep_predictions(cfg: Config, args: Namespace) -> None:
-    """See that predictions have a place; label maps are written by mmseg's metrics.
+def check_out(cfg: Config, args: Namespace) -> None:
+    """See that predictions have a place.
 
     Raises:
         UserError: detections are wanted in a file that is no pickle.
     """
-    if args.out is None:
-        return
-    if not is_detection(cfg):
-        for metric in metrics_of(cfg):
-            metric.output_dir = args.out
-    elif not args.out.endswith((".pkl", ".pickle")):
+    if args.out and is_detection(cfg) and not args.out.endswith((".pkl", ".pickle")):
         raise UserError(f"--out {args.out}: detections are dumped to a .pkl file")
 
 
-def use_show_dir(cfg: Config, args: Namespace) -> None:
-    """Draw every tested image into the folder that is asked for."""
-    if args.show_dir is None:
-        return
-    hook = cfg.default_hooks.visualization
-    hook.draw = True
-    hook.test_out_dir = osp.abspath(args.show_dir)  # mm's hook joins it to the work dir
-    if not is_detection(cfg):
-        hook.type = "SegmentationPictureHook"
+def hooks_of_outputs(cfg: Config, args: Namespace) -> list[Hook]:
+    """What writes predictions and pictures, whatever evaluates beside it."""
+    hooks = []
+    if args.out:
+        hooks.append(DetectionDumpHook(args.out) if is_detection(cfg) else LabelMapHook(args.out))
+    if args.show_dir:
+        hooks.append(PictureHook(args.show_dir))
+    return hooks
 
 
 def save_memory(cfg: Config, runner: Runner) -> None:
@@ -161,13 +155,8 @@ def save_memory(cfg: Config, runner: Runner) -> None:
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
     metrics = {type_name(metric) for metric in metrics_of(cfg)}
     if metrics <= _COCO_METRICS:
-        # here, since it needs pycocotools, which comes with mmdet
-        from xcit_dense.predict import encode_masks
-
         encode_masks(model)
     if metrics <= _CLASS_METRICS:
-        from xcit_dense.predict.class_maps import keep_classes_only
-
         keep_classes_only(model)
 
 
@@ -187,12 +176,12 @@ def _reads_predictions(hook: Hook) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_checkpoint, use_device, use_tta, keep_predictions, use_show_dir)
+    changes = (use_checkpoint, use_device, use_tta, check_out)
     cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
-    if args.out is not None and is_detection(cfg):
-        runner.register_hook(DetectionDumpHook(args.out))
+    for hook in hooks_of_outputs(cfg, args):
+        runner.register_hook(hook)
     save_memory(cfg, runner)
     device = mmengine.device.get_device()
     with torch.autocast(device, default_dtype(device), enabled=args.amp):

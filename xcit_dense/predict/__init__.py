@@ -1,12 +1,11 @@
 """Predictions of trained models on a user's own images: reading, running, drawing, writing."""
 
-from xcit_dense.predict.categories import Categories
-from xcit_dense.predict.drawing import draw_prediction
-from xcit_dense.predict.masks import encode_masks
-from xcit_dense.predict.masks.box_masks import encode_box_masks, encode_masks_in_boxes
-from xcit_dense.predict.predictor import Predictor
-from xcit_dense.predict.reading.image_files import UnreadableImageError, read_image
-from xcit_dense.predict.results import Detections, Prediction, SegmentationMap
+from xcit_dense.predict.class_maps import keep_classes_only
+from xcit_dense.predict.drawing import draw_ground_truth, draw_prediction
+from xcit_dense.predict.inputs import UnreadableImageError, read_image
+from xcit_dense.predict.masks import encode_masks_in_boxes
+from xcit_dense.predict.predictor import Predictor, encode_masks
+from xcit_dense.predict.results import Categories, Detections, Prediction, SegmentationMap
 
 __all__ = [
     "Categories",
@@ -15,9 +14,10 @@ __all__ = [
     "Predictor",
     "SegmentationMap",
     "UnreadableImageError",
+    "draw_ground_truth",
     "draw_prediction",
-    "encode_box_masks",
     "encode_masks",
     "encode_masks_in_boxes",
+    "keep_classes_only",
     "read_image",
 ]

@@ -1,15 +1,24 @@
-"""What is predicted for an image, apart from any library's classes."""
+"""What is predicted for an image, apart from any library's classes, and what its labels mean."""
 
+from collections.abc import Mapping
+from colorsys import hsv_to_rgb
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib.colors import TABLEAU_COLORS, to_rgb
+from mmengine.config import Config
+from mmengine.fileio import list_from_file
+from mmengine.registry import DATASETS
 from torch import Tensor
 
-from xcit_dense.predict.masks.run_lengths import RunLengths, boxes_around, encode_mask
+from xcit_dense.errors import UserError
+from xcit_dense.mm.config_tree import innermost_dataset, model_scope
+from xcit_dense.predict.masks import INSTANCE_OFFSET, RunLengths, boxes_around, encode_mask
 
-# mmdet numbers the segments of a panoptic map by label + 1000 * instance.
-_LABELS_OF_A_PANOPTIC_MAP = 1000
+# matplotlib's "tab10" without its grey
+_FIRST_COLOURS = [to_rgb(value) for name, value in TABLEAU_COLORS.items() if "gray" not in name]
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,19 @@ class SegmentationMap:
 Prediction = Detections | SegmentationMap
 
 
+@dataclass(frozen=True)
+class Categories:
+    """What a model tells apart.
+
+    Attributes:
+        names: of each label.
+        palette: red, green and blue of each label, 0 to 255.
+    """
+
+    names: tuple[str, ...]
+    palette: tuple[tuple[int, int, int], ...]
+
+
 def from_sample(sample: Any) -> Prediction:
     """Read the prediction out of a data sample of mmdet or mmseg.
 
@@ -66,7 +88,7 @@ def from_sample(sample: Any) -> Prediction:
         ValueError: it has none of a kind that is known.
     """
     if "pred_sem_seg" in sample and "pred_instances" not in sample:
-        return SegmentationMap(sample.pred_sem_seg.data[0].cpu().numpy())
+        return SegmentationMap(sample.pred_sem_seg.data[0].cpu().long().numpy())
     if "pred_panoptic_seg" in sample:
         return _from_panoptic_map(sample.pred_panoptic_seg.sem_seg[0].cpu().numpy())
     if "pred_instances" in sample:
@@ -104,4 +126,99 @@ def _from_panoptic_map(segments: np.ndarray) -> Detections:
     """Every segment of a panoptic map as one object without a score."""
     numbers = np.unique(segments)
     masks = [encode_mask(segments == number) for number in numbers]
-    return Detections(boxes_around(masks), numbers % _LABELS_OF_A_PANOPTIC_MAP, masks=masks)
+    return Detections(boxes_around(masks), numbers % INSTANCE_OFFSET, masks=masks)
+
+
+def ground_truth_of(sample: Any) -> list[Prediction]:
+    """The label map and the instances that a data sample of mmdet or mmseg has.
+
+    Raises:
+        UserError: the label map has several channels.
+    """
+    truth: list[Prediction] = []
+    if "gt_sem_seg" in sample:
+        found = sample.gt_sem_seg
+        labels = (found.data if "data" in found else found.sem_seg).cpu().numpy()
+        if labels.ndim != 3 or labels.shape[0] != 1:
+            raise UserError(
+                f"the label map {sample.metainfo.get('seg_map_path', '')} has the shape "
+                f"{labels.shape}; wanted is one channel with the number of the class of each "
+                "pixel: convert maps in colours before"
+            )
+        truth.append(SegmentationMap(labels[0]))
+    if "gt_instances" in sample and "bboxes" in sample.gt_instances:
+        truth.append(from_instances(sample.gt_instances))
+    return truth
+
+
+def categories_of(metainfo: Mapping[str, Any], source: object) -> Categories:
+    """The classes that a data set describes.
+
+    Colours are its own where there is one for each class. Else (classes of one's own in mmdet's
+    ``CocoDataset`` come with COCO's 80) they are chosen to be told apart.
+
+    Args:
+        metainfo: of a data set.
+        source: whose it is, for the messages.
+
+    Raises:
+        UserError: it names no classes.
+    """
+    names = metainfo.get("classes")
+    if isinstance(names, str):
+        raise UserError(
+            f"{source}, or the test data of the config: classes={names!r} is neither a list of "
+            f"names nor a file with one a line; a tuple of one name has a comma: ({names!r},)"
+        )
+    if names is None or not len(names):
+        raise UserError(
+            f"{source}: neither it nor the test data of the config name the classes; add "
+            "metainfo=dict(classes=(...)) to test_dataloader.dataset"
+        )
+    palette = metainfo.get("palette")
+    if not isinstance(palette, list | tuple | np.ndarray) or len(palette) != len(names):
+        palette = _distinct_colours(len(names))
+    return Categories(tuple(names), tuple(tuple(map(int, colour)) for colour in palette))
+
+
+def metainfo_of_test_data(cfg: Config) -> dict[str, Any]:
+    """What the config and the data set's class say about the test data; no data are needed.
+
+    As in mm, a text may be the name of a file with the values, one a line.
+    """
+    dataset = innermost_dataset((cfg.get("test_dataloader") or {}).get("dataset") or {})
+    described = dict(dataset.get("metainfo") or {})
+    if isinstance(described.get("classes"), str):
+        with suppress(OSError, TypeError):  # no file; categories_of refuses the text
+            described["classes"] = list_from_file(described["classes"])
+    kind = dataset.get("type")
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(model_scope(cfg)) as datasets:
+            try:
+                kind = datasets.get(kind)
+            except RuntimeError:  # nobody has registered it, and predictions do without
+                kind = None
+    return {**getattr(kind, "METAINFO", {}), **described}
+
+
+def metainfo_of_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says about its data, also one of mmdet 2 or mmseg 0, in capitals."""
+    meta = checkpoint.get("meta") or {}
+    described = meta.get("dataset_meta") or meta
+    if not isinstance(described, Mapping):
+        return {}
+    described = {name.lower(): value for name, value in described.items()}
+    found = {name: described.get(name) for name in ("classes", "palette")}
+    return {name: value for name, value in found.items() if value is not None and len(value)}
+
+
+def _distinct_colours(count: int) -> list[tuple[int, int, int]]:
+    """Colours for eyes to tell apart: a few that are known for it, then hues far from the last."""
+    strengths = ((0.9, 0.9), (0.5, 0.95), (0.8, 0.55))  # saturation and brightness
+    golden = 0.618034
+    more = [
+        hsv_to_rgb((number + 0.3) * golden % 1, *strengths[number % 3])
+        for number in range(count - len(_FIRST_COLOURS))
+    ]
+    colours = [*_FIRST_COLOURS[:count], *more]
+    return [tuple(round(255 * part) for part in colour) for colour in colours]

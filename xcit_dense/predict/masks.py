@@ -1,45 +1,101 @@
-"""Masks of detected boxes, encoded one by one where they lie.
+"""Instance masks as COCO's run lengths, made one by one in the boxes that they lie in.
 
 mmdet pastes the predicted masks of an image into one array of instances x height x width: 2.4 GB
 for 100 instances on 6000 x 4000 pixels, before they are encoded or drawn. Here a mask is sampled
 and encoded in its box, in bands of columns, so that memory grows with the length of its outline.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import Any
+from types import ModuleType
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xcit_dense.predict.masks.run_lengths import RunLengths, encode_windows
-from xcit_dense.predict.own_methods import predicts_as_mm
-
 PIXELS_IN_A_BAND = 2**20
+INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label + 1000 * instance
+_LIBRARIES = ("mmengine", "mmdet", "mmseg")
+_THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
 
 
-@torch.no_grad()
-def encode_box_masks(
-    probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5
-) -> list[RunLengths]:
-    """Paste masks into an image and encode them, without making the image.
+class RunLengths(TypedDict):
+    """A mask in COCO's compressed form, as pycocotools takes it.
+
+    Attributes:
+        size: height and width of the image.
+        counts: the run lengths, compressed.
+    """
+
+    size: list[int]
+    counts: bytes
+
+
+def coco_masks() -> ModuleType:
+    """The module of masks in pycocotools, which comes with mmdet; mmseg does without it."""
+    from pycocotools import mask
+
+    return mask
+
+
+def encode_mask(mask: np.ndarray) -> RunLengths:
+    """Encode a mask (H, W) of the whole image; what is not zero belongs to it."""
+    return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
+
+
+def encode_windows(
+    windows: Iterable[tuple[np.ndarray, int, int]], height: int, width: int
+) -> RunLengths:
+    """Encode a mask that is given piece by piece, without making the image.
+
+    COCO counts zeros and ones in turn, down the columns, the first column first.
 
     Args:
-        probabilities: (n, h, w), of each box.
-        boxes: (n, 4), left, top, right, bottom in pixels of the image.
+        windows: pieces of the mask, bool (h, w), each with the row and the column of its top left
+            corner in the image; from left to right, no column in two of them.
         height: rows of the image.
         width: columns of the image.
-        threshold: least probability of a pixel of the mask.
 
     Returns:
-        The masks, n of them, equal to those that mmdet pastes on a CPU.
+        What pycocotools makes of the whole mask.
     """
-    return [
-        encode_windows(_bands(mask, box, height, width, threshold), height, width)
-        for mask, box in zip(probabilities.float(), boxes.float(), strict=True)
-    ]
+    borders = [np.empty(0, np.int64)]  # where ones start and end in turn
+    for mask, top, left in windows:
+        padded = np.pad(mask.T, ((0, 0), (1, 1)))
+        column, row = (padded[:, 1:] != padded[:, :-1]).nonzero()
+        borders.append((left + column) * height + top + row)
+    joined = np.concatenate(borders)
+    # a run that goes on in the next column ends and starts at the same place
+    meets = np.flatnonzero(joined[1:] == joined[:-1])
+    joined = np.delete(joined, np.concatenate([meets, meets + 1]))
+    counts = np.diff(joined, prepend=0, append=height * width)
+    if len(counts) > 1 and not counts[-1]:
+        counts = counts[:-1]
+    uncompressed = {"size": [height, width], "counts": counts.tolist()}
+    return coco_masks().frPyObjects(uncompressed, height, width)
+
+
+def boxes_around(masks: list[RunLengths]) -> np.ndarray:
+    """Left, top, right, bottom of each mask, (n, 4); zeros around an empty one."""
+    boxes = np.array([coco_masks().toBbox(mask) for mask in masks]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
+def predicts_as_mm(module: nn.Module) -> bool:
+    """Whether all methods of a module that predict are the libraries' own.
+
+    A user's own method may call mm's and then read its results, as arrays and logits.
+    """
+    kind = type(module)
+    methods = (
+        getattr(kind, name) for name in dir(kind) if any(part in name for part in _THAT_PREDICT)
+    )
+    return all(
+        getattr(method, "__module__", "").partition(".")[0] in _LIBRARIES for method in methods
+    )
 
 
 def encode_masks_in_boxes(model: nn.Module) -> int:
@@ -54,9 +110,7 @@ def encode_masks_in_boxes(model: nn.Module) -> int:
         How many heads were changed.
     """
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-    from mmdet.models.seg_heads.panoptic_fusion_heads.base_panoptic_fusion_head import (
-        BasePanopticFusionHead,
-    )
+    from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
 
     if any(isinstance(module, BasePanopticFusionHead) for module in model.modules()):
         return 0
@@ -103,12 +157,33 @@ def _predict_run_lengths(
     return encode_box_masks(masks, bboxes, height, width, threshold)
 
 
+@torch.no_grad()
+def encode_box_masks(
+    probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5
+) -> list[RunLengths]:
+    """Paste masks into an image and encode them, without making the image.
+
+    Args:
+        probabilities: (n, h, w), of each box.
+        boxes: (n, 4), left, top, right, bottom in pixels of the image.
+        height: rows of the image.
+        width: columns of the image.
+        threshold: least probability of a pixel of the mask.
+
+    Returns:
+        The masks, n of them, as mmdet pastes them.
+    """
+    return [
+        encode_windows(_bands(mask, box, height, width, threshold), height, width)
+        for mask, box in zip(probabilities.float(), boxes.float(), strict=True)
+    ]
+
+
 def _bands(
     mask: Tensor, box: Tensor, height: int, width: int, threshold: float
 ) -> Iterator[tuple[np.ndarray, int, int]]:
     """The mask in the image, band by band of its box, each with its row and column."""
     left, top, right, bottom = box.tolist()
-    # a pixel around the box, where interpolation still reaches
     rows = _pixels(top, bottom, height)
     columns = _pixels(left, right, width)
     if not rows or not columns:
@@ -124,7 +199,7 @@ def _bands(
 
 
 def _pixels(low: float, high: float, size: int) -> range:
-    """The pixels that an interval touches, and one on each side, within ``size``."""
+    """The pixels that an interval touches, and one on each side, where interpolation reaches."""
     if not (np.isfinite(low) and np.isfinite(high)):
         return range(0)
     first = max(0, int(np.floor(low)) - 1)

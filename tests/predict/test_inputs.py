@@ -1,0 +1,184 @@
+"""Files, folders and patterns become images, each with a name of its own, or a reason."""
+
+import io
+import os
+
+import cv2
+import mmcv
+import numpy as np
+import pytest
+from mmcv.transforms import LoadImageFromFile
+from PIL import Image
+
+from xcit_dense.predict.inputs import (
+    InputImage,
+    Skipped,
+    UnreadableImageError,
+    find_files,
+    output_names,
+    read_image,
+    read_inputs,
+)
+
+RNG = np.random.default_rng(0)
+SMOOTH = Image.fromarray(cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (60, 40)))
+
+
+def make(path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    return path
+
+
+def found(folder, *inputs):
+    results = [folder / "out/pictures", folder / "out/labels"]
+    files, skipped = find_files([str(folder / name) for name in inputs], results)
+    return [file.relative_to(folder).as_posix() for file in files], skipped
+
+
+def save_video(path, frames):
+    video = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 48))
+    for number in range(frames):
+        noise = RNG.integers(0, 20, (48, 64, 3))
+        video.write((40 * number % 200 + noise).astype(np.uint8))
+    video.release()
+    return path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (["."], ["a.JPG", "b.png", "v.avi", "x/1.png", "x/deep/2.tif", "x/deep/er/1.png"]),
+        (["x/deep/2.tif", "**/1.png", "x"], ["x/deep/2.tif", "x/1.png", "x/deep/er/1.png"]),
+        (["x/../b.png", "b.png"], ["b.png"]),
+        (["out/pictures/a.jpg"], ["out/pictures/a.jpg"]),  # named itself
+    ],
+)
+def test_files_are_found_once_without_earlier_results(tmp_path, inputs, expected):
+    for name in ["b.png", "a.JPG", "x/deep/2.tif", "x/deep/er/1.png", "x/1.png", "v.avi"]:
+        make(tmp_path / name)
+    for name in ["notes.txt", "out/pictures/a.jpg", "out/labels/deep/1.png"]:
+        make(tmp_path / name)
+    files, skipped = found(tmp_path, *inputs)
+    assert sorted(files) == sorted(expected)
+    assert not skipped
+
+
+def test_a_name_that_looks_like_a_pattern_and_links_that_lead_back(tmp_path):
+    make(tmp_path / "in/a[1].png")
+    make(tmp_path / "elsewhere/b.png")
+    os.symlink(tmp_path / "in", tmp_path / "in/self")
+    os.symlink(tmp_path / "elsewhere", tmp_path / "in/linked")
+    assert found(tmp_path, "in/a[1].png") == (["in/a[1].png"], [])
+    assert found(tmp_path, "in") == (["in/a[1].png", "in/linked/b.png"], [])
+
+
+def test_inputs_that_name_nothing_are_told(tmp_path):
+    (tmp_path / "empty").mkdir()
+    files, skipped = found(tmp_path, "no.png", "*.gif", "empty")
+    assert not files
+    assert [os.path.basename(item.source) for item in skipped] == ["no.png", "*.gif", "empty"]
+
+
+def test_outputs_have_names_of_their_own(tmp_path):
+    """Case does not count: some file systems take A for a."""
+    expected = {
+        "x/a.png": "x/a",
+        "y/a.png": "y/a",
+        "a.png": "a",
+        "a.jpg": "a.jpg",
+        "A.jpg": "A.jpg_2",
+        "a.jpg.png": "a.jpg.png",
+        "b.x.png": "b.x",
+        "v.mp4": "v.mp4",
+    }
+    files = [tmp_path / name for name in expected]
+    assert list(output_names(files).values()) == list(expected.values())
+
+
+def test_frames_and_images_come_in_order_and_damage_is_told(tmp_path):
+    video = save_video(tmp_path / "v.avi", frames=4)
+    whole = video.read_bytes()
+    files = [video, tmp_path / "a.png", make(tmp_path / "b.png"), make(tmp_path / "no.mp4")]
+    files.append(tmp_path / "cut.avi")
+    files[-1].write_bytes(whole[: len(whole) // 2])
+    SMOOTH.save(files[1])
+    items = list(read_inputs(files))
+    assert [item.name for item in items[:5]] == [f"v.avi/{n:06d}" for n in range(1, 5)] + ["a"]
+    assert items[1].source == f"{video}#2"
+    brightness = [item.pixels.mean() for item in items[:4]]
+    assert brightness == pytest.approx([10, 50, 90, 130], abs=5)
+    skipped = [item.source for item in items if isinstance(item, Skipped)]
+    assert {str(files[2]), str(files[3])} <= set(skipped)
+    assert len([item for item in items if isinstance(item, InputImage)]) < 5 + 4
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp", ".gif"])
+def test_formats_are_read_as_mm_reads_them(tmp_path, suffix):
+    path = tmp_path / f"image{suffix}"
+    SMOOTH.save(path)
+    assert np.array_equal(read_image(path), mmcv.imread(str(path), backend="cv2"))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
+def test_other_kinds_of_pixels_become_blue_green_red(tmp_path, mode):
+    converted = SMOOTH.convert(mode)
+    if mode == "RGBA":
+        converted.putalpha(0)
+    path = tmp_path / ("image.tif" if mode == "CMYK" else "image.png")
+    converted.save(path)
+    expected = np.asarray(converted.convert("RGB"))[..., ::-1]
+    assert np.abs(read_image(path) - expected.astype(int)).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_of_16_bits_the_upper_8_are_kept(tmp_path, suffix):
+    values = RNG.integers(0, 65536, (9, 7, 3), dtype=np.uint16)
+    cv2.imwrite(str(tmp_path / f"image{suffix}"), values)
+    read = read_image(tmp_path / f"image{suffix}")
+    assert np.abs(read.astype(int) - values // 256).max() <= 1  # some versions round
+
+
+def test_rotations_of_exif_are_done(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    SMOOTH.save(tmp_path / "turned.jpg", exif=exif)
+    SMOOTH.save(tmp_path / "plain.jpg")
+    turned = np.rot90(read_image(tmp_path / "plain.jpg"), -1)
+    assert np.array_equal(read_image(tmp_path / "turned.jpg"), turned)
+
+
+@pytest.mark.parametrize("color_type", ["grayscale", "unchanged", "color_ignore_orientation"])
+@pytest.mark.parametrize("backend", ["cv2", "pillow"])
+def test_a_pipeline_chooses_channels_and_library(tmp_path, color_type, backend):
+    SMOOTH.convert("RGBA").save(tmp_path / "a.png")
+    load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
+    expected = load({"img_path": str(tmp_path / "a.png")})["img"]
+    assert np.array_equal(read_image(tmp_path / "a.png", load), expected)
+    image = InputImage(tmp_path / "a.png", None, "a", expected)
+    assert np.array_equal(image.background, read_image(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+@pytest.mark.parametrize("part", [0.3, 0.95])
+def test_truncated_files_are_refused(tmp_path, suffix, part):
+    whole = io.BytesIO()
+    noise = RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(whole, {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF"}[suffix])
+    path = tmp_path / f"image{suffix}"
+    path.write_bytes(whole.getvalue()[: int(whole.tell() * part)])
+    with pytest.raises(UnreadableImageError):
+        read_image(path)
+
+
+def test_what_is_no_image_is_refused(tmp_path, monkeypatch):
+    make(tmp_path / "empty.jpg")
+    (tmp_path / "text.jpg").write_text("hello")
+    Image.new("F", (4, 4)).save(tmp_path / "float.tif")
+    for name in ["empty.jpg", "text.jpg", "float.tif", "none.jpg", "."]:
+        with pytest.raises(UnreadableImageError):
+            read_image(tmp_path / name)
+    SMOOTH.save(tmp_path / "large.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(UnreadableImageError, match="DecompressionBomb"):
+        read_image(tmp_path / "large.png")

@@ -1,0 +1,145 @@
+"""Masks encoded in their boxes equal mmdet's, which are pasted into whole images."""
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import ConfigDict
+from mmengine.structures import InstanceData
+from pycocotools import mask as coco_mask
+from torch import nn
+
+import xcit_dense  # noqa: F401
+from xcit_dense.predict import encode_masks_in_boxes, masks
+from xcit_dense.predict.masks import boxes_around, encode_box_masks, encode_mask, encode_windows
+
+HEIGHT, WIDTH = 61, 83
+TEST_CFG = ConfigDict(mask_thr_binary=0.5)
+META = {"scale_factor": (1.37, 0.81), "ori_shape": (HEIGHT, WIDTH)}
+
+
+def by_pycocotools(mask):
+    return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
+def decoded(encoded):
+    return np.stack([coco_mask.decode(mask) for mask in encoded]).astype(bool)
+
+
+def assert_nearly_equal(found, expected):
+    """But for pixels at the threshold, which rounding may bring to either side."""
+    assert found.shape == expected.shape
+    assert (found != expected).mean() < 1e-4
+    assert 0 < found.mean() < 0.9
+
+
+def boxes_anywhere(count):
+    centre = torch.rand(count, 2) * torch.tensor([WIDTH, HEIGHT])
+    size = torch.rand(count, 2).exp() * 20
+    return torch.cat([centre - size / 2, centre + size / 2], dim=1)
+
+
+@pytest.fixture
+def head():
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead
+
+    return FCNMaskHead(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=3)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_windows_are_encoded_as_the_whole_image(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 30, 2).tolist()
+    top, bottom = np.sort(rng.choice(height + 1, 2, replace=False)).tolist()
+    left, right = np.sort(rng.choice(width + 1, 2, replace=False)).tolist()
+    whole = np.zeros((height, width), dtype=bool)
+    part = whole[top:bottom, left:right]
+    part[:] = rng.random(part.shape) < rng.choice([0.0, 0.3, 0.9, 1.0])
+    bands = [(part[:, first : first + 7], top, left + first) for first in range(0, right - left, 7)]
+    assert encode_windows(bands, height, width) == by_pycocotools(whole) == encode_mask(whole)
+
+
+def test_boxes_around_masks():
+    mask = np.zeros((20, 30), bool)
+    assert encode_windows([], 20, 30) == by_pycocotools(mask)
+    empty = encode_mask(mask)
+    mask[4:6, 7:10] = True
+    assert boxes_around([encode_mask(mask), empty]).tolist() == [[7, 4, 10, 6], [0, 0, 0, 0]]
+    assert boxes_around([]).shape == (0, 4)
+
+
+@pytest.mark.parametrize("pixels_in_a_band", [100, 2**20], ids=["bands", "one band"])
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("class_agnostic", [True, False])
+def test_a_head_predicts_what_mmdet_pastes(
+    head, monkeypatch, pixels_in_a_band, rescale, class_agnostic
+):
+    monkeypatch.setattr(masks, "PIXELS_IN_A_BAND", pixels_in_a_band)
+    head.class_agnostic = class_agnostic
+    whole_image = torch.tensor([[0, 0, WIDTH, HEIGHT], [-50, -50, 200, 200.0]])
+    boxes = torch.cat([boxes_anywhere(20), whole_image])
+    labels = torch.randint(0, 3, (len(boxes),))
+    logits = torch.randn(len(boxes), 1 if class_agnostic else 3, 14, 14)
+    theirs_boxes = boxes.clone()
+    expected = type(head)._predict_by_feat_single(
+        head, logits, theirs_boxes, labels, META, TEST_CFG, rescale
+    )
+    assert encode_masks_in_boxes(nn.ModuleList([head])) == 1
+    (result,) = head.predict_by_feat(
+        (logits,), [InstanceData(bboxes=boxes, labels=labels)], [META], TEST_CFG, rescale
+    )
+    assert_nearly_equal(decoded(result.masks), expected.numpy())
+    assert torch.equal(result.bboxes, theirs_boxes)  # scaled to the original image, as mmdet does
+
+
+def test_averaged_masks_of_several_stages(head):
+    """Cascade heads hand over probabilities as arrays."""
+    boxes, labels = boxes_anywhere(5), torch.randint(0, 3, (5,))
+    probabilities = torch.rand(5, 3, 14, 14).numpy()
+    options = dict(rescale=True, activate_map=True)
+    expected = type(head)._predict_by_feat_single(
+        head, probabilities, boxes.clone(), labels, META, TEST_CFG, **options
+    )
+    encode_masks_in_boxes(nn.ModuleList([head]))
+    instances = [InstanceData(bboxes=boxes, labels=labels)]
+    (result,) = head.predict_by_feat((probabilities,), instances, [META], TEST_CFG, **options)
+    assert_nearly_equal(decoded(result.masks), expected.numpy())
+
+
+def test_boxes_outside_or_without_area():
+    """For those outside mmdet ends with an error."""
+    outside = [[-9, -9, -4, -4], [WIDTH + 5, 3, WIDTH + 9, 8], [3, 99, 9, 109], [torch.nan] * 4]
+    encoded = encode_box_masks(torch.ones(4, 7, 7), torch.tensor(outside), HEIGHT, WIDTH)
+    assert not decoded(encoded).any()
+    corner = torch.tensor([[WIDTH - 1, HEIGHT - 1, WIDTH, HEIGHT], [20, 20, 20, 30.0]])
+    last_pixel, line = decoded(encode_box_masks(torch.ones(2, 7, 7), corner, HEIGHT, WIDTH))
+    assert last_pixel[-1, -1]
+    assert last_pixel.sum() == 1
+    assert line.sum() <= 3 * 12
+
+
+def test_masks_without_a_threshold_are_an_error(head):
+    encode_masks_in_boxes(nn.ModuleList([head]))
+    instances = [InstanceData(bboxes=boxes_anywhere(1), labels=torch.tensor([0]))]
+    with pytest.raises(ValueError, match="mask_thr_binary=-1"):
+        head.predict_by_feat(
+            (torch.rand(1, 3, 7, 7),), instances, [META], ConfigDict(mask_thr_binary=-1)
+        )
+
+
+def test_which_heads_change(head):
+    from mmdet.models.roi_heads.mask_heads import FCNMaskHead, HTCMaskHead
+    from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
+
+    class HeadThatReadsMasks(FCNMaskHead):
+        def predict_by_feat(self, *args, **kwargs):
+            return [result.masks & True for result in super().predict_by_feat(*args, **kwargs)]
+
+    options = dict(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=1)
+    cascade = [HTCMaskHead(with_conv_res=False, **options) for _ in range(3)]
+    for heads, changed in [
+        ([HeadThatReadsMasks(**options)], 0),
+        ([head, HeuristicFusionHead()], 0),  # it lays whole arrays over each other
+        ([nn.Linear(2, 2)], 0),
+        (cascade, 3),
+    ]:
+        assert encode_masks_in_boxes(nn.ModuleList(heads)) == changed

@@ -1,0 +1,225 @@
+"""From what a user names on a command line to single images, each with a name for its outputs."""
+
+import glob
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePath
+
+import mmcv
+import numpy as np
+from mmcv.transforms import LoadImageFromFile
+from PIL import Image
+
+from xcit_dense.errors import in_one_line
+
+IMAGE_SUFFIXES = frozenset(
+    {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"}
+    | {".tiff", ".webp"}
+)
+VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+
+
+class UnreadableImageError(ValueError):
+    """A file is no image that could be read; the message says why."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An input without a result.
+
+    Attributes:
+        source: its path.
+        reason: why.
+    """
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image to predict on.
+
+    Attributes:
+        file: its file, or that of its video.
+        frame: its number in a video, counted from 1; None for a still image.
+        name: where its outputs go, relative and without a suffix; no two images share one.
+        pixels: uint8 (H, W, 3) in blue, green, red, or what the test pipeline decodes instead.
+    """
+
+    file: Path
+    frame: int | None
+    name: str
+    pixels: np.ndarray
+
+    @property
+    def source(self) -> str:
+        """Its path, of a frame with ``#`` and its number."""
+        return str(self.file) if self.frame is None else f"{self.file}#{self.frame}"
+
+    @property
+    def background(self) -> np.ndarray:
+        """What predictions are drawn on, uint8 (H, W, 3) in blue, green, red."""
+        is_viewable = self.pixels.dtype == np.uint8 and self.pixels.shape[2:] == (3,)
+        return self.pixels if is_viewable else read_image(self.file)
+
+
+def find_files(
+    inputs: Sequence[str], leave_out: Sequence[Path] = ()
+) -> tuple[list[Path], list[Skipped]]:
+    """The files that files, folders and patterns name, each once, in their order.
+
+    Folders are searched to their depths, through links too, for images and videos.
+
+    Args:
+        inputs: paths of files and folders, or patterns such as ``images/**/*.jpg``.
+        leave_out: folders, such as those of earlier results, whose files do not count where
+            folders are searched or patterns match.
+
+    Returns:
+        Absolute paths, and the inputs that name none or cannot be searched.
+    """
+    excluded = {os.path.realpath(folder) for folder in leave_out}
+    found: dict[Path, None] = {}
+    skipped: list[Skipped] = []
+    for name in inputs:
+        if os.path.isfile(name):
+            found[Path(os.path.abspath(name))] = None
+            continue
+        before = len(skipped)
+        files = []
+        for match in [name] if os.path.isdir(name) else sorted(glob.glob(name, recursive=True)):
+            if os.path.isdir(match):
+                files += _files_in(match, excluded, skipped)
+            elif not _is_below(match, excluded):
+                files.append(match)
+        if not files and len(skipped) == before:
+            skipped.append(Skipped(name, "no images or videos there, earlier results aside"))
+        found.update((Path(os.path.abspath(file)), None) for file in files)
+    return list(found), skipped
+
+
+def _files_in(folder: str, excluded: set[str], skipped: list[Skipped]) -> list[str]:
+    """Images and videos in a folder, those of a folder before those of the folders in it."""
+
+    def tell(error: OSError) -> None:
+        skipped.append(Skipped(error.filename, f"cannot be searched ({error.strerror})"))
+
+    files = []
+    searched = set(excluded)  # also, links may lead back
+    for path, folders, names in os.walk(folder, onerror=tell, followlinks=True):
+        if os.path.realpath(path) in searched or _is_below(path, excluded):
+            folders.clear()
+            continue
+        searched.add(os.path.realpath(path))
+        folders.sort()
+        known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+        files += [f"{path}/{n}" for n in sorted(names) if PurePath(n).suffix.lower() in known]
+    return files
+
+
+def _is_below(path: str, folders: set[str]) -> bool:
+    return not folders.isdisjoint(map(str, Path(os.path.realpath(path)).parents))
+
+
+def is_video(file: PurePath) -> bool:
+    """Whether a file is called as videos are."""
+    return file.suffix.lower() in VIDEO_SUFFIXES
+
+
+def shared_folder(files: Sequence[Path]) -> Path:
+    """The innermost folder that has all files in it or below it."""
+    return Path(os.path.commonpath([file.parent for file in files]))
+
+
+def output_names(files: Sequence[Path]) -> dict[Path, str]:
+    """A name for the outputs of each file: its path below the shared folder, without a suffix.
+
+    Where two would be equal, the later one keeps its suffix, ``a.png`` after ``a.jpg``, and if that
+    is taken too gets a number, ``a.png_2``. Videos always keep theirs.
+
+    Args:
+        files: absolute paths, each once.
+    """
+    names: dict[Path, str] = {}
+    taken: set[str] = set()
+    shared = shared_folder(files) if files else Path()
+    for file in files:
+        path = file.relative_to(shared)
+        whole = path.as_posix()
+        name = whole if is_video(file) else path.with_suffix("").as_posix()
+        number = 1
+        while name.casefold() in taken:  # some file systems take A for a
+            name = whole if number == 1 else f"{whole}_{number}"
+            number += 1
+        taken.add(name.casefold())
+        names[file] = name
+    return names
+
+
+def read_inputs(
+    files: Sequence[Path], loader: LoadImageFromFile | None = None
+) -> Iterator[InputImage | Skipped]:
+    """Read images, and the frames of videos, one after the other.
+
+    Outputs are named as :func:`output_names` says. Frames stand in a folder that is called as the
+    video is, ``a.mp4``.
+
+    Args:
+        files: absolute paths.
+        loader: how images are decoded; None for 8-bit blue, green, red.
+    """
+    for file, name in output_names(files).items():
+        if is_video(file):
+            yield from _read_video(file, name)
+            continue
+        try:
+            yield InputImage(file, None, name, read_image(file, loader))
+        except UnreadableImageError as error:
+            yield Skipped(str(file), str(error))
+
+
+def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
+    number = 0
+    with mmcv.VideoReader(str(file)) as video:
+        for number, pixels in enumerate(video, start=1):
+            yield InputImage(file, number, f"{name}/{number:06d}", pixels)
+        if not number:
+            yield Skipped(str(file), "no video, or of an unknown format")
+        elif number < len(video):
+            yield Skipped(
+                str(file), f"it declares {len(video)} frames, of which {number} can be decoded"
+            )
+
+
+def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.ndarray:
+    """Read the first image of a file, into 8-bit blue, green, red if nothing else is said.
+
+    mmcv decodes it, so that a model sees what it would see in training: by OpenCV, which cuts 16
+    bits to the upper 8, repeats grey, converts CMYK, drops alpha and does the rotations that EXIF
+    names. Pillow decodes it before, to find damage, which OpenCV may fill with grey.
+
+    Args:
+        path: an image in any format that both know.
+        loader: other channels or another library, as a test pipeline may choose.
+
+    Returns:
+        uint8 (H, W, 3), or what ``loader`` gives.
+
+    Raises:
+        UnreadableImageError: the file is missing, empty, damaged, too large, or of an unknown
+            format.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome
+            with Image.open(path) as image:
+                image.load()
+        # for what OpenCV cannot decode it raises, or gives None
+        return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
+    except Image.UnidentifiedImageError as error:
+        raise UnreadableImageError("empty, or no image of a known format") from error
+    except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
+        raise UnreadableImageError(in_one_line(error)) from error

@@ -1,0 +1,258 @@
+"""What a run of predictions writes: pictures, label maps, and detections in COCO's format."""
+
+import json
+import ntpath
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from io import BytesIO
+from pathlib import Path, PureWindowsPath
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from xcit_dense.atomic_files import write_atomically
+from xcit_dense.errors import UserError
+from xcit_dense.predict.drawing import draw_prediction, shrunk
+from xcit_dense.predict.inputs import InputImage, shared_folder
+from xcit_dense.predict.masks import coco_masks
+from xcit_dense.predict.results import Categories, Detections, Prediction
+
+LARGEST_SIDE_OF_JPEG = 65500
+# of the 90 numbers of COCO's categories the data set of 2017 uses 80
+_UNUSED_BY_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
+_PICTURES, _LABEL_MAPS, _DETECTIONS = "pictures", "labels", "predictions.json"
+
+
+def folders_of_results(folder: Path) -> tuple[Path, Path]:
+    """Where in an output folder there are images that are results."""
+    return folder / _PICTURES, folder / _LABEL_MAPS
+
+
+class Annotations:
+    """The numbers and names that a data set in COCO's format has for images and categories.
+
+    An input is the annotated image whose ``file_name`` its path ends with.
+
+    Args:
+        path: the data set.
+        files: the inputs, absolute paths.
+
+    Attributes:
+        images: ``id`` and ``file_name`` of each input that is annotated, as the data set has them.
+
+    Raises:
+        UserError: there is no such file, it has another format, it knows none of the inputs, or two
+            of them as one image.
+    """
+
+    def __init__(self, path: Path, files: Sequence[Path]) -> None:
+        self._path = path
+        try:
+            content = json.loads(path.read_bytes())
+            annotated = {_parts(image["file_name"]): image for image in content["images"]}
+            self._categories = [(each["name"], each["id"]) for each in content["categories"]]
+            self.images = {
+                file: {"id": image["id"], "file_name": image["file_name"]}
+                for file in files
+                if (image := _longest_end(file.parts, annotated))
+            }
+        except OSError as error:
+            raise UserError(f"--annotations {path}: {error.strerror}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(
+                f"--annotations {path} is no data set in COCO's format "
+                f"({type(error).__name__}: {error})"
+            ) from error
+        if not self.images:
+            raise UserError(
+                f"--annotations {path}: the inputs are not in it; {files[0]} ends with none of "
+                f"the file_names, of which one is {'/'.join(next(iter(annotated), ()))}"
+            )
+        of_image = {image["id"]: file for file, image in self.images.items()}
+        for file, image in self.images.items():
+            if of_image[image["id"]] != file:
+                raise UserError(
+                    f"--annotations {path}: {file} and {of_image[image['id']]} both end with the "
+                    f"file_name {image['file_name']}; predict on one of them"
+                )
+
+    def category_ids(self, names: Sequence[str]) -> list[Any]:
+        """The numbers of classes, by their names.
+
+        Raises:
+            UserError: a class is no category, or two categories have its name.
+        """
+        numbers: dict[str, list[Any]] = {}
+        for name, number in self._categories:
+            numbers.setdefault(name, []).append(number)
+        for name in names:
+            if name not in numbers:
+                raise UserError(
+                    f"--annotations {self._path} has no category {name!r}, which the model "
+                    f"predicts; it has {', '.join(map(str, numbers))}"
+                )
+            if len(numbers[name]) > 1:
+                raise UserError(
+                    f"--annotations {self._path}: two categories are called {name!r}, of the ids "
+                    f"{' and '.join(map(str, numbers[name]))}; remove the one that is not annotated"
+                )
+        return [numbers[name][0] for name in names]
+
+
+def _parts(file_name: str) -> tuple[str, ...]:
+    """The parts of a path with slashes of either kind, without a drive and leading dots."""
+    parts = PureWindowsPath(ntpath.normpath(file_name)).parts
+    return tuple(part for part in parts if part != ".." and not part.endswith("\\"))
+
+
+def _longest_end(parts: tuple[str, ...], annotated: Mapping[tuple[str, ...], Any]) -> Any:
+    ends = (parts[first:] for first in range(len(parts)))
+    return next((annotated[end] for end in ends if end in annotated), None)
+
+
+def category_ids(names: Sequence[str]) -> list[int]:
+    """Numbers of categories: COCO's own for its 80 classes, else 1, 2, 3 and so on."""
+    from mmdet.datasets import CocoDataset
+
+    if tuple(names) == tuple(CocoDataset.METAINFO["classes"]):
+        return [number for number in range(1, 91) if number not in _UNUSED_BY_COCO]
+    return list(range(1, len(names) + 1))
+
+
+@dataclass
+class Outputs:
+    """The results of a run, in one folder.
+
+    Attributes:
+        folder: where they go.
+        categories: names and colours of the labels.
+        files: the inputs, absolute paths.
+        annotations: numbers for the JSON, which leaves out images that they lack.
+        with_pictures: whether predictions are drawn.
+        longest_side: largest height or width of a picture; None keeps the image's.
+        written: names of what there is in the folder of this run.
+    """
+
+    folder: Path
+    categories: Categories
+    files: Sequence[Path]
+    annotations: Annotations | None = None
+    with_pictures: bool = True
+    longest_side: int | None = None
+    written: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._images: list[dict[str, Any]] = []
+        self._objects: list[dict[str, Any]] = []
+        self._shared = shared_folder(self.files)
+
+    def write(self, image: InputImage, prediction: Prediction) -> None:
+        """Write the results of an image; those for the JSON wait for :meth:`finish`.
+
+        Raises:
+            OSError: a file cannot be written.
+        """
+        if self.with_pictures:
+            picture = draw_prediction(
+                image.background, prediction, self.categories, self.longest_side
+            )
+            write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
+            self.written.add(_PICTURES)
+        if isinstance(prediction, Detections):
+            self._add(image, prediction)
+        else:
+            path = self.folder / _LABEL_MAPS / f"{image.name}.png"
+            write_label_map(path, prediction.labels, self.categories)
+            self.written.add(_LABEL_MAPS)
+
+    def finish(self) -> None:
+        """Write the JSON, with the images so far, unless there are none.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        if not self._images:
+            return
+        content = {
+            "images": self._images,
+            "categories": [
+                {"id": number, "name": name}
+                for number, name in zip(self._category_ids, self.categories.names, strict=True)
+            ],
+            "annotations": self._objects,
+        }
+        encoded = json.dumps(content).encode("ascii")
+        write_atomically(self.folder / _DETECTIONS, lambda file: file.write(encoded))
+        self.written.add(_DETECTIONS)
+
+    @cached_property
+    def _category_ids(self) -> list[Any]:
+        names = self.categories.names
+        return self.annotations.category_ids(names) if self.annotations else category_ids(names)
+
+    def _add(self, image: InputImage, detections: Detections) -> None:
+        """Add an image and its objects to the JSON."""
+        if self.annotations is None:
+            file_name = Path(image.source).relative_to(self._shared).as_posix()
+            named = {"id": len(self._images) + 1, "file_name": file_name}
+        elif image.file in self.annotations.images:
+            named = self.annotations.images[image.file]
+        else:
+            return
+        height, width = image.pixels.shape[:2]
+        self._images.append({**named, "width": width, "height": height})
+        for index in range(len(detections)):
+            numbered = {"id": len(self._objects) + 1, "image_id": named["id"]}
+            self._objects.append(numbered | self._entry(detections, index))
+
+    def _entry(self, detections: Detections, index: int) -> dict[str, Any]:
+        left, top, right, bottom = map(float, detections.boxes[index])
+        width, height = right - left, bottom - top
+        entry = {
+            "category_id": self._category_ids[detections.labels[index]],
+            "bbox": [round(side, 3) for side in (left, top, width, height)],
+            "area": round(width * height, 3),
+            "iscrowd": 0,
+        }
+        if detections.scores is not None:
+            entry["score"] = round(float(detections.scores[index]), 5)
+        if detections.masks is not None:
+            mask = detections.masks[index]
+            entry["area"] = int(coco_masks().area(mask))
+            entry["segmentation"] = {**mask, "counts": mask["counts"].decode("ascii")}
+        return entry
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 (H, W, 3) in blue, green, red as a JPEG, shrunk if JPEG has no such sizes.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    _, content = cv2.imencode(".jpg", shrunk(picture, LARGEST_SIDE_OF_JPEG))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.tobytes())
+
+
+def write_label_map(path: Path, labels: np.ndarray, categories: Categories | None = None) -> None:
+    """Write the labels of all pixels, int (H, W), as a PNG: the values are the labels.
+
+    It has a palette with the colours of the categories where these are given, and are at most 256;
+    else 8 bits of grey, or 16 where a label needs them.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    if labels.max() > 255 or (categories and len(categories.names) > 256):
+        picture = Image.fromarray(labels.astype(np.uint16))
+    else:
+        picture = Image.fromarray(labels.astype(np.uint8))
+        if categories:
+            picture.putpalette(np.array(categories.palette, dtype=np.uint8).tobytes())
+    content = BytesIO()
+    picture.save(content, "PNG")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.getvalue())

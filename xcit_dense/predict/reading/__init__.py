@@ -1,1 +1,0 @@
-"""Reading a user's images and videos, damaged ones among them."""

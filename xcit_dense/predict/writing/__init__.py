@@ -1,1 +1,0 @@
-"""Writing predictions: pictures, label maps and the JSON of detections."""
