@@ -10,7 +10,7 @@ from torch import nn
 
 import xcit_dense  # noqa: F401
 from xcit_dense.predict import encode_masks_in_boxes, masks
-from xcit_dense.predict.masks import boxes_around, encode_box_masks, encode_mask, encode_windows
+from xcit_dense.predict.masks import boxes_around, encode_mask, encode_windows
 
 HEIGHT, WIDTH = 61, 83
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)
@@ -105,13 +105,24 @@ def test_averaged_masks_of_several_stages(head):
     assert_nearly_equal(decoded(result.masks), expected.numpy())
 
 
-def test_boxes_outside_or_without_area():
+def test_boxes_outside_or_without_area(head):
     """For those outside mmdet ends with an error."""
-    outside = [[-9, -9, -4, -4], [WIDTH + 5, 3, WIDTH + 9, 8], [3, 99, 9, 109], [torch.nan] * 4]
-    encoded = encode_box_masks(torch.ones(4, 7, 7), torch.tensor(outside), HEIGHT, WIDTH)
-    assert not decoded(encoded).any()
-    corner = torch.tensor([[WIDTH - 1, HEIGHT - 1, WIDTH, HEIGHT], [20, 20, 20, 30.0]])
-    last_pixel, line = decoded(encode_box_masks(torch.ones(2, 7, 7), corner, HEIGHT, WIDTH))
+    boxes = torch.tensor(
+        [
+            [-9, -9, -4, -4],
+            [WIDTH + 5, 3, WIDTH + 9, 8],
+            [torch.nan] * 4,
+            [WIDTH - 1, HEIGHT - 1, WIDTH, HEIGHT],
+            [20, 20, 20, 30],
+        ]
+    )
+    encode_masks_in_boxes(nn.ModuleList([head]))
+    instances = [InstanceData(bboxes=boxes, labels=torch.zeros(5, dtype=torch.long))]
+    meta = {**META, "scale_factor": (1.0, 1.0)}
+    logits = torch.full((5, 3, 7, 7), 9.0)
+    (result,) = head.predict_by_feat((logits,), instances, [meta], TEST_CFG, rescale=True)
+    *outside, last_pixel, line = decoded(result.masks)
+    assert not np.any(outside)
     assert last_pixel[-1, -1]
     assert last_pixel.sum() == 1
     assert line.sum() <= 3 * 12

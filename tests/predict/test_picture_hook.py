@@ -12,7 +12,6 @@ from mmengine.structures import InstanceData, PixelData
 from PIL import Image
 from torch import nn
 
-import xcit_dense.predict as prediction
 from xcit_dense.cli import test as test_command
 from xcit_dense.errors import UserError
 from xcit_dense.predict import SegmentationMap, draw_prediction
@@ -137,10 +136,8 @@ class HookThatLooks(Hook):
 def test_testing_leaves_out_what_nobody_reads(monkeypatch, evaluators, expected):
     """Our hooks read masks as run lengths; a user's may not."""
     called = []
-    monkeypatch.setattr(prediction, "encode_masks", lambda model: called.append("encode_masks"))
-    monkeypatch.setattr(
-        test_command, "keep_classes_only", lambda model: called.append("keep_classes_only")
-    )
+    for name in ("encode_masks", "keep_classes_only"):
+        monkeypatch.setattr(test_command, name, lambda model, name=name: called.append(name))
     cfg = Config({"test_evaluator": [{"type": name} for name in evaluators]})
     hooks = [LoggerHook(), PictureHook("pictures"), LabelMapHook("maps")]
     runner = SimpleNamespace(model=nn.Identity(), hooks=hooks)

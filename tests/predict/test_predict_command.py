@@ -15,9 +15,9 @@ import pytest
 from mmengine.config import Config
 from PIL import Image
 from pycocotools.coco import COCO
-from xcit_dense.cli.options import run
 
 from xcit_dense.cli import predict
+from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.predict import Predictor, outputs
 

@@ -47,9 +47,9 @@ def set_data_root(cfg: Config, data_root: str) -> None:
 
     def move(node: dict, key: str, where: str, is_read: bool) -> None:
         path = node[key]
-        if _normal(path) == old or _normal(path).startswith(old + os.sep):
+        if _is_below(path, old):
             node[key] = osp.join(data_root, osp.relpath(_normal(path), old))
-        elif is_read:
+        elif is_read and not _is_below(path, data_root):
             raise UserError(
                 f"--data-root {data_root}: {where}.{key}={path!r} does not lie in the old data "
                 f"root {old}, so it would stay: {_SET_PATHS}"
@@ -76,6 +76,10 @@ def _datasets(cfg: Config) -> Iterator[tuple[str, dict]]:
         for where, node in dicts_in(cfg.get(name), name):
             if any(node.get(key) for key in ("data_root", "ann_file", "data_prefix")):
                 yield where, node
+
+
+def _is_below(path: str, root: str) -> bool:
+    return f"{_normal(path)}/".startswith(f"{_normal(root)}/")
 
 
 def _normal(path: str) -> str:

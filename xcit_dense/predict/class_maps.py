@@ -43,25 +43,22 @@ def _predict_classes(
         return as_mmseg(seg_logits)
     for logits, sample in zip(seg_logits, data_samples, strict=True):
         height, width = sample.ori_shape[:2]
-        if len(logits) == 1 or len(logits) * height * width <= NUMBERS_AT_A_TIME:
+        is_small = len(logits) == 1 or len(logits) * height * width <= NUMBERS_AT_A_TIME
+        if is_small or sample.get("flip"):
             as_mmseg(logits[None], [sample])
             del sample.seg_logits
         else:
-            labels = _class_map(_upright(logits, sample), (height, width), segmentor.align_corners)
+            inner = _without_padding(logits, sample.metainfo)
+            labels = _class_map(inner, (height, width), segmentor.align_corners)
             sample.set_data({"pred_sem_seg": PixelData(data=labels)})
     return data_samples
 
 
-def _upright(logits: Tensor, sample: Any) -> Tensor:
-    """Logits (C, H, W) without padding, and not flipped."""
-    described = sample.metainfo
+def _without_padding(logits: Tensor, described: dict[str, Any]) -> Tensor:
     padding = described.get("img_padding_size", described.get("padding_size", (0, 0, 0, 0)))
     left, right, top, bottom = padding
     _, height, width = logits.shape
-    logits = logits[:, top : height - bottom, left : width - right]
-    if not described.get("flip"):
-        return logits
-    return logits.flip(-1 if described["flip_direction"] == "horizontal" else -2)
+    return logits[:, top : height - bottom, left : width - right]
 
 
 def _class_map(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:

@@ -126,6 +126,7 @@ def encode_masks_in_boxes(model: nn.Module) -> int:
     return len(heads)
 
 
+@torch.no_grad()
 def _predict_run_lengths(
     head: nn.Module,
     mask_preds: Tensor,
@@ -154,28 +155,9 @@ def _predict_run_lengths(
     masks = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
     classes = torch.zeros_like(labels) if head.class_agnostic else labels
     masks = masks[torch.arange(len(masks), device=masks.device), classes]
-    return encode_box_masks(masks, bboxes, height, width, threshold)
-
-
-@torch.no_grad()
-def encode_box_masks(
-    probabilities: Tensor, boxes: Tensor, height: int, width: int, threshold: float = 0.5
-) -> list[RunLengths]:
-    """Paste masks into an image and encode them, without making the image.
-
-    Args:
-        probabilities: (n, h, w), of each box.
-        boxes: (n, 4), left, top, right, bottom in pixels of the image.
-        height: rows of the image.
-        width: columns of the image.
-        threshold: least probability of a pixel of the mask.
-
-    Returns:
-        The masks, n of them, as mmdet pastes them.
-    """
     return [
         encode_windows(_bands(mask, box, height, width, threshold), height, width)
-        for mask, box in zip(probabilities.float(), boxes.float(), strict=True)
+        for mask, box in zip(masks.float(), bboxes.float(), strict=True)
     ]
 
 
