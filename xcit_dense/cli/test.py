@@ -1,5 +1,7 @@
 """Evaluating a checkpoint: the command line of ``tools/test.py``."""
 
+import logging
+import os.path as osp
 from argparse import ArgumentParser, Namespace
 from typing import Any
 
@@ -16,9 +18,11 @@ from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, evaluate_whole, log_in_one_process
+from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict import encode_masks, keep_classes_only
 from xcit_dense.predict.picture_hook import LabelMapHook, PictureHook
+from xcit_dense.predict.results import metainfo_of_checkpoint, metainfo_of_test_data
 
 # Metrics that take masks as run lengths, and those that do without logits
 _COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}
@@ -47,6 +51,28 @@ def use_checkpoint(cfg: Config, args: Namespace) -> None:
     """Load the whole model from the checkpoint, in every process."""
     cfg.load_from, cfg.resume = args.checkpoint, False
     evaluate_whole(cfg)
+
+
+def use_classes_of_checkpoint(cfg: Config, args: Namespace) -> None:
+    """Let labels of a detector mean what they meant in its training.
+
+    That is so unless the config has the same classes in another order.
+    """
+    if not is_detection(cfg) or "://" in args.checkpoint or not osp.isfile(args.checkpoint):
+        return
+    trained = metainfo_of_checkpoint(load_checkpoint(args.checkpoint, "meta")).get("classes", ())
+    given = metainfo_of_test_data(cfg).get("classes") or ()
+    if list(trained) == list(given) or sorted(trained) != sorted(given):
+        return
+    print_log(
+        f"the checkpoint was trained with the classes {', '.join(trained)}, which the config has "
+        "in another order: labels follow the checkpoint",
+        logger="current",
+        level=logging.WARNING,
+    )
+    for _, dataset in dicts_in(cfg.test_dataloader.dataset):
+        if "ann_file" in dataset:
+            dataset.metainfo = {"classes": tuple(trained)}
 
 
 def use_device(cfg: Config, args: Namespace) -> None:
@@ -176,7 +202,7 @@ def _reads_predictions(hook: Hook) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_checkpoint, use_device, use_tta, check_out)
+    changes = (use_checkpoint, use_classes_of_checkpoint, use_device, use_tta, check_out)
     cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
