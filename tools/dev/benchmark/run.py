@@ -4,13 +4,24 @@ import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from dev.benchmark.contenders import Contender
 from dev.benchmark.processes import OwnProcess, ProcessError
-from dev.benchmark.worker import Runner, Size
+from dev.benchmark.worker import Runner
 
 MEASURED = "measured"
+
+
+class Size(NamedTuple):
+    """Height and width of images in pixels, and their number."""
+
+    height: int
+    width: int
+    images: int = 1
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self)).removesuffix("x1")
 
 
 @dataclass
@@ -23,8 +34,6 @@ class Measurement:
     status: str = MEASURED  # or why there are no numbers
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None  # beyond weights and image
-    kernels: int | None = None
-    moved_bytes: int | None = None
 
     @property
     def median(self) -> float | None:
@@ -81,7 +90,7 @@ def _measure(rows: list[Measurement], processes: Mapping[str, OwnProcess], repea
             return None
 
     for row in rows:
-        vars(row).update(ask(row, "prepare", row.mode, row.size) or {})
+        row.peak_bytes = ask(row, "prepare", row.mode, *row.size)
     for _ in range(repeats):
         for row in rows:
             seconds = ask(row, "time_run")

@@ -19,8 +19,7 @@ import torch
 from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
 from dev.benchmark.options import device
 from dev.benchmark.report import describe_machine, markdown_table, report
-from dev.benchmark.run import run_benchmark
-from dev.benchmark.worker import Size
+from dev.benchmark.run import Size, run_benchmark
 from dev.gpu_check.network_checks import compiler_checks, network_checks
 
 from xcit_dense.atomic_files import write_atomically
