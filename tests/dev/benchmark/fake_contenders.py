@@ -11,7 +11,6 @@ class FakeContender:
     """A contender that behaves, fails, dies or cannot be built."""
 
     name: str
-    modes: tuple = ("inference", "training")
     dtype: str = "fp32"
     checkout: Path | None = None
 

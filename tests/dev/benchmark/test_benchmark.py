@@ -56,8 +56,8 @@ def asked(monkeypatch):
 
 def test_who_fails_or_dies_is_reported_and_the_others_go_on(fakes):
     names = ("steady", "failing", "mortal", "unbuildable")
-    sizes = {INFERENCE: [Size(32, 32), Size(64, 64)], TRAINING: [Size(32, 32, 2)]}
-    runs = run_benchmark([fakes.FakeContender(name) for name in names], sizes, 2, print)
+    jobs = [(INFERENCE, Size(32, 32)), (INFERENCE, Size(64, 64)), (TRAINING, Size(32, 32, 2))]
+    runs = run_benchmark([fakes.FakeContender(name) for name in names], jobs, 2)
     rows = [row for found in runs for row in found]
 
     statuses = {name: [row.status for row in rows if row.contender == name] for name in names}
@@ -74,13 +74,13 @@ def test_who_fails_or_dies_is_reported_and_the_others_go_on(fakes):
 
 
 def test_contenders_take_turns_and_are_stopped_when_the_run_is_left(asked):
-    contenders = [Contender("a", None), Contender("b", None, modes=(INFERENCE,))]
-    sizes = {INFERENCE: [Size(8, 8)], TRAINING: [Size(8, 8)]}
-    runs = run_benchmark(contenders, sizes, 2, print)
+    contenders = [Contender("a", None), Contender("b", None)]
+    jobs = [(INFERENCE, Size(8, 8)), (TRAINING, Size(8, 8))]
+    runs = run_benchmark(contenders, jobs, 2)
     assert [row.contender for row in next(runs)] == ["a", "b"]
     turns = [(name, method) for method in ("prepare", "time_run", "time_run") for name in "ab"]
     assert asked[2:8] == turns
-    assert [row.contender for row in next(runs)] == ["a"]
+    assert [row.mode for row in next(runs)] == [TRAINING, TRAINING]
     runs.close()
     assert asked[-2:] == [("a", "stop"), ("b", "stop")]
 

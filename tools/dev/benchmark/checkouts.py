@@ -60,5 +60,4 @@ def main(arguments: list[str] | None = None) -> None:
         replace(CONTENDERS["xcit_auto"], name="other", checkout=options.other),
         replace(CONTENDERS["xcit_auto"], name="this", checkout=_HERE),
     ]
-    sizes = {mode: [size for name, size in options.jobs if name == mode] for mode in MODES}
-    measure(contenders, sizes, ["published", "other"], options)
+    measure(contenders, options.jobs, ["published", "other"], options)

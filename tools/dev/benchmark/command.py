@@ -10,8 +10,7 @@ import dataclasses
 import json
 import shlex
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from dev.benchmark.contenders import CONTENDERS, DTYPES, INFERENCE, MODES, TRAINING, Contender
 from dev.benchmark.options import add_settings, size
@@ -57,13 +56,13 @@ def main(arguments: list[str] | None = None) -> None:
         contenders.append(dataclasses.replace(CONTENDERS[name], dtype=dtype or options.dtype))
     published = [one.label for one in contenders if one.name == "timm_xcit"]
     sizes = {INFERENCE: options.sizes, TRAINING: options.training_sizes}
-    sizes = {mode: sorted(set(sizes[mode])) for mode in options.modes}
-    measure(contenders, sizes, [*published, contenders[0].label][:1], options)
+    jobs = [(mode, size) for mode in options.modes for size in sorted(set(sizes[mode]))]
+    measure(contenders, jobs, [*published, contenders[0].label][:1], options)
 
 
 def measure(
     contenders: Sequence[Contender],
-    sizes: Mapping[str, Sequence[Size]],
+    jobs: Sequence[tuple[str, Size]],
     references: Sequence[str],
     options: argparse.Namespace,
 ) -> None:
@@ -71,17 +70,14 @@ def measure(
 
     Args:
         contenders: whom to measure.
-        sizes: of each mode.
+        jobs: modes and sizes.
         references: labels of contenders that the others are compared with.
         options: of :func:`add_settings`.
     """
-    settings = dict(arch=options.arch, patch_size=options.patch_size, threads=options.threads)
-    what = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in settings.items())
-    title = f"XCiT: {what}; {describe_machine(options.device)}"
-    start, rows = time.monotonic(), []
-
-    def note(text: str) -> None:
-        print(f"[{time.monotonic() - start:6.1f} s] {text}", file=sys.stderr, flush=True)
+    settings = {name: vars(options)[name] for name in ("arch", "patch_size", "device", "threads")}
+    machine = describe_machine(options.device)
+    title = f"XCiT {options.arch}, patch size {options.patch_size}, {machine}"
+    rows = []
 
     def write(name: str, content: str) -> None:
         write_atomically(options.out / name, lambda file: file.write(content.encode()))
@@ -90,13 +86,11 @@ def measure(
         write("results.json", "[]")  # before hours of work: can we write there at all?
     except OSError as error:
         sys.exit(f"--out {options.out}: {error}")
-    for found in run_benchmark(
-        contenders, sizes, options.repeats, note, device=options.device, **settings
-    ):
+    for found in run_benchmark(contenders, jobs, options.repeats, **settings):
         rows += found
         tables = report(rows, references)
         write("table.md", f"# {title}\n\nMade by `{shlex.join(sys.argv)}`. {tables}")
         write("results.json", json.dumps([dataclasses.asdict(row) for row in rows], indent=1))
         write_atomically(options.out / "time_and_memory.png", draw(rows, title).savefig)
     print(f"{title}\n\n{tables}")
-    note(f"written: table.md, results.json and time_and_memory.png in {options.out}")
+    print(f"written: table.md, results.json and time_and_memory.png in {options.out}")

@@ -1,6 +1,6 @@
 """Measures memory and time of the masks of an image of 6000 x 4000 pixels, mm's and ours.
 
-Usage: python tools/benchmark_masks.py --heads "Mask R-CNN" Mask2Former --instances 25
+Usage: python tools/benchmark_masks.py --heads segmentor --instances 150
 
 mm's heads get random logits; the network before them is left out, since it sees the image at the
 size of the test pipeline, not at its own.
@@ -22,7 +22,6 @@ from dev.benchmark.report import markdown_table
 from torch import Tensor, nn
 
 IMAGE = (4000, 6000)
-_SHRINKAGE = 5  # of what the network sees
 
 # a head, and what predicts with it
 Head = tuple[nn.Module, Callable[[], Any]]
@@ -42,20 +41,6 @@ def mask_rcnn(height: int, width: int, instances: int) -> Head:
     return head, lambda: head._predict_by_feat_single(logits, boxes, labels, meta, cfg, True)
 
 
-def mask2former(height: int, width: int, instances: int) -> Head:
-    """Picks the masks of the best queries."""
-    from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
-    from mmdet.structures import DetDataSample
-    from mmengine.config import ConfigDict
-
-    cfg = ConfigDict(panoptic_on=False, instance_on=True, max_per_image=instances)
-    head = MaskFormerFusionHead(1, 0, test_cfg=cfg)
-    size = (height // _SHRINKAGE, width // _SHRINKAGE)
-    logits, classes = _blobs(instances, size)[None], torch.tensor([[4.0, 0.0]] * instances)[None]
-    samples = [DetDataSample(metainfo=dict(img_shape=size, ori_shape=(height, width)))]
-    return head, lambda: head.predict(classes, logits, samples, True)[0]["ins_results"].masks
-
-
 def segmentor(height: int, width: int, classes: int) -> Head:
     """Makes a class map."""
     from mmseg.models import EncoderDecoder
@@ -64,12 +49,12 @@ def segmentor(height: int, width: int, classes: int) -> Head:
     model = EncoderDecoder.__new__(EncoderDecoder)  # without a network
     nn.Module.__init__(model)
     model.align_corners = False
-    logits = _blobs(classes, (height // _SHRINKAGE, width // _SHRINKAGE))[None]
+    logits = _blobs(classes, (height // 5, width // 5))[None]  # the network sees a small image
     samples = [SegDataSample(metainfo=dict(ori_shape=(height, width)))]
     return model, lambda: model.postprocess_result(logits, samples)[0].pred_sem_seg.data
 
 
-HEADS = {"Mask R-CNN": mask_rcnn, "Mask2Former": mask2former, "segmentor": segmentor}
+HEADS = {"Mask R-CNN": mask_rcnn, "segmentor": segmentor}
 
 
 def _blobs(instances: int, size: tuple[int, int]) -> Tensor:
