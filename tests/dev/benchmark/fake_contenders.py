@@ -8,7 +8,7 @@ from pathlib import Path
 
 @dataclass
 class FakeContender:
-    """A contender that behaves, fails, dies or cannot be built."""
+    """What a run asks of a contender."""
 
     name: str
     dtype: str = "fp32"
@@ -20,7 +20,7 @@ class FakeContender:
 
 
 class FakeRunner:
-    """Takes the time and the memory that its name says; something happens from 64 pixels on."""
+    """Behaves, fails or dies as the name says, from 64 pixels on."""
 
     def __init__(self, contender, **settings):
         if contender.name == "unbuildable":
@@ -40,14 +40,7 @@ class FakeRunner:
     def rest(self):
         pass
 
-
-class Importer:
-    """Says which xcit_dense its process imports."""
-
-    def __init__(self):
+    def imported(self):
         import xcit_dense
 
-        self.path = xcit_dense.__file__
-
-    def imported(self):
-        return self.path
+        return xcit_dense.__file__
