@@ -2,21 +2,6 @@
 
 import os
 import signal
-from dataclasses import dataclass
-from pathlib import Path
-
-
-@dataclass
-class FakeContender:
-    """What a run asks of a contender."""
-
-    name: str
-    dtype: str = "fp32"
-    checkout: Path | None = None
-
-    @property
-    def label(self):
-        return self.name
 
 
 class FakeRunner:
