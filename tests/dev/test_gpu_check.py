@@ -4,9 +4,8 @@ import math
 
 import pytest
 import torch
-from dev.benchmark.contenders import CONTENDERS
 from dev.gpu_check import network_checks
-from dev.gpu_check.command import FAIL, NOT_RUN, PASS, QUICK_TIMINGS, TIMINGS, main, run_check
+from dev.gpu_check.command import FAIL, NOT_RUN, PASS, main, run_check
 from dev.gpu_check.network_checks import check_form, relative_error
 
 
@@ -14,16 +13,13 @@ def results(found):
     return [row[0] for row in run_check("name", lambda: found)]
 
 
-def test_findings_are_judged_one_by_one():
+def test_findings_are_judged_one_by_one_and_an_error_is_a_failure():
+    assert relative_error([torch.tensor([math.nan])], [torch.ones(1)]) == math.inf
     found = [("small", 1.0, 2.0), ("large", 3.0, 2.0), ("lost", math.nan, 2.0)]
     assert results(found) == [PASS, FAIL, FAIL]
     assert [row[0] for row in run_check("no time for it", None)] == [NOT_RUN]
-
-
-def test_a_check_that_raises_has_failed():
-    ((result, *_, why, _, _),) = run_check("name", lambda: 1 / 0)
-    assert result == FAIL
-    assert "ZeroDivisionError" in why
+    ((result, _, why, _, _),) = run_check("name", lambda: 1 / 0)
+    assert result == FAIL and "ZeroDivisionError" in why
 
 
 @pytest.mark.parametrize(("form", "dtype"), [("direct", "fp32"), ("gram", "bf16")])
@@ -45,10 +41,6 @@ def test_a_network_that_is_a_little_wrong_fails(monkeypatch, parameter):
     assert FAIL in results(check_form("cpu", "shallow", "gram", "fp32"))
 
 
-def test_numbers_that_are_not_finite_are_no_small_error():
-    assert relative_error([torch.tensor([math.nan])], [torch.ones(1)]) == math.inf
-
-
 def test_an_op_that_is_wrong_on_the_device_fails():
     pytest.importorskip("mmdet")
     from dev.gpu_check.openmmlab_checks import check_op
@@ -58,10 +50,6 @@ def test_an_op_that_is_wrong_on_the_device_fails():
 
     assert results(check_op("cpu", op, [torch.rand(9, dtype=torch.float64)])) == [FAIL]
     assert results(check_op("cpu", torch.sin, [torch.rand(9, dtype=torch.float64)])) == [PASS]
-
-
-def test_all_that_is_timed_is_in_the_table():
-    assert {name for names, _, _ in TIMINGS + QUICK_TIMINGS for name in names} <= set(CONTENDERS)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

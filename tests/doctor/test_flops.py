@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from dev.benchmark import CONTENDERS
+from dev.benchmark.contenders import CONTENDERS
 
 from xcit_dense.doctor.flops import count_flops
 

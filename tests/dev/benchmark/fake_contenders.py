@@ -1,32 +1,31 @@
-"""Contenders that behave, fail or die, for processes to import."""
+"""What runs in the processes of the tests: no torch, no mm, so that they start at once."""
 
 import os
 import signal
 
-from torch import nn
 
+class FakeRunner:
+    """Behaves, fails or dies as the name says, from 64 pixels on."""
 
-class Fake(nn.Module):
-    """One convolution, as four levels; what happens at 64 pixels and more depends."""
+    def __init__(self, contender, **settings):
+        if contender.name == "unbuildable":
+            raise ImportError("its library is missing")
+        self.name = contender.name
 
-    def __init__(self, arch, patch_size, large=lambda: None):
-        super().__init__()
-        self.convolution = nn.Conv2d(3, 4, 3, padding=1)
-        self.large = large
+    def prepare(self, mode, height, width, images):
+        if height >= 64 and self.name == "failing":
+            raise RuntimeError("out of memory\nand more lines")
+        if height >= 64 and self.name == "mortal":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 10**6
 
-    def forward(self, image):
-        if image.shape[-1] >= 64:
-            self.large()
-        return [self.convolution(image)] * 4
+    def time_run(self):
+        return 0.5
 
+    def rest(self):
+        pass
 
-def fail():
-    raise RuntimeError("out of memory\nand more lines")
+    def imported(self):
+        import xcit_dense
 
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def unbuildable(arch, patch_size):
-    raise ImportError("its library is missing")
+        return xcit_dense.__file__

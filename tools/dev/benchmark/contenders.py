@@ -23,7 +23,6 @@ class Contender:
 
     name: str
     build: Callable[[str | dict, int], nn.Module]  # from an XCiT architecture and a patch size
-    modes: tuple[str, ...] = MODES
     dtype: str = "fp32"  # others by autocast
     checkout: Path | None = None  # what its process imports from before anything else
 
@@ -80,7 +79,7 @@ CONTENDERS = {
         Contender("xcit_auto", xcit),
         Contender("xcit_gram", partial(xcit, attention="gram")),
         Contender("xcit_direct", partial(xcit, attention="direct")),
-        Contender("xcit_optimized", optimized_xcit, modes=(INFERENCE,)),
+        Contender("xcit_optimized", optimized_xcit),
         Contender("xcit_compiled", partial(compiled, xcit)),
         Contender("timm_xcit", timm_xcit),
         Contender("timm_xcit_plain", partial(timm_xcit, pyramid="ReleasePyramid")),

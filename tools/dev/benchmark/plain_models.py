@@ -33,7 +33,7 @@ class TimmXCiT(nn.Module):
     ) -> None:
         super().__init__()
         size = resolve_arch(arch)
-        self.patch_size, self.out_indices = patch_size, size.out_indices
+        self.patch_size, self.out_indices = patch_size, list(size.out_indices)
         self.trunk = timm.create_model(f"xcit_{arch}_p{patch_size}_224", num_classes=0)
         # Class attention has no part in dense prediction, so it must not count either.
         del self.trunk.cls_attn_blocks, self.trunk.norm, self.trunk.cls_token
@@ -42,15 +42,12 @@ class TimmXCiT(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Map an image (B, 3, H, W) to a pyramid of strides 4, 8, 16 and 32."""
         padded = pad_to_multiple(image, self.patch_size)
-        tokens, (height, width) = self.trunk.patch_embed(padded)
-        position = self.trunk.pos_embed(1, height, width)
-        tokens = tokens + position.flatten(2).transpose(1, 2)
-        taps = []
-        for index, block in enumerate(self.trunk.blocks):
-            tokens = block(tokens, height, width)
-            if index in self.out_indices:
-                taps.append(tokens.transpose(1, 2).unflatten(2, (height, width)))
-        return self.pyramid(taps, image.shape[-2:])
+        grid = [side // self.patch_size for side in padded.shape[-2:]]
+        taps = self.trunk.forward_intermediates(
+            padded, self.out_indices, output_fmt="NLC", intermediates_only=True
+        )
+        maps = [tap.transpose(1, 2).unflatten(2, grid) for tap in taps]
+        return self.pyramid(maps, image.shape[-2:])
 
 
 class ReleasePyramid(nn.Module):

@@ -45,14 +45,12 @@ class OwnProcess:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-_OBJECT: list[Any] = []  # of this process
-
-
 def _make(make: Callable[[], Any], checkout: Path | None) -> None:
+    global _object  # of this process
     if checkout is not None:
         sys.path.insert(0, str(checkout))
-    _OBJECT.append(make())
+    _object = make()
 
 
 def _call(method: str, arguments: tuple) -> Any:
-    return getattr(_OBJECT[0], method)(*arguments)
+    return getattr(_object, method)(*arguments)

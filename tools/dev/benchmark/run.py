@@ -1,16 +1,28 @@
 """The run itself: contenders in processes of their own, asked in turn."""
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from dev.benchmark.contenders import Contender
 from dev.benchmark.processes import OwnProcess, ProcessError
-from dev.benchmark.worker import Runner, Size
+from dev.benchmark.worker import Runner
+from tqdm import tqdm
 
 MEASURED = "measured"
+
+
+class Size(NamedTuple):
+    """Height and width of images in pixels, and their number."""
+
+    height: int
+    width: int
+    images: int = 1
+
+    def __str__(self) -> str:
+        return "x".join(map(str, self)).removesuffix("x1")
 
 
 @dataclass
@@ -23,8 +35,6 @@ class Measurement:
     status: str = MEASURED  # or why there are no numbers
     seconds: list[float] = field(default_factory=list)
     peak_bytes: int | None = None  # beyond weights and image
-    kernels: int | None = None
-    moved_bytes: int | None = None
 
     @property
     def median(self) -> float | None:
@@ -34,36 +44,30 @@ class Measurement:
 
 def run_benchmark(
     contenders: Sequence[Contender],
-    sizes: Mapping[str, Sequence[Size]],
+    jobs: Sequence[tuple[str, Size]],
     repeats: int,
-    note: Callable[[str], None],
     **settings: Any,
 ) -> Iterator[list[Measurement]]:
-    """Measure all contenders at one size after the other; only one computes at any time.
+    """Do one job after the other with all contenders; only one computes at any time.
 
     Args:
         contenders: whom to measure.
-        sizes: of each mode.
+        jobs: modes and sizes.
         repeats: timed runs of each contender at each size.
-        note: told about progress.
         settings: of every :class:`Runner`.
 
     Yields:
-        The measurements of a size, one a contender.
+        The measurements of a job, one a contender.
     """
-    note(f"starting {', '.join(contender.label for contender in contenders)}")
     processes = {
         contender.label: OwnProcess(partial(Runner, contender, **settings), contender.checkout)
         for contender in contenders
     }
     try:
-        for mode in sizes:
-            able = [contender.label for contender in contenders if mode in contender.modes]
-            for size in sizes[mode]:
-                note(f"{mode} {size}")
-                rows = [Measurement(mode, size, label) for label in able]
-                _measure(rows, processes, repeats)
-                yield rows
+        for mode, size in tqdm(jobs, "modes and sizes"):
+            rows = [Measurement(mode, size, label) for label in processes]
+            _measure(rows, processes, repeats)
+            yield rows
     finally:
         for process in processes.values():
             process.stop()
@@ -81,7 +85,7 @@ def _measure(rows: list[Measurement], processes: Mapping[str, OwnProcess], repea
             return None
 
     for row in rows:
-        vars(row).update(ask(row, "prepare", row.mode, row.size) or {})
+        row.peak_bytes = ask(row, "prepare", row.mode, *row.size)
     for _ in range(repeats):
         for row in rows:
             seconds = ask(row, "time_run")

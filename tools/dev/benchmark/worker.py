@@ -1,24 +1,11 @@
 """What a contender does in its own process."""
 
 import time
-from typing import NamedTuple
 
 import torch
 from dev.benchmark.contenders import DTYPES, TRAINING, Contender
-from dev.benchmark.counting import Kernels
 from dev.benchmark.peak_memory import measure_peak_memory, release_memory
 from torch import Tensor
-
-
-class Size(NamedTuple):
-    """Height and width of images in pixels, and their number."""
-
-    height: int
-    width: int
-    images: int = 1
-
-    def __str__(self) -> str:
-        return "x".join(map(str, self)).removesuffix("x1")
 
 
 class Runner:
@@ -39,26 +26,21 @@ class Runner:
         self.dtype, self.on_cuda = contender.dtype, device == "cuda"
         self.model = contender.build(arch, patch_size).to(device)
 
-    def prepare(self, mode: str, size: Size) -> dict[str, int | None]:
-        """Run for the first times, and find what needs no repeats: fields of a measurement."""
+    def prepare(self, mode: str, height: int, width: int, images: int) -> int | None:
+        """Run for the first times, and measure the peak memory in bytes, None if unknown."""
         self.model.train(mode == TRAINING)
-        height, width, images = size
         self.image = torch.randn(images, 3, height, width).to(next(self.model.parameters()).device)
-        # a compiled model hides its operations: they are counted on the model as it was
-        with Kernels() as kernels:
-            self._run(getattr(self.model, "_orig_mod", self.model))
-        self._run(self.model)
+        self._run()
         self.model.zero_grad(set_to_none=True)
-        peak, _ = measure_peak_memory(lambda: self._run(self.model), self.image.device.type)
-        return dict(peak_bytes=peak, kernels=kernels.count, moved_bytes=kernels.bytes)
+        return measure_peak_memory(self._run, self.image.device.type)[0]
 
     def time_run(self) -> float:
         """Seconds of one inference, or of one forward and backward pass without optimizer."""
         if self.on_cuda:
-            self._run(self.model)  # fills the cache of device memory again, untimed
+            self._run()  # fills the cache of device memory again, untimed
             torch.cuda.synchronize()
         start = time.perf_counter()
-        levels = self._run(self.model)
+        levels = self._run()
         if self.on_cuda:
             torch.cuda.synchronize()
         seconds = time.perf_counter() - start
@@ -73,7 +55,8 @@ class Runner:
         self.model.zero_grad(set_to_none=True)
         release_memory()
 
-    def _run(self, model: torch.nn.Module) -> tuple[Tensor, ...]:
+    def _run(self) -> tuple[Tensor, ...]:
+        model = self.model
         model.zero_grad(set_to_none=True)
         with torch.set_grad_enabled(model.training):
             device, is_low = self.image.device.type, self.dtype != "fp32"

@@ -18,6 +18,7 @@ CATEGORY_IDS = (1, 2, 4, 7, 9)  # with gaps, as COCO's own have
 # labels in ADE20K's files; training ignores the first
 OTHER, BACKGROUND, FIRST_CATEGORY = 0, 1, 2
 SPLITS = {"train": "training", "val": "validation"}  # and ADE20K's names of them
+_JPEG = (cv2.IMWRITE_JPEG_QUALITY, 92)
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,14 @@ class Plan:
 
     Of 16 images one is empty and two have a crowd, beginning with the second and the third.
 
-    Attributes:
-        train: number of training images, at least 3.
-        val: number of validation images, at least 3.
-        size: longer side of the images in pixels, at least 32.
-        seed: of all chance, at least 0.
-
     Raises:
-        ValueError: one of them is too small.
+        ValueError: a number is too small.
     """
 
-    train: int = 400
-    val: int = 60
-    size: int = 192
-    seed: int = 0
+    train: int = 400  # images, at least 3
+    val: int = 60  # the same
+    size: int = 192  # longer side of the images in pixels, at least 32
+    seed: int = 0  # of all chance, at least 0
 
     def __post_init__(self) -> None:
         for name, least in {"train": 3, "val": 3, "size": 32, "seed": 0}.items():
@@ -66,13 +61,12 @@ def write_coco(root: Path | str, plan: Plan) -> None:
         FileExistsError: the folder holds anything but what the same plan has made.
     """
     root = _claimed(Path(root), "coco", plan)
-    (root / "annotations").mkdir(exist_ok=True)
+    categories = [dict(id=n, name=name) for n, name in zip(CATEGORY_IDS, CATEGORIES, strict=True)]
     for split in SPLITS:
-        (root / f"{split}2017").mkdir(exist_ok=True)
         images, annotations = [], []
         for number, scene in plan.scenes(split):
             name, (height, width) = f"{number:012d}.jpg", scene.image.shape[:2]
-            _write_jpeg(root / f"{split}2017" / name, scene.image)
+            _write(root / f"{split}2017" / name, scene.image[..., ::-1], _JPEG)
             images.append({"id": number, "file_name": name, "height": height, "width": width})
             for entry in coco_annotations(scene):
                 annotations.append({"id": len(annotations) + 1, "image_id": number, **entry})
@@ -80,11 +74,9 @@ def write_coco(root: Path | str, plan: Plan) -> None:
             "info": {"description": f"Generated shapes, {split}"},
             "images": images,
             "annotations": annotations,
-            "categories": [
-                {"id": number, "name": name}
-                for number, name in zip(CATEGORY_IDS, CATEGORIES, strict=True)
-            ],
+            "categories": categories,
         }
+        (root / "annotations").mkdir(exist_ok=True)
         path = root / "annotations" / f"instances_{split}2017.json"
         path.write_text(json.dumps(content))
 
@@ -129,12 +121,10 @@ def write_ade20k(root: Path | str, plan: Plan) -> None:
     """
     root = _claimed(Path(root), "ade20k", plan)
     for split, folder in SPLITS.items():
-        images, annotations = root / "images" / folder, root / "annotations" / folder
-        images.mkdir(parents=True, exist_ok=True)
-        annotations.mkdir(parents=True, exist_ok=True)
         for number, scene in plan.scenes(split):
-            _write_jpeg(images / f"ADE_{split}_{number:08d}.jpg", scene.image)
-            _write(annotations / f"ADE_{split}_{number:08d}.png", label_map(scene))
+            name = f"ADE_{split}_{number:08d}"
+            _write(root / "images" / folder / f"{name}.jpg", scene.image[..., ::-1], _JPEG)
+            _write(root / "annotations" / folder / f"{name}.png", label_map(scene))
 
 
 def label_map(scene: Scene) -> np.ndarray:
@@ -160,12 +150,9 @@ def _claimed(root: Path, layout: str, plan: Plan) -> Path:
     return root
 
 
-def _write_jpeg(path: Path, image: np.ndarray) -> None:
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    _write(path, bgr, [cv2.IMWRITE_JPEG_QUALITY, 92])
-
-
 def _write(path: Path, pixels: np.ndarray, options: Sequence[int] = ()) -> None:
+    """Write an image, (H, W) or in BGR."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     # cv2.imwrite tells of a full disk by its return value only
     _, content = cv2.imencode(path.suffix, pixels, options)
     path.write_bytes(content)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from dev.demo_data.textures import FILLS, GROUNDS, noise, random_colour, random_texture
+from dev.demo_data.textures import FILLS, GROUNDS, colour_near, noise, random_colour, random_texture
 from numpy.random import Generator
 
 CATEGORIES = ("circle", "square", "triangle", "star", "cross")
@@ -16,19 +16,12 @@ LEAST_VISIBLE = 0.4  # share of a shape that those above it leave
 
 @dataclass(frozen=True)
 class Shape:
-    """A shape, or a crowd of tiny ones, as if nothing lay over it.
+    """A shape, or a crowd of tiny ones, as if nothing lay over it."""
 
-    Attributes:
-        category: index into ``CATEGORIES``.
-        coverage: which share of each pixel it covers, float32 (H, W) in [0, 1].
-        area: in pixels; of a single shape also what lies outside the image.
-        iscrowd: whether it is a crowd, which is to be ignored.
-    """
-
-    category: int
-    coverage: np.ndarray
-    area: float
-    iscrowd: bool = False
+    category: int  # index into CATEGORIES
+    coverage: np.ndarray  # which share of each pixel it covers, float32 (H, W) in [0, 1]
+    area: float  # in pixels; of a single shape also what lies outside the image
+    iscrowd: bool = False  # a crowd is to be ignored
 
 
 @dataclass(frozen=True)
@@ -103,12 +96,10 @@ def _visible_masks(shapes: Sequence[Shape]) -> list[np.ndarray]:
 
 def _are_recognizable(shapes: Sequence[Shape]) -> bool:
     """Whether enough of each is visible, and none has a hole, which COCO's polygons lack."""
-    for shape, mask in zip(shapes, _visible_masks(shapes), strict=True):
-        if mask.sum() < max(LEAST_VISIBLE * shape.area, 16):
-            return False
-        if not shape.iscrowd and has_hole(mask):
-            return False
-    return True
+    return all(
+        mask.sum() >= max(LEAST_VISIBLE * shape.area, 16) and (shape.iscrowd or not has_hole(mask))
+        for shape, mask in zip(shapes, _visible_masks(shapes), strict=True)
+    )
 
 
 def has_hole(mask: np.ndarray) -> bool:
@@ -121,14 +112,14 @@ def _paint(rng: Generator, shapes: Sequence[Shape], height: int, width: int) -> 
     """Paint ground, shapes with their shadows, light and grain: uint8 RGB (H, W, 3)."""
     vivid, saturation = random_colour(rng), rng.uniform(0.3, 0.7)
     ground = (vivid.mean() + saturation * (vivid - vivid.mean())).astype(np.float32)
-    companion = random_colour(rng, ground, within=25)
+    companion = colour_near(rng, ground, 25)
     texture = random_texture(rng, GROUNDS, height, width)[..., None]
     image = ground + texture * (companion - ground)
     used = [ground, companion]
     for shape in shapes:
         typical = np.float32(TYPICAL_COLOURS[shape.category])
-        colour = random_colour(rng, typical, within=45, avoid=used, apart=45)
-        companion = random_colour(rng, colour, within=25, avoid=used, apart=45)
+        colour = colour_near(rng, typical, 45, avoid=used)
+        companion = colour_near(rng, colour, 25, avoid=used)
         image = _with_shadow(rng, image, shape.coverage)
         texture = random_texture(rng, FILLS, height, width)[..., None]
         fill = colour + texture * (companion - colour)

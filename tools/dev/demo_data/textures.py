@@ -13,13 +13,15 @@ FILLS = ("plain", "noise", "gradient", "stripes", "speckle")
 def random_texture(rng: Generator, kinds: Sequence[str], height: int, width: int) -> np.ndarray:
     """A field of one of the kinds that mixes two colours, float32 (height, width) in [0, 1]."""
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    side = min(height, width)
 
     def distance(angle: float) -> np.ndarray:
         return np.float32(np.cos(angle)) * columns + np.float32(np.sin(angle)) * rows
 
-    def wave(angle: float, period: float) -> np.ndarray:
+    def waves(angle: float, period: float) -> np.ndarray:
         return np.sin(2 * np.pi / period * distance(angle))
+
+    def random_period() -> float:
+        return rng.uniform(0.06, 0.18) * min(height, width)
 
     match kinds[rng.integers(len(kinds))]:
         case "noise":
@@ -27,11 +29,10 @@ def random_texture(rng: Generator, kinds: Sequence[str], height: int, width: int
         case "gradient":
             return _to_unit_range(distance(rng.uniform(0, 2 * np.pi)))
         case "stripes":
-            angle, period = rng.uniform(0, np.pi), rng.uniform(0.06, 0.18) * side
-            return np.clip(0.5 + 2 * wave(angle, period), 0, 1)
+            return np.clip(0.5 + 2 * waves(rng.uniform(0, np.pi), random_period()), 0, 1)
         case "checker":
-            angle, period = rng.uniform(0, np.pi / 2), 1.5 * (rng.uniform(0.06, 0.18) * side)
-            squares = wave(angle, period) * wave(angle + np.pi / 2, period)
+            angle, period = rng.uniform(0, np.pi / 2), 1.5 * random_period()
+            squares = waves(angle, period) * waves(angle + np.pi / 2, period)
             return np.clip(0.5 + 2 * squares, 0, 1)
         case "speckle":
             dots = rng.random((height, width), dtype=np.float32) < rng.uniform(0.02, 0.06)
@@ -53,30 +54,27 @@ def _to_unit_range(field: np.ndarray) -> np.ndarray:
     return (field - field.min()) / max(float(np.ptp(field)), 1e-6)
 
 
-def random_colour(
-    rng: Generator,
-    near: np.ndarray | None = None,
-    within: float = 0.0,
-    avoid: Sequence[np.ndarray] = (),
-    apart: float = 0.0,
-) -> np.ndarray:
-    """Of 64 random colours the one that is best within reach of one and apart from others.
+def random_colour(rng: Generator) -> np.ndarray:
+    """Any colour but the darkest and the lightest, RGB, float32 (3,) in [0, 255]."""
+    return rng.uniform(15, 245, (64, 3)).astype(np.float32)[0]
 
-    Colours are RGB, float32 (3,) in [0, 255]; distances are those of CIE Lab, where 2 is just
-    visible and black to white is 100.
+
+def colour_near(
+    rng: Generator, near: np.ndarray, within: float, avoid: Sequence[np.ndarray] = ()
+) -> np.ndarray:
+    """Of 64 random colours the one that is best within reach of one and 45 away from others.
+
+    Distances are those of CIE Lab, where 2 is just visible and black to white is 100.
     """
-    candidates = rng.uniform(15, 245, (64, 3)).astype(np.float32)
-    if near is not None:
-        candidates = np.clip(near + rng.normal(0, 45, (64, 3)), 8, 247).astype(np.float32)
-    shortfall = np.zeros(64, np.float32)
+    rng.uniform(size=(64, 3))  # drawn and not used: the images of a seed stay what they were
+    candidates = np.clip(near + rng.normal(0, 45, (64, 3)), 8, 247).astype(np.float32)
+    shortfall = np.maximum(0, _distances(candidates, near) - within)
     for colour in avoid:
-        shortfall = np.maximum(shortfall, apart - colour_distance(candidates, colour))
-    if near is not None:
-        shortfall = np.maximum(shortfall, colour_distance(candidates, near) - within)
+        shortfall = np.maximum(shortfall, 45 - _distances(candidates, colour))
     return candidates[int(np.argmin(shortfall))]
 
 
-def colour_distance(colours: np.ndarray, reference: np.ndarray) -> np.ndarray:
+def _distances(colours: np.ndarray, reference: np.ndarray) -> np.ndarray:
     """CIE Lab distances (N,) of RGB colours (N, 3) in [0, 255] from a colour (3,)."""
     both = np.vstack([colours, reference]).astype(np.float32) / 255
     lab = cv2.cvtColor(both[None], cv2.COLOR_RGB2LAB)[0]

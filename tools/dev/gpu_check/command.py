@@ -19,8 +19,7 @@ import torch
 from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
 from dev.benchmark.options import device
 from dev.benchmark.report import describe_machine, markdown_table, report
-from dev.benchmark.run import run_benchmark
-from dev.benchmark.worker import Size
+from dev.benchmark.run import Size, run_benchmark
 from dev.gpu_check.network_checks import compiler_checks, network_checks
 
 from xcit_dense.atomic_files import write_atomically
@@ -32,14 +31,15 @@ SECONDS_OF_CHECKS, SECONDS = 210, 400
 
 _PLAIN = ("timm_xcit", "xcit_direct", "xcit_gram", "resnet50")
 _COMPILED = ("timm_xcit_compiled", "xcit_compiled")
-_IMAGE, _IMAGES, _LARGE = Size(800, 1344), Size(800, 1344, 8), Size(4096, 4096)
-# contenders (ratios are to the first), dtype, sizes; in the order of interest: time may be up
+_IMAGE, _IMAGES = Size(800, 1344), Size(800, 1344, 8)
+_JOBS = [(INFERENCE, _IMAGE), (INFERENCE, _IMAGES), (TRAINING, _IMAGES)]
+# contenders (ratios are to the first), dtype, jobs; in the order of interest: time may be up
 TIMINGS = [
-    (_PLAIN, "bf16", {INFERENCE: [_IMAGE, _IMAGES, _LARGE], TRAINING: [_IMAGES]}),
-    (_COMPILED, "bf16", {INFERENCE: [_IMAGES], TRAINING: [_IMAGES]}),
-    (_PLAIN, "fp32", {INFERENCE: [_IMAGE, _IMAGES], TRAINING: [_IMAGES]}),
+    (_PLAIN, "bf16", [*_JOBS, (INFERENCE, Size(4096, 4096))]),
+    (_COMPILED, "bf16", _JOBS[1:]),
+    (_PLAIN, "fp32", _JOBS),
 ]
-QUICK_TIMINGS = [(_PLAIN[:2], "bf16", {INFERENCE: [Size(64, 96)]})]
+QUICK_TIMINGS = [(_PLAIN[:2], "bf16", [(INFERENCE, Size(64, 96))])]
 
 
 def all_checks(device: str, quick: bool) -> Iterator[tuple[str, Callable | None]]:
@@ -67,6 +67,19 @@ def run_check(name: str, function: Callable | None) -> Iterator[list[str]]:
         yield [FAIL, name, in_one_line(error), "-", "-"]
 
 
+def run_timings(device: str, quick: bool) -> Iterator[str]:
+    """Tables of what was timed so far, each time it is more."""
+    settings = dict(arch="nano_12" if quick else "small_12", patch_size=16, device=device)
+    done = []
+    for names, dtype, jobs in QUICK_TIMINGS if quick else TIMINGS:
+        contenders = [replace(CONTENDERS[name], dtype=dtype) for name in names]
+        rows = []
+        for found in run_benchmark(contenders, jobs, 5, **settings):
+            rows += found
+            yield "\n".join([*done, report(rows, [contenders[0].label])])
+        done.append(report(rows, [contenders[0].label]))
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Check, time and write gpu_check.md; 1 if a check failed."""
     parser = argparse.ArgumentParser(
@@ -78,33 +91,22 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     warnings.simplefilter("ignore")
-    start, rows, tables = time.monotonic(), [], {}
+    start, rows = time.monotonic(), []
 
-    def is_later_than(seconds: float) -> bool:
-        return time.monotonic() - start > seconds
-
-    def write() -> None:
+    def write(timings: str = "") -> None:
         checks = markdown_table(["result", "check", "of", "measured", "allowed"], rows)
-        parts = [f"# {describe_machine(options.device)}", checks, *tables.values()]
-        content = "\n\n".join(parts).encode()
+        content = f"# {describe_machine(options.device)}\n\n{checks}\n\n{timings}".encode()
         write_atomically(options.out / "gpu_check.md", lambda file: file.write(content))
 
     for name, function in all_checks(options.device, options.quick):
-        for row in run_check(name, None if is_later_than(SECONDS_OF_CHECKS) else function):
+        is_late = time.monotonic() - start > SECONDS_OF_CHECKS
+        for row in run_check(name, None if is_late else function):
             print(*row, sep=", ", flush=True)
             rows.append(row)
         write()
-    settings = dict(arch="nano_12" if options.quick else "small_12", patch_size=16)
-    for names, dtype, sizes in QUICK_TIMINGS if options.quick else TIMINGS:
-        contenders = [replace(CONTENDERS[name], dtype=dtype) for name in names]
-        measured = []
-        for found in run_benchmark(contenders, sizes, 5, print, device=options.device, **settings):
-            measured += found
-            tables[names, dtype] = report(measured, [contenders[0].label])
-            write()
-            if is_later_than(SECONDS):
-                break
-        if is_later_than(SECONDS):
+    for timings in run_timings(options.device, options.quick):
+        write(timings)
+        if time.monotonic() - start > SECONDS:
             break
     failed = [row[1] for row in rows if row[0] == FAIL]
     print(f"failed: {', '.join(failed)}" if failed else "no check failed", f"in {options.out}")
