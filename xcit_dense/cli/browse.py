@@ -52,8 +52,6 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.number < 1:
         parser.error(f"--number {args.number}: at least 1")
-    if args.out.exists() and not args.out.is_dir():
-        parser.error(f"--out {args.out} is a file; wanted is a folder")
     cfg = read_config(args.config, args.cfg_options)
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)
@@ -72,9 +70,9 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{drawn} pictures written to {args.out}, {len(failed)} images skipped")
     for image in failed:
         print(f"  skipped {image.source}: {image.reason}")
-    if not drawn:
-        return NOTHING_DRAWN
-    return SOME_SKIPPED if failed else ALL_DRAWN
+    if drawn:
+        return SOME_SKIPPED if failed else ALL_DRAWN
+    return NOTHING_DRAWN
 
 
 def _draw(image: FedImage, images: FedImages, folder: Path, number: int) -> FailedImage | None:
