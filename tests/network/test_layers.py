@@ -56,17 +56,6 @@ def test_equals_the_formula(length):
             assert abs(codes[place, feature].item() - expected) < 1e-5
 
 
-def test_every_place_has_a_code_of_its_own():
-    codes = fourier_position_codes(300)
-    distances = torch.cdist(codes, codes) + 10 * torch.eye(len(codes))
-    assert distances.min() > 1e-2
-
-
-def test_the_codes_follow_the_relative_place():
-    coarse, fine = fourier_position_codes(10), fourier_position_codes(20)
-    torch.testing.assert_close(fine[1::2], coarse, rtol=0, atol=1e-5)
-
-
 def test_the_encoding_of_a_place_is_the_projection_of_its_row_and_its_column():
     encoding, place = FourierPositionEncoding(48), (3, 11)
     codes = [fourier_position_codes(n)[i] for n, i in zip((5, 13), place, strict=True)]
