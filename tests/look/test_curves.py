@@ -155,9 +155,9 @@ def test_what_is_named_gets_a_panel_each_with_the_runs_that_have_it(tmp_path, dr
     assert drawn["acc"].keys() == {"b: acc"}
 
 
-@pytest.mark.parametrize("loss", [1.0, math.nan, math.inf])
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
 def test_the_picture_is_written_also_of_losses_that_are_not_finite(tmp_path, loss):
-    run = read_run(write_log(tmp_path, training(10, 9000, loss)))
+    run = read_run(write_log(tmp_path, training(10, 50, loss)))
     draw_curves({"a": run}, tmp_path / "pictures" / "curves.png")
     assert (tmp_path / "pictures" / "curves.png").read_bytes().startswith(b"\x89PNG")
 

@@ -52,6 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.number < 1:
         parser.error(f"--number {args.number}: at least 1")
+    if args.out.exists() and not args.out.is_dir():
+        parser.error(f"--out {args.out} is a file; wanted is a folder")
     cfg = read_config(args.config, args.cfg_options)
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)

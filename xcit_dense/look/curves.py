@@ -149,7 +149,7 @@ def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()
 
 
 def _largest_losses(run: Run) -> list[str]:
-    """Losses by their first value, which is a number also where a training went wrong later."""
+    """By their first values, which are numbers also where a training went wrong later."""
     first = {
         name: next(iter(curve.values()))
         for name, curve in run.training.items()
