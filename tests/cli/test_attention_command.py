@@ -94,7 +94,7 @@ def test_class_attention_of_classification_weights(
         (["{detection}", "{trained}", __file__], "cannot prepare"),
         (["{detection}", "{trained}", "{image}", "--blocks", "6"], "no block 6"),
         (["{detection}", "{trained}", "{image}", "--cfg-options", "test_dataloader=None"], "demo"),
-        (["{detection}", "{trained}", "{image}", "--out", "{image}/a.png"], "--out"),
+        (["{detection}", "{trained}", "{image}", "--out", "{image}/a.png"], r"jpg/a\.png"),
         (
             ["{fit}", "{nano}", "{image}", "--cfg-options", "model.backbone.out_indices=(1,3,5,8)"],
             "block 11.*out_indices",
@@ -110,17 +110,12 @@ def test_what_does_not_fit_is_an_error_of_the_user(
         command.main([argument.format(**names) for argument in arguments])
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--out", "attention.xyz"], ".png"),
-        (["--blocks", "0", "--class-attention"], "leave one of them out"),
-    ],
-)
-def test_a_wrong_command_line_is_refused_before_all_else(capsys, arguments, message):
+def test_a_wrong_command_line_is_refused_before_all_else():
+    inputs = ["no_config.py", "none.pth", "none.jpg"]
+    with pytest.raises(UserError, match=r"attention\.xyz.*\.png"):
+        command.main([*inputs, "--out", "attention.xyz"])
     with pytest.raises(SystemExit, match="2"):
-        command.main(["no_config.py", "none.pth", "none.jpg", *arguments])
-    assert message in capsys.readouterr().err
+        command.main([*inputs, "--blocks", "0", "--class-attention"])
 
 
 def test_padding_of_the_test_pipeline_is_no_part_of_the_image(image):

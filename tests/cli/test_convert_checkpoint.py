@@ -75,7 +75,7 @@ def test_what_is_read_written_and_left_out_is_said(source, tensors, tmp_path, ca
     target = convert(source, tmp_path / "ours.pth", "xcit_dense")
     read_line, written_line, left_out = capsys.readouterr().out.splitlines()[-3:]
     assert read_line == f"{source}: nano_12/16, 384 tensors"
-    assert written_line == f"{target}: 384 tensors, 350 of them under a name of xcit_dense"
+    assert written_line == f"{target}: 384 tensors, named as by xcit_dense"
     assert left_out.endswith(": epoch")
 
 

@@ -5,44 +5,18 @@ import warnings
 
 import pytest
 import torch
+from small_backbone import Backbone, difference
 from torch import nn
 
-from xcit_dense.engine import Engine, NotAsBuilt, TensorSource, TokenStore, levels_by_engine
+from xcit_dense.engine import Engine, NotAsBuilt, TensorSource, TokenStore
 from xcit_dense.engine import products as engine_products
-from xcit_dense.network import Pyramid, Trunk, resolve_arch
+from xcit_dense.network import STRIDES
 
-ARCH = dict(embed_dims=32, depth=4, num_heads=4, eta=0.5)
-SIZES = [(1, 1), (1, 5000), (5000, 1), (17, 31), (224, 224), (333, 250)]
-
-
-def build(patch_size=16, norm_layer=nn.BatchNorm2d, out_strides=(4, 8, 16, 32), attention="gram"):
-    arch = resolve_arch(ARCH, num_levels=len(out_strides))
-    trunk = Trunk(arch, patch_size, norm_layer=norm_layer, attention=attention).eval()
-    pyramid = Pyramid(32, patch_size, norm_layer, out_strides).eval()
-    for module in (*trunk.modules(), *pyramid.modules()):
-        if isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
-            nn.init.normal_(module.running_mean, std=0.3)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-        if isinstance(module, nn.BatchNorm2d) and module.affine:
-            nn.init.uniform_(module.weight, -1, 1)
-            nn.init.normal_(module.bias)
-    for name, parameter in trunk.named_parameters():
-        if "scale" in name or "temperature" in name:
-            nn.init.uniform_(parameter, 0.3, 1)
-    return trunk, pyramid
+SIZES = [(1, 1), (1, 2000), (2000, 1), (17, 31), (224, 224), (333, 250)]
 
 
-@torch.no_grad()
-def plain(trunk, pyramid, image):
-    return pyramid(trunk(image), image.shape[-2:])
-
-
-def assert_same(found, expected, tolerance=2e-6):
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
-        assert one.shape == other.shape
-        assert one.dtype == other.dtype
-        assert (one - other).abs().max() <= tolerance * other.abs().max()
+def engine_of(model):
+    return Engine(model.trunk, model.pyramid)
 
 
 @pytest.fixture(params=["one band", "many bands"])
@@ -53,38 +27,41 @@ def bands(request, monkeypatch):
 
 @pytest.mark.parametrize("patch_size", [8, 16])
 @pytest.mark.parametrize("size", SIZES)
+@torch.no_grad()
 def test_it_equals_the_plain_model(patch_size, size, bands):
-    model, image = build(patch_size), torch.randn(2, 3, *size)
-    assert_same(Engine(*model).levels(image), plain(*model, image))
+    model, image = Backbone(patch_size=patch_size), torch.randn(2, 3, *size)
+    found, expected = engine_of(model).levels(image), model.plain(image)
+    assert [level.dtype for level in found] == [torch.float32] * 4
+    assert difference(found, expected) <= 2e-6
 
 
+@torch.no_grad()
 def test_it_is_no_further_from_float64_than_the_published_form():
-    trunk, pyramid = build(attention="direct")
-    image = torch.randn(1, 3, 320, 480)
-    exact = plain(copy.deepcopy(trunk).double(), copy.deepcopy(pyramid).double(), image.double())
-    direct = plain(trunk, pyramid, image)
-    for block in trunk.blocks:
+    model, image = Backbone(attention="direct"), torch.randn(1, 3, 320, 480)
+    exact, direct = copy.deepcopy(model).double().plain(image.double()), model.plain(image)
+    for block in model.trunk.blocks:
         block.attention.form = "gram"
-    found = Engine(trunk, pyramid).levels(image)
+    found = engine_of(model).levels(image)
     for one, other, want in zip(found, direct, exact, strict=True):
         assert (one - want).abs().max() <= 1.5 * (other - want).abs().max()
 
 
 @pytest.mark.parametrize("out_strides", [(4,), (8, 8), (8, 16, 32), (16, 32)])
+@torch.no_grad()
 def test_any_levels(out_strides, bands):
-    model, image = build(out_strides=out_strides), torch.randn(1, 3, 200, 130)
-    assert_same(Engine(*model).levels(image), plain(*model, image))
+    model, image = Backbone(out_strides=out_strides), torch.randn(1, 3, 200, 130)
+    assert difference(engine_of(model).levels(image), model.plain(image)) <= 2e-6
 
 
 @pytest.mark.parametrize("precision", ["model", "autocast"])
+@torch.no_grad()
 def test_bfloat16(precision, bands):
-    trunk, pyramid = build()
-    image = torch.randn(2, 3, 250, 330)
-    exact = plain(trunk, pyramid, image)
+    model, image = Backbone(), torch.randn(2, 3, 250, 330)
+    exact = model.plain(image)
     if precision == "model":
-        trunk, pyramid, image = trunk.bfloat16(), pyramid.bfloat16(), image.bfloat16()
+        model, image = model.bfloat16(), image.bfloat16()
     with torch.autocast("cpu", torch.bfloat16, enabled=precision == "autocast"):
-        found, expected = Engine(trunk, pyramid).levels(image), plain(trunk, pyramid, image)
+        found, expected = engine_of(model).levels(image), model.plain(image)
     for one, other, want in zip(found, expected, exact, strict=True):
         assert one.dtype == other.dtype
         error, of_plain = (one - want).abs().max(), (other - want).abs().max()
@@ -100,37 +77,33 @@ def test_bfloat16(precision, bands):
         lambda width: nn.BatchNorm2d(width, track_running_stats=False),
     ],
 )
+@torch.no_grad()
 def test_norms_that_look_at_whole_maps_are_left_to_the_plain_model(norm_layer):
-    model = build(norm_layer=norm_layer)
-    with torch.no_grad():
-        assert levels_by_engine(*model, torch.randn(1, 3, 64, 64)) is None
+    model = Backbone(norm_layer=norm_layer)
+    assert model.by_engine(torch.randn(1, 3, 64, 64)) is None
     with pytest.raises(NotAsBuilt):
-        Engine(*model)
+        engine_of(model)
 
 
 @pytest.mark.parametrize(
     "norm_layer", [nn.SyncBatchNorm, nn.Identity, lambda width: nn.BatchNorm2d(width, affine=False)]
 )
+@torch.no_grad()
 def test_other_norms_of_single_places(norm_layer):
-    model = build(norm_layer=lambda width: norm_layer(width))
-    for module in (*model[0].modules(), *model[1].modules()):
-        if isinstance(module, nn.SyncBatchNorm):
-            nn.init.normal_(module.running_mean)
-    image = torch.randn(1, 3, 64, 64)
-    assert_same(Engine(*model).levels(image), plain(*model, image))
+    model, image = Backbone(norm_layer=norm_layer), torch.randn(1, 3, 64, 64)
+    assert difference(engine_of(model).levels(image), model.plain(image)) <= 2e-6
 
 
 def test_gradients_training_and_few_tokens_are_left_to_the_plain_model():
-    image = torch.randn(1, 3, 64, 64)
-    model = build()
-    assert levels_by_engine(*model, image) is None
+    small, large = torch.randn(1, 3, 64, 64), torch.randn(1, 3, 320, 320)
+    model = Backbone()
+    assert model.by_engine(small) is None
     with torch.no_grad():
-        assert levels_by_engine(*model, image) is not None
-        assert levels_by_engine(*build(attention="auto"), image) is None
-        assert levels_by_engine(*build(attention="auto"), torch.randn(1, 3, 320, 320)) is not None
-        assert levels_by_engine(*build(attention="direct"), torch.randn(1, 3, 320, 320)) is None
-        model[0].train()
-        assert levels_by_engine(*model, image) is None
+        assert model.by_engine(small) is not None
+        assert Backbone("auto").by_engine(small) is None
+        assert Backbone("auto").by_engine(large) is not None
+        assert Backbone("direct").by_engine(large) is None
+        assert model.train().by_engine(small) is None
 
 
 @pytest.mark.parametrize(
@@ -147,32 +120,23 @@ def test_gradients_training_and_few_tokens_are_left_to_the_plain_model():
     ],
 )
 def test_a_changed_part_is_noticed(change):
-    trunk, pyramid = build()
-    change(trunk)
+    model = Backbone()
+    change(model.trunk)
     with pytest.raises(NotAsBuilt):
-        Engine(trunk, pyramid)
+        engine_of(model)
 
 
 @torch.no_grad()
 def test_a_tracer_sees_plain_operators():
-    class Model(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.trunk, self.pyramid = build()
-
-        def forward(self, image):
-            levels = levels_by_engine(self.trunk, self.pyramid, image)
-            return levels or self.pyramid(self.trunk(image), image.shape[-2:])
-
-    model, image, other = Model().eval(), torch.randn(1, 3, 64, 96), torch.randn(1, 3, 64, 96)
+    model, image, other = Backbone(), torch.randn(1, 3, 64, 96), torch.randn(1, 3, 64, 96)
     expected = model(other)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # tracing warns that sizes become constants
         traced = torch.jit.trace(model, image, check_trace=False)
-    assert_same(traced(other), expected)
+    assert difference(traced(other), expected) <= 2e-6
     graph = torch.fx.experimental.proxy_tensor.make_fx(model)(image)
     assert "mkldnn" not in graph.code
-    assert_same(graph(other), expected)
+    assert difference(graph(other), expected) <= 2e-6
 
 
 class Strips:
@@ -192,15 +156,14 @@ class Strips:
 @torch.no_grad()
 def test_any_rows_of_the_pyramid(patch_size, monkeypatch):
     monkeypatch.setattr(engine_products, "_CPU_ELEMENTS", 2_000)
-    model, image = build(patch_size), torch.randn(3, 405, 130)
-    expected = plain(*model, image[None])
+    model, image = Backbone(patch_size=patch_size), torch.randn(3, 405, 130)
+    expected = model.plain(image[None])
     source = Strips(image)
-    features = Engine(*model).features(source)
+    features = engine_of(model).features(source)
     assert source.most < 405 / 2
     for first, last in [(0, 405), (0, 1), (37, 41), (32, 64), (100, 333), (404, 405)]:
-        for level, want in zip(features.levels(first, last), expected, strict=True):
-            stride = -(-405 // want.shape[2])
-            stride = min((4, 8, 16, 32), key=lambda s: abs(s - stride))
+        levels = features.levels(first, last)
+        for level, want, stride in zip(levels, expected, STRIDES, strict=True):
             rows = want[:, :, first // stride : -(-last // stride)]
             assert level.shape == rows.shape
             assert (level - rows).abs().max() <= 2e-6 * want.abs().max()
@@ -218,15 +181,12 @@ def test_tokens_may_lie_anywhere():
             start = first * self.width
             self.tokens[start : start + len(tokens)] = tokens
 
-    model, image = build(), torch.randn(3, 300, 200)
-    engine = Engine(*model)
+    model, image = Backbone(), torch.randn(3, 300, 200)
+    engine = engine_of(model)
     engine._new_store = lambda height, width: Elsewhere(height, width, 32, torch.float32, "cpu")
-    taps = [
-        level.read_all(stores)
-        for level, stores in zip(
-            engine.level_runners, engine.taps([TensorSource(image)]), strict=True
-        )
-    ]
-    for tap, want in zip(taps, plain(*model, image[None]), strict=True):
-        level = tap[..., : want.shape[2], : want.shape[3]]
+    taps = engine.taps([TensorSource(image)])
+    for runner, stores, want in zip(
+        engine.level_runners, taps, model.plain(image[None]), strict=True
+    ):
+        level = runner.read_all(stores)[..., : want.shape[2], : want.shape[3]]
         assert (level - want).abs().max() <= 2e-6 * want.abs().max()

@@ -111,12 +111,6 @@ def test_taps_whose_offset_is_not_a_number_lie_outside(output_and_gradients):
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
 
 
-def test_too_few_offsets_are_refused():
-    image, mask, weight = torch.rand(1, 1, 4, 4), torch.rand(1, 9, 4, 4), torch.rand(1, 1, 3, 3)
-    with pytest.raises(RuntimeError, match="offset output dims"):
-        modulated_deform_conv2d(image, torch.zeros(1, 18, 4, 3), mask, weight, None, 1, 1)
-
-
 def test_location_exactly_one_cell_before_the_map_gets_no_gradient(output_and_gradients):
     """As in mmcv's kernels; Deformable DETR's layers start from offsets of whole cells."""
     locations = torch.full((1, 3, 2, 2, 4, 2), 0.4)

@@ -24,11 +24,11 @@ def test_the_published_sizes():
     }
 
 
-@pytest.mark.parametrize("depth", range(4, 30))
-def test_default_taps_exist_for_every_depth(depth):
-    taps = resolve_arch({**SMALL, "depth": depth}).out_indices
-    assert len(set(taps)) == 4
-    assert taps[-1] == depth - 1
+def test_default_taps_exist_for_every_depth():
+    for depth in range(4, 30):
+        taps = resolve_arch({**SMALL, "depth": depth}).out_indices
+        assert len(set(taps)) == 4
+        assert taps[-1] == depth - 1
 
 
 def test_given_taps_replace_those_of_the_arch():

@@ -94,54 +94,26 @@ def test_equals_the_float64_reference(form, num_tokens):
 
 
 @BOTH_FORMS
-@pytest.mark.parametrize("num_tokens", [1, 7])
+@pytest.mark.parametrize("num_tokens", [1, 5])
 def test_first_and_second_gradients_equal_finite_differences(form, num_tokens):
-    attention = attention_of(random_weights(6, 2), form)
+    attention = attention_of(random_weights(4, 2), form)
     names, parameters = zip(*attention.named_parameters(), strict=True)
 
     def attend(tokens, *values):
         return functional_call(attention, dict(zip(names, values, strict=True)), tokens)
 
-    inputs = torch.randn(2, num_tokens, 6, dtype=torch.float64, requires_grad=True), *parameters
+    inputs = torch.randn(2, num_tokens, 4, dtype=torch.float64, requires_grad=True), *parameters
     assert torch.autograd.gradcheck(attend, inputs)
     assert torch.autograd.gradgradcheck(attend, inputs)
-
-
-@pytest.mark.parametrize("shape", [(2, 300, 24, 4), (1, 2500, 96, 4), (3, 10, 24, 4)])
-def test_gram_equals_direct(shape):
-    batch, num_tokens, channels, heads = shape
-    weights, tokens = random_weights(channels, heads), torch.randn(batch, num_tokens, channels)
-    direct = run(tokens, weights, "direct", torch.float32)
-    gram = run(tokens, weights, "gram", torch.float32)
-    for name, error in errors(gram, {k: v.double() for k, v in direct.items()}).items():
-        assert error < (2e-6 if name == "out" else 1e-5), name
 
 
 @BOTH_FORMS
 def test_wanting_no_gradients_changes_nothing(form):
     attention = attention_of(random_weights(96, 4), form, torch.float32)
-    tokens = torch.randn(2, 40_000, 96)
+    tokens = torch.randn(2, 10_000, 96)
     with torch.no_grad():
         without = attention(tokens)
     assert (without - attention(tokens)).abs().max() <= 2e-6 * without.abs().max()
-
-
-@BOTH_FORMS
-def test_permuting_tokens_permutes_the_output(form):
-    attention = attention_of(random_weights(24, 3), form)
-    tokens, order = torch.randn(2, 37, 24, dtype=torch.float64), torch.randperm(37)
-    torch.testing.assert_close(attention(tokens[:, order]), attention(tokens)[:, order])
-
-
-@BOTH_FORMS
-def test_scaling_queries_and_keys_changes_nothing(form):
-    weights, tokens = random_weights(24, 3), torch.randn(2, 37, 24, dtype=torch.float64)
-    scale = torch.tensor([1000, 0.001, 1], dtype=torch.float64).repeat_interleave(24)
-    scaled = dict(weights)
-    scaled["qkv.weight"] = weights["qkv.weight"] * scale[:, None]
-    scaled["qkv.bias"] = weights["qkv.bias"] * scale
-    found, expected = (attention_of(w, form)(tokens) for w in (scaled, weights))
-    torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize("scale", [0, 1e-14, 1e-13])
@@ -153,41 +125,28 @@ def test_vanishing_queries_attend_the_same_in_both_forms(scale):
     torch.testing.assert_close(gram, direct)
 
 
+def outliers(tokens, far=0.0):
+    return torch.cat([tokens[..., :2] * 1e3 + far, tokens[..., 2:]], dim=-1)
+
+
+ILL_CONDITIONED = {
+    "ordinary": lambda x: x,
+    "outlier channels": outliers,
+    "outlier channels far from zero": lambda x: outliers(x, 5e3),
+    "near-constant channels": lambda x: torch.cat([3 + 1e-4 * x[..., :24], x[..., 24:]], dim=-1),
+    "nearly equal tokens": lambda x: x[:, :1] + 1e-4 * x,
+    "equal tokens": lambda x: x[:, :1].expand(-1, 600, -1).contiguous(),
+    "fewer tokens than channels": lambda x: x[:, :10],
+    "one token": lambda x: x[:, :1],
+    "zeros": torch.zeros_like,
+}
+
+
 def ill_conditioned(kind):
-    tokens = torch.randn(2, 600, 48)
-    if kind == "outlier channels":
-        tokens[..., :2] *= 1e3
-    elif kind == "outlier channels far from zero":
-        tokens[..., :2] = tokens[..., :2] * 1e3 + 5e3
-    elif kind == "near-constant channels":
-        tokens[..., :24] = 3 + 1e-4 * tokens[..., :24]
-    elif kind == "nearly equal tokens":
-        tokens = tokens[:, :1] + 1e-4 * tokens
-    elif kind == "equal tokens":
-        tokens = tokens[:, :1].expand(-1, 600, -1).contiguous()
-    elif kind == "fewer tokens than channels":
-        tokens = tokens[:, :10]
-    elif kind == "one token":
-        tokens = tokens[:, :1]
-    elif kind == "zeros":
-        tokens = torch.zeros_like(tokens)
-    return tokens
+    return ILL_CONDITIONED[kind](torch.randn(2, 600, 48))
 
 
-KINDS = [
-    "ordinary",
-    "outlier channels",
-    "outlier channels far from zero",
-    "near-constant channels",
-    "nearly equal tokens",
-    "equal tokens",
-    "fewer tokens than channels",
-    "one token",
-    "zeros",
-]
-
-
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ILL_CONDITIONED)
 @pytest.mark.parametrize("seed", [0, 1])
 def test_ill_conditioned_tokens(kind, seed):
     """The gram form is within 10x of the direct form's distance from float64, and no NaN."""
@@ -228,8 +187,8 @@ def test_half_precision_is_as_near_to_float64_as_the_direct_form(dtype, autocast
     [("gram", torch.float16), ("gram", torch.bfloat16), ("direct", torch.float16)],
 )
 @torch.no_grad()
-def test_a_million_tokens_do_not_overflow(form, dtype):
-    tokens = (torch.randn(1, 1_000_000, 8) * 3 + 2).to(dtype)
+def test_sums_over_many_tokens_do_not_overflow(form, dtype):
+    tokens = (torch.randn(1, 100_000, 8) * 3 + 2).to(dtype)
     attention = attention_of(random_weights(8, 2), form, dtype)
     found = attention(tokens)
     expected = attention_of(attention.state_dict(), "direct")(tokens.double())
@@ -248,16 +207,6 @@ def test_dropout_drops_the_same_in_both_forms_and_in_training_only():
         torch.testing.assert_close(attention.eval()(tokens), plain)
     torch.testing.assert_close(*found)
     assert (found[0] - plain).abs().max() > 0.1
-
-
-@BOTH_FORMS
-@torch.no_grad()
-def test_dropout_keeps_the_expectation(form):
-    weights, tokens = random_weights(24, 3), torch.randn(2, 37, 24, dtype=torch.float64)
-    plain = attention_of(weights, form)(tokens)
-    attention = attention_of(weights, form, attention_dropout=0.5)
-    draws = torch.stack([attention(tokens) for _ in range(2000)])
-    torch.testing.assert_close(draws.mean(0), plain, rtol=0, atol=0.2)
 
 
 def test_an_unknown_form_is_an_error():

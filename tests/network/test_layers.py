@@ -1,5 +1,8 @@
 """Laws of the layers."""
 
+import copy
+import math
+
 import pytest
 import torch
 from torch import nn
@@ -10,6 +13,7 @@ from xcit_dense.network import (
     FourierPositionEncoding,
     LocalPatchInteraction,
     Trunk,
+    fourier_position_codes,
     resolve_arch,
 )
 
@@ -40,10 +44,25 @@ def test_patch_embedding_divides_by_the_patch_size(patch_size, convs):
     assert sum(isinstance(m, nn.GELU) for m in stem.modules()) == convs - 1
 
 
-def test_position_encoding_has_any_size():
-    encoding = FourierPositionEncoding(48)
-    assert encoding(1, 1).shape == (1, 48, 1, 1)
-    assert encoding(13, 40).shape == (1, 48, 13, 40)
+@pytest.mark.parametrize("length", [1, 5, 84])
+def test_equals_the_formula(length):
+    codes = fourier_position_codes(length, num_frequencies=8).double()
+    assert codes.shape == (length, 8)
+    for feature in range(8):
+        frequency = 10000 ** (-2 * (feature // 2) / 8)
+        wave = math.sin if feature % 2 == 0 else math.cos
+        for place in range(length):
+            expected = wave((place + 1) / (length + 1e-6) * 2 * math.pi * frequency)
+            assert abs(codes[place, feature].item() - expected) < 1e-5
+
+
+def test_the_encoding_of_a_place_is_the_projection_of_its_row_and_its_column():
+    encoding, place = FourierPositionEncoding(48), (3, 11)
+    codes = [fourier_position_codes(n)[i] for n, i in zip((5, 13), place, strict=True)]
+    weight, bias = encoding.projection.weight[:, :, 0, 0], encoding.projection.bias
+    torch.testing.assert_close(
+        encoding(5, 13)[(0, slice(None), *place)], weight @ torch.cat(codes) + bias
+    )
 
 
 @pytest.mark.parametrize("size", [(1, 1), (16, 16), (17, 31), (32, 15)])
@@ -80,3 +99,20 @@ def test_drop_path_skips_branches_of_whole_samples(with_grad):
         changed = (block(tokens, 5, 6) != tokens).flatten(1).any(1)
         assert 0 < changed.sum() < 40  # a sample is left alone with probability 0.9 ** 3
         assert (block.eval()(tokens, 5, 6) != tokens).flatten(1).any(1).all()
+
+
+@pytest.mark.parametrize("form", ["direct", "gram"])
+@pytest.mark.parametrize("keep_less", [True, False])
+def test_float16_gradients_survive_a_small_layer_scale(form, keep_less):
+    """A weight times 1e-5 has few digits left in float16; its output does not."""
+    block = Block(64, 4, eta=1e-5, attention=form, keep_less=keep_less).eval()
+    tokens = torch.randn(2, 64, 64).half().float()
+    grad = torch.randn(2, 64, 64)
+    exact = copy.deepcopy(block).double()
+    (exact(tokens.double(), 8, 8) * grad.double()).sum().backward()
+    with torch.autocast("cpu", torch.float16):
+        out = block(tokens, 8, 8)
+    ((out * grad).sum() * 2.0**16).backward()
+    for (name, parameter), want in zip(block.named_parameters(), exact.parameters(), strict=True):
+        error = (parameter.grad / 2.0**16 - want.grad).abs().max() / want.grad.abs().max()
+        assert error < 1e-2, (name, error.item())

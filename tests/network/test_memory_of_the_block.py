@@ -77,9 +77,9 @@ def with_random_weights(module):
 
 def gradients(block, context=None):
     torch.manual_seed(1)
-    tokens = torch.randn(BATCH, SIDE * SIDE, CHANNELS, requires_grad=True)
+    tokens = torch.randn(2, 96, 64, requires_grad=True)
     with context or nullcontext():
-        out = block(tokens, SIDE, SIDE)
+        out = block(tokens, 8, 12)
     out.square().sum().backward()
     found = {name: parameter.grad for name, parameter in block.named_parameters()}
     return {"out": out, "tokens": tokens.grad, **found, **dict(block.named_buffers())}
@@ -88,7 +88,7 @@ def gradients(block, context=None):
 def blocks(norm_layer, training, *settings, **kwargs):
     for setting in settings:
         torch.manual_seed(0)
-        block = Block(CHANNELS, HEADS, norm_layer=norm_layer, **setting, **kwargs)
+        block = Block(64, 4, norm_layer=norm_layer, **setting, **kwargs)
         yield with_random_weights(block).train(training)
 
 
@@ -114,15 +114,6 @@ def test_a_block_is_differentiable_twice(form):
         return block(tokens, 3, 4)
 
     assert torch.autograd.gradgradcheck(run, [tokens, *block.parameters()], fast_mode=True)
-
-
-@NORMS
-@pytest.mark.parametrize("training", [True, False])
-def test_gradients_of_both_forms_are_the_same(norm_layer, training):
-    settings = [dict(attention=form) for form in ("direct", "gram")]
-    direct, gram = map(gradients, blocks(norm_layer, training, *settings))
-    for name, expected in direct.items():
-        assert (gram[name] - expected).abs().max() <= 1e-4 * expected.abs().max(), name
 
 
 def backbone(**kwargs):

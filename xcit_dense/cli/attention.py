@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
@@ -16,6 +15,7 @@ from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.look.attention import attention_of_blocks
 from xcit_dense.look.attention_pictures import Backdrop, draw_attention
 from xcit_dense.look.class_attention import class_attention, has_class_attention
+from xcit_dense.look.figures import check_format
 from xcit_dense.mm.config_files import add_config_changes, read_config
 from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
 from xcit_dense.mm.loading import load_complete
@@ -63,11 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     """
     parser = make_parser()
     args = parser.parse_args(argv)
-    formats = sorted(FigureCanvasAgg.get_supported_filetypes())
-    if args.out.suffix[1:].lower() not in formats or args.out.is_dir():
-        parser.error(
-            f"--out {args.out}: wanted is a file that ends in one of .{', .'.join(formats)}"
-        )
+    check_format(args.out)
     if args.class_attention and args.blocks:
         parser.error("--class-attention draws none of the --blocks: leave one of them out")
     cfg = read_config(args.config, args.cfg_options)
@@ -84,10 +80,7 @@ def main(argv: list[str] | None = None) -> None:
     wanted = [] if args.class_attention else args.blocks or trunk.out_indices
     blocks = attention_of_blocks(trunk, image, wanted)
     class_maps = class_attention(trunk, image, tensors) if of_classification else []
-    try:
-        draw_attention(backdrop, blocks, class_maps, args.out)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: {error.strerror or error}") from error
+    draw_attention(backdrop, blocks, class_maps, args.out)
     print(f"written: {args.out}")
 
 

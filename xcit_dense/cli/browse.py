@@ -72,9 +72,9 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{drawn} pictures written to {args.out}, {len(failed)} images skipped")
     for image in failed:
         print(f"  skipped {image.source}: {image.reason}")
-    if not drawn:
-        return NOTHING_DRAWN
-    return SOME_SKIPPED if failed else ALL_DRAWN
+    if drawn:
+        return SOME_SKIPPED if failed else ALL_DRAWN
+    return NOTHING_DRAWN
 
 
 def _draw(image: FedImage, images: FedImages, folder: Path, number: int) -> FailedImage | None:

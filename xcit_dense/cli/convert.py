@@ -57,23 +57,17 @@ def main(argv: list[str] | None = None) -> None:
             f"{args.source}: no XCiT in it, under any of the namings {', '.join(NAMINGS)}; its "
             f"keys begin with {sorted(inside)[:3]}"
         )
-    try:
-        renamed = rename_state_dict(tensors, args.to)
-    except ValueError as error:
-        raise UserError(f"{args.source}: {error}") from error
-    meta = checkpoint.get("meta")
-    content: dict[str, Any] = {
-        "state_dict": renamed,
-        "meta": meta if isinstance(meta, dict) else {},
-    }
+    renamed = rename_state_dict(tensors, args.to)
     if args.to == "timm" or args.target.suffix == ".safetensors":
         content = renamed
     elif args.to == "official" and not backbone_prefix(renamed).endswith("backbone."):
         content = {"model": renamed}
+    else:
+        meta = checkpoint.get("meta")
+        content = {"state_dict": renamed, "meta": meta if isinstance(meta, dict) else {}}
     write_atomically(args.target, lambda file: _save(content, file, args.target.suffix))
-    changed = sum(tensors.get(name) is not tensor for name, tensor in renamed.items())
     print(f"{args.source}: {network}, {len(tensors)} tensors")
-    print(f"{args.target}: {len(renamed)} tensors, {changed} of them under a name of {args.to}")
+    print(f"{args.target}: {len(renamed)} tensors, named as by {args.to}")
     left_out = set(checkpoint) - set(tensors) - {"state_dict", "model", "meta"}
     if left_out:
         print(f"left out, since they are no weights: {', '.join(sorted(left_out))}")

@@ -4,7 +4,6 @@ from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from xcit_dense.errors import UserError
 from xcit_dense.look.curves import draw_curves, read_run
 
 
@@ -46,13 +45,10 @@ def main(argv: list[str] | None = None) -> None:
     folder = args.runs[0] if len(args.runs) == 1 and args.runs[0].is_dir() else Path()
     target = args.out or folder / "curves.png"
     runs = dict(zip(_names(args.runs), map(read_run, args.runs), strict=True))
-    try:
-        draw_curves(runs, target, args.keys)
-    except OSError as error:
-        raise UserError(f"--out {target}: {error.strerror or error}") from error
-    print(metrics_table({name: run.last_evaluation() for name, run in runs.items()}))
-    for log in (log for run in runs.values() for log in run.logs):
-        print(f"read:    {log}")
+    draw_curves(runs, target, args.keys)
+    print_metrics({name: run.last_evaluation() for name, run in runs.items()})
+    for run in runs.values():
+        print(*(f"read:    {log}" for log in run.logs), sep="\n")
     print(f"written: {target}")
 
 
@@ -62,15 +58,16 @@ def _names(runs: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(run) for run in runs]
 
 
-def metrics_table(runs: Mapping[str, Mapping[str, float]]) -> str:
-    """Metrics by name, by the name of the run, as lines with a column a run."""
+def print_metrics(runs: Mapping[str, Mapping[str, float]]) -> None:
+    """Print metrics by the name of the run, a line a metric and a column a run."""
     names = list(dict.fromkeys(name for metrics in runs.values() for name in metrics))
     if not names:
-        return "no evaluation yet"
+        print("no evaluation yet")
+        return
     rows = [["", *runs]] if len(runs) > 1 else []
     for name in names:
-        values = [metrics.get(name) for metrics in runs.values()]
-        rows.append([name, *("-" if value is None else f"{value:.4f}" for value in values)])
+        of_runs = (metrics.get(name) for metrics in runs.values())
+        rows.append([name, *("-" if value is None else f"{value:.4f}" for value in of_runs)])
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = (map(str.rjust, row, [-1, *widths[1:]]) for row in rows)
-    return "\n".join("  ".join([name.ljust(widths[0]), *rest]) for name, *rest in lines)
+    for name, *values in rows:
+        print(name.ljust(widths[0]), *map(str.rjust, values, widths[1:]), sep="  ")

@@ -9,12 +9,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from xcit_dense.atomic_files import write_atomically
 from xcit_dense.look.attention import BlockAttention
+from xcit_dense.look.figures import save_figure
 
 _INCHES = 2.0
-# height to width of a picture's place, or width to height
-_THINNEST = 3.0
+_THINNEST = 3.0  # a picture's place, height to width or width to height
 _CAPTION = (
     "maps: places that drive the attention of a head more than the average place are red, those "
     "that do less, or hold it back, are blue\n"
@@ -53,7 +52,7 @@ def draw_attention(
         target: the picture to write, whole or not at all; its suffix chooses the format.
 
     Raises:
-        OSError: the file cannot be written.
+        UserError: the file cannot be written.
     """
     height, width = backdrop.image.shape[:2]
     tall = min(_THINNEST, max(1 / _THINNEST, height / width))
@@ -70,7 +69,7 @@ def draw_attention(
         _draw_maps(next(rows), title, backdrop, maps.numpy(), signed=False)
     for axes in figure.axes:
         axes.set_axis_off()
-    write_atomically(target, lambda file: figure.savefig(file, dpi=100, format=target.suffix[1:]))
+    save_figure(figure, target)
 
 
 def _draw_maps(

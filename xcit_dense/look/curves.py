@@ -12,26 +12,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.look.figures import save_figure
 
 TOTAL_LOSS = "loss"
 # ends of the names of the metrics that papers report
 MAIN_METRICS = ("mAP", "mIoU", "PQ")
 _NO_METRICS = ("step", "time", "data_time")
 _MOST_CURVES = 10  # in a panel where nothing is named; more are told apart by nobody
-_MOST_POINTS = 300  # of a curve
 _LINE_STYLES = ("-", "--", ":", "-.")
 
 
 @dataclass
 class Run:
-    """What a run logged: values by iteration, by name.
+    """What a run logged: numbers by iteration, by name.
 
     Attributes:
         logs: the files that it is from, the oldest first.
@@ -78,10 +75,9 @@ def read_run(source: Path) -> Run:
             entries.append((iteration, line))
     run = Run([*counting])
     for iteration, line in entries:
-        curves = run.training if TOTAL_LOSS in line else run.metrics
+        curves, left_out = (run.training, ()) if TOTAL_LOSS in line else (run.metrics, _NO_METRICS)
         for name, value in line.items():
-            is_value = isinstance(value, int | float)
-            if is_value and (curves is run.training or name not in _NO_METRICS):
+            if isinstance(value, int | float) and name not in left_out:
                 curves.setdefault(name, {})[iteration] = value
     return run
 
@@ -94,8 +90,8 @@ def _logs_of(source: Path) -> list[Path]:
     logs = sorted(source.glob("*/vis_data/scalars.json"))
     if not logs:
         raise FileNotFoundError(
-            f"{source}: no log found, looked for */vis_data/scalars.json in it; wanted is the work "
-            "folder (--work-dir, by default work_dirs/CONFIG) of a run that has logged something"
+            f"{source}: no */vis_data/scalars.json in it; wanted is a work folder (--work-dir, by "
+            "default work_dirs/CONFIG) of a run that has logged something"
         )
     return logs
 
@@ -121,88 +117,64 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()) -> None:
-    """Draw losses and metrics over the iterations, of several runs each in its colour.
+    """Draw losses and metrics over the iterations.
 
-    Of one run the total loss is drawn with its largest terms, of several the total loss; beside it
-    the metrics that papers report, or the first ten where there are none of these.
+    Of one run the total loss is drawn with its largest terms, of several the total loss, each run
+    in its colour; beside it the metrics that papers report, or the first ten if there are none.
 
     Args:
         runs: what was logged, by the name of the run.
-        target: the picture to write, whole or not at all; its suffix chooses the format.
+        target: the picture to write.
         names: what to draw instead, a panel each: whatever was logged.
 
     Raises:
-        UserError: no run has logged something of a name, or the format is unknown.
-        OSError: the picture cannot be written.
+        UserError: no run has logged something of a name, or the picture cannot be written.
     """
-    known = dict.fromkeys(name for run in runs.values() for name in (*run.training, *run.metrics))
+    losses = dict.fromkeys(name for run in runs.values() for name in run.training)
+    metrics = dict.fromkeys(name for run in runs.values() for name in run.metrics)
     for name in names:
-        if name not in known:
-            raise UserError(f"{name!r} was not logged; there are {', '.join(known)}")
+        if name not in losses | metrics:
+            raise UserError(f"{name!r} was not logged; there are {', '.join(losses | metrics)}")
+    main = [name for name in metrics if name.endswith(MAIN_METRICS)]
     panels = {name: [name] for name in names} or {
-        "training": _largest_losses(runs),
-        "evaluation": _main_metrics(runs),
+        "training": [TOTAL_LOSS] if len(runs) > 1 else _largest_losses(*runs.values()),
+        "evaluation": main or [*metrics][:_MOST_CURVES],
     }
     height = 5 + 0.2 * len(runs) * max(map(len, panels.values()))  # with the longest legend
     figure = Figure(figsize=(6.5 * len(panels), height), layout="constrained")
     every_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, drawn) in zip(every_axes, panels.items(), strict=True):
         _draw_panel(axes, title, drawn, runs)
-    if target.suffix[1:].lower() not in figure.canvas.get_supported_filetypes():
-        raise UserError(f"{target}: the name has to end as a picture's, in .png for instance")
-    write_atomically(target, lambda file: figure.savefig(file, dpi=120, format=target.suffix[1:]))
+    save_figure(figure, target)
 
 
-def _largest_losses(runs: Mapping[str, Run]) -> list[str]:
-    if len(runs) > 1:
-        return [TOTAL_LOSS]
-    (run,) = runs.values()
-    sizes = {
-        name: np.nansum([*curve.values()])
+def _largest_losses(run: Run) -> list[str]:
+    """By their first values, which are numbers also where a training went wrong later."""
+    first = {
+        name: next(iter(curve.values()))
         for name, curve in run.training.items()
         if "loss" in name.rsplit(".", 1)[-1]  # as in decode.loss_ce
     }
-    return sorted(sizes, key=sizes.get, reverse=True)[:_MOST_CURVES]
-
-
-def _main_metrics(runs: Mapping[str, Run]) -> list[str]:
-    names = dict.fromkeys(name for run in runs.values() for name in run.metrics)
-    main = [name for name in names if name.endswith(MAIN_METRICS)]
-    return main or [*names][:_MOST_CURVES]
+    return sorted(first, key=first.get, reverse=True)[:_MOST_CURVES]
 
 
 def _draw_panel(axes: Axes, title: str, names: Sequence[str], runs: Mapping[str, Run]) -> None:
     several = len(runs) > 1
-    count = len(runs) if several else len(names)
-    colours = colormaps["tab10"] if count <= 10 else colormaps["turbo"].resampled(count)
     for run_number, (run_name, run) in enumerate(runs.items()):
         for number, name in enumerate(names):
             curve = run.training.get(name) or run.metrics.get(name)
             if not curve:
                 continue
-            is_main = name == TOTAL_LOSS or name.endswith(MAIN_METRICS)
             axes.plot(
-                *_points(curve),
+                [*curve],
+                [value if value != -1 else None for value in curve.values()],  # COCO's "no result"
                 label=f"{run_name}: {name}" if several else name,
-                color=colours(run_number if several else number),
+                color=f"C{run_number if several else number}",
                 linestyle=_LINE_STYLES[number % len(_LINE_STYLES)] if several else "-",
-                linewidth=2.5 if is_main else 1,
+                linewidth=2.5 if name == TOTAL_LOSS or name.endswith(MAIN_METRICS) else 1,
                 marker="o" if name in run.metrics else "",
-                markersize=4,
             )
-    axes.set_title(title)
-    axes.set_xlabel("iteration")
+    axes.set(title=title, xlabel="iteration")
     axes.grid(alpha=0.3)
     if axes.lines:
-        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.12), "frameon": False}
-        axes.legend(**place, ncols=1 if several else 2, fontsize="small")
-    else:
-        axes.text(0.5, 0.5, "nothing logged yet", transform=axes.transAxes, ha="center")
-
-
-def _points(curve: Mapping[int, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations and values, of a long curve means of neighbours; -1 is COCO's for no result."""
-    known = np.array([(at, value) for at, value in curve.items() if value != -1]).reshape(-1, 2)
-    parts = np.array_split(known, max(1, min(len(known), _MOST_POINTS)))
-    means = np.array([part.mean(axis=0) for part in parts if len(part)]).reshape(-1, 2)
-    return means[:, 0], means[:, 1]
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)

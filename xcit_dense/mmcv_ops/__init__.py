@@ -5,6 +5,9 @@ mmcv-lite ships the Python side of `mmcv.ops` but not the compiled module `mmcv.
 torchvision's kernels and on plain torch, on CPU and CUDA; every other op raises NotImplementedError
 when it is called. Where mmcv has its compiled module, nothing is done.
 
+mmcv hands every op the tensors that it is to fill: `output`, and in a backward one for each
+gradient, of the shape of what it is the gradient of. They are overwritten.
+
 Call `install()` before code that imports `mmcv.ops` inside a try block, because such code remembers
 its failure.
 """

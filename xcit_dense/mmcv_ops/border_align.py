@@ -23,9 +23,8 @@ def border_align_forward(
     """Takes `pool_size` + 1 samples on each side, corners included, and the largest of them.
 
     Args:
-        input, boxes: see the module's shapes.
-        output: (B, C, K, 4), overwritten.
-        argmax_idx: int32, shape of `output`, overwritten: number of the largest sample, the first
+        input, boxes, output: see the module's shapes.
+        argmax_idx: int32, shape of `output`: number of the largest sample, the first
             of equal ones. Top and left count from (x1, y1), bottom and right from (x2, y2).
         pool_size: number of equal parts of a side.
     """
@@ -51,14 +50,7 @@ def border_align_forward(
 def border_align_backward(
     grad_output: Tensor, boxes: Tensor, argmax_idx: Tensor, grad_input: Tensor, pool_size: int
 ) -> None:
-    """Gradient of `border_align_forward` with respect to its input.
-
-    Args:
-        grad_output: (B, C, K, 4).
-        argmax_idx: as the forward filled it.
-        grad_input: (B, 4 * C, H, W), overwritten.
-        boxes, pool_size: as in the forward.
-    """
+    """Gradient of `border_align_forward` with respect to its input; the argmax as filled there."""
     grad, boxes = to_kernel_precision(grad_output, boxes)
     number = argmax_idx.to(boxes.dtype)
     grad, number = (tensor.permute(0, 3, 1, 2) for tensor in (grad, number))  # (B, 4, C, K)

@@ -18,8 +18,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """Greedy non-maximum suppression.
 
     Args:
-        boxes: (N, 4).
-        scores: (N,).
+        boxes, scores: (N, 4) and (N,).
         iou_threshold: a box is dropped where its overlap with a better one is above this.
         offset: 0 or 1.
 
@@ -74,8 +73,7 @@ def softnms(
     that stands first in the input is taken; mmcv's choice depends on its earlier swaps.
 
     Args:
-        boxes: (N, 4).
-        scores: (N,).
+        boxes, scores: (N, 4) and (N,).
         dets: (N, 5), filled in place: the first K rows become (x1, y1, x2, y2, lowered score), the
             others are left as they are.
         iou_threshold: overlap from which the naive and the linear method lower a score.
@@ -102,11 +100,8 @@ def softnms(
         scores_left = scores_left * _decay(overlap, iou_threshold, sigma, method)
         stays = scores_left >= min_score
         stays[best] = False
-        boxes_left, scores_left, indices_left = (
-            boxes_left[stays],
-            scores_left[stays],
-            indices_left[stays],
-        )
+        boxes_left, scores_left = boxes_left[stays], scores_left[stays]
+        indices_left = indices_left[stays]
 
     taken = torch.tensor(taken_indices, dtype=torch.long, device=boxes.device)
     dets[: len(taken), :4] = all_boxes[taken].to(dets)
@@ -120,8 +115,7 @@ def bbox_overlaps(
     """Overlaps of two sets of boxes, by the formula of mmcv's CPU kernel.
 
     Args:
-        bboxes1: (M, 4).
-        bboxes2: (N, 4).
+        bboxes1, bboxes2: (M, 4) and (N, 4).
         ious: (M, N), or (M,) if `aligned`; overwritten.
         mode: 0 for intersection over union, 1 for intersection over the area of `bboxes1`.
         aligned: compare row with row (M == N) instead of all with all.

@@ -28,7 +28,7 @@ def carafe_forward(
 
     Args:
         features, masks, output and the sizes: as in `carafe_naive_forward`.
-        rfeatures: shape of `features`, overwritten with them; mmcv hands it to the backward.
+        rfeatures: becomes a copy of `features`; mmcv hands it to the backward.
         routput, rmasks: unused, buffers of mmcv's kernel.
     """
     rfeatures.copy_(features)
@@ -47,13 +47,7 @@ def carafe_backward(
     mask_grad: Tensor,
     **sizes: int,
 ) -> None:
-    """Gradients of `carafe_forward`.
-
-    Args:
-        rfeatures: as the forward filled it.
-        rtop_grad, rbottom_grad_hs, rbottom_grad, rmask_grad: unused, buffers of mmcv's kernel.
-        top_grad, masks and the rest: as in `carafe_naive_backward`.
-    """
+    """Gradients of `carafe_forward`; of the buffers only `rfeatures` is used, as filled there."""
     carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, **sizes)
 
 
@@ -68,8 +62,7 @@ def carafe_naive_forward(
     """Reassembles the features.
 
     Args:
-        features, masks: see the module's shapes.
-        output: (N, C, s * H, s * W), overwritten.
+        features, masks, output: see the module's shapes.
         kernel_size: K.
         group_size: G, the number of groups.
         scale_factor: s.
@@ -94,13 +87,7 @@ def carafe_naive_backward(
     group_size: int,
     scale_factor: int,
 ) -> None:
-    """Gradients of `carafe_naive_forward`.
-
-    Args:
-        top_grad: (N, C, s * H, s * W).
-        bottom_grad, mask_grad: shapes of features and masks, overwritten.
-        features, masks and the sizes: as in the forward.
-    """
+    """Gradients of `carafe_naive_forward` with respect to features (`bottom_grad`) and masks."""
     grad, cells, kernels = to_kernel_precision(top_grad, features, masks)
     height, width = cells.shape[-2:]
     padded = _padded_groups(cells, kernel_size, group_size)

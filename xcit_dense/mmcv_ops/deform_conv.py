@@ -27,8 +27,7 @@ def deform_conv_forward(
     """Deformable convolution without mask or bias.
 
     Args:
-        input, weight, offset: see the module's shapes.
-        output: (B, O, Ho, Wo), overwritten.
+        input, weight, offset, output: see the module's shapes.
         *buffers: unused; torchvision's kernel has its own.
         **sizes: dH, dW, padH, padW, dilationH, dilationW, group, deformable_group; kH, kW and
             im2col_step are unused.
@@ -48,13 +47,7 @@ def deform_conv_backward_input(
     *buffers: Tensor,
     **sizes: int,
 ) -> None:
-    """Gradients of `deform_conv_forward` with respect to input and offset.
-
-    Args:
-        gradOutput: (B, O, Ho, Wo).
-        gradInput, gradOffset: shapes of their namesakes, overwritten.
-        input, offset, weight and the rest: as in the forward.
-    """
+    """Gradients of `deform_conv_forward` with respect to input and offset."""
     geometry = [sizes[name] for name in _PLAIN]
     gradients = _gradients(gradOutput, _kernel_operands(input, weight, offset), geometry, False)
     gradInput.copy_(gradients["input"])
@@ -74,11 +67,6 @@ def deform_conv_backward_parameters(
 
     torchvision's kernel computes all gradients at once, so that a backward through input and weight
     does its work twice. The gradient does not depend on the weight, which mmcv does not pass.
-
-    Args:
-        gradOutput: (B, O, Ho, Wo).
-        gradWeight: shape of the weight, overwritten.
-        input, offset and the rest: as in the forward.
     """
     geometry = [sizes[name] for name in _PLAIN]
     operands = _kernel_operands(input, torch.zeros_like(gradWeight), offset)
@@ -104,7 +92,7 @@ def modulated_deform_conv_forward(
         input, weight, offset, mask: see the module's shapes; offset and mask may be of larger maps
             than the output, see `_as_kernels_read`.
         bias: (O,), ignored unless `with_bias`.
-        output: (B, O, Ho, Wo), overwritten.
+        output: (B, O, Ho, Wo).
         ones, columns: unused; torchvision's kernel has its own buffers.
         **sizes: stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group;
             kernel_h and kernel_w are unused.
@@ -132,14 +120,7 @@ def modulated_deform_conv_backward(
     with_bias: bool,
     **sizes: int,
 ) -> None:
-    """Gradients of `modulated_deform_conv_forward`.
-
-    Args:
-        grad_input, grad_weight, grad_offset, grad_mask: shapes of their namesakes, overwritten.
-        grad_bias: (O,), overwritten if `with_bias`, else untouched.
-        grad_output: (B, O, Ho, Wo).
-        input, weight, bias, offset, mask and the rest: as in the forward.
-    """
+    """Gradients of `modulated_deform_conv_forward`; that of the bias only if `with_bias`."""
     geometry = [sizes[name] for name in _MODULATED]
     seen = [_as_kernels_read(taps, grad_output.shape[-2:]) for taps in (offset, mask)]
     operands = _kernel_operands(input, weight, *seen, bias if with_bias else None)

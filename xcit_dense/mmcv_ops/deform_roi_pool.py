@@ -16,13 +16,7 @@ from xcit_dense.mmcv_ops.shared import gradients_by_recomputing, to_kernel_preci
 def deform_roi_pool_forward(
     input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, **settings: float
 ) -> None:
-    """Averages the samples of each bin.
-
-    Args:
-        input, rois, offset: see the module's shapes.
-        output: overwritten; 0 for a RoI of no extent.
-        **settings: see `_pool`.
-    """
+    """Averages the samples of each bin; 0 for a RoI of no extent."""
     output.copy_(_pool(*to_kernel_precision(input, offset, rois), **settings))
 
 
@@ -39,11 +33,6 @@ def deform_roi_pool_backward(
 
     The gradient of the offsets is the true one also in the last row and column of the map and in
     the cell around it, where that of mmcv's kernel is not.
-
-    Args:
-        grad_output: shape of the output.
-        grad_input, grad_offset: shapes of their namesakes, overwritten.
-        input and the rest: as in the forward.
     """
     features, offset, rois, grad = to_kernel_precision(input, offset, rois, grad_output)
     grad_features, grad_moves = gradients_by_recomputing(

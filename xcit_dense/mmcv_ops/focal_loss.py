@@ -23,10 +23,8 @@ def sigmoid_focal_loss_forward(
     """Focal loss of C independent binary classifications.
 
     Args:
-        input: (N, C) logits.
-        target: (N,) int64.
-        weight: (C,), or empty for none.
-        output: (N, C), overwritten.
+        input, output: (N, C), logits and losses.
+        target, weight: see the module's shapes.
         gamma: exponent on the distance from the right answer.
         alpha: factor of the positive class; the negatives get 1 - alpha.
 
@@ -45,12 +43,7 @@ def sigmoid_focal_loss_forward(
 def sigmoid_focal_loss_backward(
     input: Tensor, target: Tensor, weight: Tensor, grad_input: Tensor, gamma: float, alpha: float
 ) -> None:
-    """Derivative of each loss of `sigmoid_focal_loss_forward` with respect to its logit.
-
-    Args:
-        grad_input: (N, C), overwritten.
-        input, target, weight, gamma, alpha: as in the forward.
-    """
+    """Derivative of each loss of `sigmoid_focal_loss_forward` with respect to its logit."""
     logits, weight = to_kernel_precision(input, weight)
     p, not_p = torch.sigmoid(logits), torch.sigmoid(-logits)
     log_p, log_not_p = _log_sigmoid(logits), _log_sigmoid(-logits)
@@ -67,9 +60,8 @@ def softmax_focal_loss_forward(
 
     Args:
         input: (N, C) probabilities (mmcv's Python side takes the softmax).
-        target: (N,) int64.
-        weight: (C,), or empty for none.
-        output: (N,), overwritten.
+        target, weight: see the module's shapes.
+        output: (N,).
         gamma: exponent on the distance from the right answer.
         alpha: factor on all.
 
@@ -96,11 +88,9 @@ def softmax_focal_loss_backward(
     """Derivative of each loss of `softmax_focal_loss_forward` with respect to the row's C logits.
 
     Args:
-        input: (N, C) probabilities.
         buff: (N,), overwritten: the derivative with respect to the logarithm of the target's
             probability.
-        grad_input: (N, C), overwritten.
-        target, weight, gamma, alpha: as in the forward.
+        input and the rest: as in the forward.
     """
     probability, weight = to_kernel_precision(input, weight)
     is_target = _is_target(probability, target)

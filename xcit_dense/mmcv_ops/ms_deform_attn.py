@@ -25,12 +25,8 @@ def ms_deform_attn_forward(
 ) -> Tensor:
     """Sums the sampled values of all levels and points, weighed by the attention.
 
-    Only one level's samples are in memory at a time.
-
-    Args:
-        value, value_spatial_shapes, value_level_start_index, sampling_locations,
-            attention_weights: see the module's shapes.
-        im2col_step: unused; the images are not taken in portions.
+    Only one level's samples are in memory at a time. `im2col_step` is unused: the images are not
+    taken in portions.
 
     Returns:
         (B, Q, M * D), dtype of `value`.
@@ -59,12 +55,6 @@ def ms_deform_attn_backward(
 
     A point exactly one cell before the map is at a kink of the interpolation; its location gets no
     gradient there, as in mmcv's kernels. Deformable DETR starts from offsets of whole cells.
-
-    Args:
-        grad_output: (B, Q, M * D).
-        grad_value, grad_sampling_loc, grad_attn_weight: shapes of value, sampling_locations and
-            attention_weights, overwritten.
-        value and the rest: as in the forward.
     """
     values, locations, weights, grad = to_kernel_precision(
         value, sampling_locations, attention_weights, grad_output

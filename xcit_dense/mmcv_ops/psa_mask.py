@@ -30,8 +30,7 @@ def psamask_forward(
     """Puts each cell's weights at the cells they are meant for.
 
     Args:
-        input: (B, h_mask * w_mask, H, W).
-        output: (B, H * W, H, W), overwritten.
+        input, output: see the module's shapes.
         psa_type: 0 (collect) or 1 (distribute).
         num_, h_feature, w_feature: B, H and W.
         h_mask, w_mask: numbers of rows and columns of weights.
@@ -56,13 +55,7 @@ def psamask_backward(
     half_h_mask: int,
     half_w_mask: int,
 ) -> None:
-    """Gradient of `psamask_forward`: takes each weight's value back from its cell.
-
-    Args:
-        grad_output: (B, H * W, H, W).
-        grad_input: (B, h_mask * w_mask, H, W), overwritten.
-        psa_type and the rest: as in the forward.
-    """
+    """Gradient of `psamask_forward`: takes each weight's value back from its cell."""
     cells = grad_output.unflatten(1, (h_feature, w_feature))
     by_cell = _in_layout(cells, psa_type).transpose(2, 3)  # (B, row, h, column, w)
     by_row = _take(by_cell, w_mask, half_w_mask)  # (B, row, h, b, w)

@@ -40,9 +40,8 @@ def roi_align_forward(
     torchvision's kernel averages; it has no form for the maximum.
 
     Args:
-        input, rois: see the module's shapes.
-        output: (R, C, aligned_height, aligned_width), overwritten.
-        argmax_y, argmax_x: shape of `output` for max pooling, overwritten: the numbers, in the bin,
+        input, rois, output: see the module's shapes.
+        argmax_y, argmax_x: shape of `output` for max pooling: the numbers, in the bin,
             of the row and the column of the largest sample. mmcv keeps its position there, which
             half precision rounds. Unused for average pooling.
         aligned_height, aligned_width: bins down and across.
@@ -82,14 +81,7 @@ def roi_align_backward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """Gradient of `roi_align_forward` with respect to its input.
-
-    Args:
-        grad_output: (R, C, aligned_height, aligned_width).
-        argmax_y, argmax_x: as the forward filled them.
-        grad_input: (B, C, H, W), overwritten.
-        rois and the rest: as in the forward.
-    """
+    """Gradient of `roi_align_forward` with respect to its input; the argmax as filled there."""
     grad, rois = to_kernel_precision(grad_output, rois)
     size = (aligned_height, aligned_width)
     if pool_mode != _MAX_POOLING:
@@ -191,9 +183,8 @@ def roi_pool_forward(
     mmcv's bins are computed here, and torchvision's kernel pools each bin as a RoI of its own.
 
     Args:
-        input, rois: see the module's shapes; x2 and y2 are the last pixels inside.
-        output: (R, C, pooled_height, pooled_width), overwritten.
-        argmax: int32, shape of `output`, overwritten: y * W + x of each maximum. It is -1 where a
+        input, rois, output: see the module's shapes; x2 and y2 are the last pixels inside.
+        argmax: int32, shape of `output`: y * W + x of each maximum. It is -1 where a
             bin has no cells, also for a RoI of no extent, where mmcv leaves 0 and lets the gradient
             flow to cell (0, 0).
         pooled_height, pooled_width: bins down and across.
@@ -231,14 +222,7 @@ def roi_pool_backward(
     pooled_width: int,
     spatial_scale: float,
 ) -> None:
-    """Gradient of `roi_pool_forward` with respect to its input.
-
-    Args:
-        grad_output: (R, C, pooled_height, pooled_width).
-        argmax: as the forward filled it.
-        grad_input: (B, C, H, W), overwritten.
-        rois, pooled_height, pooled_width, spatial_scale: as in the forward.
-    """
+    """Gradient of `roi_pool_forward` with respect to its input; `argmax` as filled there."""
     grad, rois = to_kernel_precision(grad_output, rois)
     grad_features = torch.ops.torchvision._roi_pool_backward(
         grad, rois, argmax, spatial_scale, pooled_height, pooled_width, *grad_input.shape
