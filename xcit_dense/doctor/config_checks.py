@@ -110,18 +110,5 @@ def _class_names(dataset: dict) -> Sequence[str] | None:
     return getattr(kind, "METAINFO", {}).get("classes")
 
 
-def weights_can_be_left_out(trial: Trial) -> Iterator[Finding]:
-    """The model can be initialized without pretrained weights, which the doctor does not load."""
-    if trial.hindrance is not None:
-        what = "without its pretrained weights, which the doctor leaves out, initializing"
-        remedy = "none is known to be needed: no step is taken, and this is no verdict"
-        yield Finding(failure(what, trial.hindrance).text, remedy, is_wrong=False)
-
-
-CHECKS = [
-    custom_keys_match,
-    optimizer_spares_xcit,
-    heads_have_classes_of_data,
-    weights_can_be_left_out,
-]
+CHECKS = [custom_keys_match, optimizer_spares_xcit, heads_have_classes_of_data]
 """In order."""

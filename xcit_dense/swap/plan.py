@@ -88,9 +88,6 @@ def plan_swap(
         parent["backbone"] = _xcit(arch, patch_size, weights, strides, old_config)
         if any(type_name(node) in VIEWING_HEADS for _, node in dicts_in(parent)):
             parent["backbone"]["contiguous_outputs"] = True
-        frozen = old_config.get("frozen_stages", -1)
-        if type_name(old_config) != "XCiT" and frozen > 1:  # mm's ResNets always have 0 or 1
-            notes.append(f"{path}.backbone.frozen_stages={frozen} is gone: XCiT trains as a whole.")
         _forget_old_weights(new["model"], path, notes)
     with located("optim_wrapper"):
         use_recipe_of_xcit(new, scope, path, parent["backbone"], notes)

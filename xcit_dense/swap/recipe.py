@@ -8,9 +8,8 @@ from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
 from xcit_dense.mm.rules import (
-    LAYER_DECAY_KEYS,
+    IMAGE_KEYS,
     LAYER_RATE_KEYS,
-    PREPROCESSOR_IMAGE_KEYS,
     PREPROCESSOR_WRAPPERS,
     TRANSFORMER_KEYS,
 )
@@ -110,7 +109,7 @@ def _use_layers_of_xcit(wrapper: dict, paramwise: dict, notes: list[str]) -> Non
     rates = [paramwise[key] for key in LAYER_RATE_KEYS if key in paramwise]
     if not rates:
         return
-    for key in LAYER_DECAY_KEYS:
+    for key in ("num_layers", "decay_type", *LAYER_RATE_KEYS):
         paramwise.pop(key, None)
     paramwise["decay_rate"] = rates[0]
     old = wrapper.get("constructor", "")
@@ -217,5 +216,5 @@ def _prepares_rgb(preprocessor: dict) -> bool:
     return (
         type_name(preprocessor) not in PREPROCESSOR_WRAPPERS
         and len(preprocessor.get("mean") or [0] * 3) == 3
-        and any(key in preprocessor for key in PREPROCESSOR_IMAGE_KEYS)
+        and any(key in preprocessor for key in IMAGE_KEYS)
     )
