@@ -39,7 +39,7 @@ def test_what_is_not_healthy_replaces_nothing_unless_told(tmp_path, capsys):
     options = ["--arch", "nano_12", "-o", out, "--size", 64, 128, "--force"]
     with pytest.raises(SystemExit, match=r"out\.py is not written .*--no-check"):
         swap(mine, *options)
-    assert "wrong: model.bbox_head.anchor_generator.strides" in capsys.readouterr().out
+    assert "wrong: model.bbox_head.prior_generator.strides" in capsys.readouterr().out
     assert out.read_text() == "a = 1\n"
     swap(mine, *options, "--no-check")
     assert Config.fromfile(out).model.backbone.type == "XCiT"

@@ -4,15 +4,11 @@ import copy
 from functools import cache
 
 import pytest
-import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import BaseModule
-from mmseg.registry import MODELS as SEGMENTATION_MODELS
 from torch import nn
 
-from xcit_dense.cli.doctor import make_parser
 from xcit_dense.doctor import Trial, diagnose, report, run_checks
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.mm.config_files import read_config
@@ -83,6 +79,16 @@ def test_healthy_models_have_no_findings_and_their_configs_stay(name):
     assert cfg.to_dict() == before
 
 
+def test_operations_are_those_of_the_direct_form():
+    """What runs without gradients on a CPU, from packed weights, is not counted by torch."""
+    size = (512, 512)
+    auto, direct = (
+        diagnose(small(SEMANTIC_FPN, {"model.backbone.attention": form}), size).flops
+        for form in ("auto", "direct")
+    )
+    assert auto == direct > 1e8
+
+
 def test_the_report_has_a_table_of_levels_and_who_reads_them():
     lines = report(diagnose(small(RETINANET), SIZE)).splitlines()
     assert lines[0].startswith("RetinaNet: 0.")
@@ -107,9 +113,6 @@ FOUR_LEVELS = {  # nobody reads the first
     [
         (RETINANET, "model.neck.in_channels", [WIDTH, WIDTH, 64]),
         (PSPNET, "model.auxiliary_head.in_channels", 8),
-        (RETINANET, "model.bbox_head.anchor_generator.strides", [4, 8, 16, 32, 64]),
-        (FCOS, "model.bbox_head.strides", [4, 8, 16, 32, 64]),
-        (YOLOX, "model.bbox_head.strides", [4, 8, 16]),
         (FASTER_RCNN, "model.roi_head.bbox_roi_extractor.featmap_strides", [8, 16, 32, 64]),
         (SEMANTIC_FPN, "model.decode_head.feature_strides", [8, 16, 32, 64]),
     ],
@@ -123,7 +126,14 @@ def test_what_does_not_fit_is_found_at_its_place(name, place, value):
 @pytest.mark.parametrize(
     ("name", "place", "value", "named"),
     [
-        (FCOS, "model.backbone.out_strides", (4, 8, 16), "model.bbox_head.strides = [8, 16, "),
+        (
+            RETINANET,
+            "model.bbox_head.anchor_generator.strides",
+            [4, 8, 16, 32, 64],
+            "model.bbox_head.prior_generator.strides = [4, 8, 16, 32, 64]",
+        ),
+        (YOLOX, "model.bbox_head.strides", [4, 8, 16], "prior_generator.strides = [4, 8, 16]"),
+        (FCOS, "model.backbone.out_strides", (4, 8, 16), "prior_generator.strides = [8, 16, "),
         (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
         (RETINANET, KEYS, {"cls_token": {}}, f"{KEYS}: 'cls_token' matches no parameter"),
         (
@@ -174,11 +184,6 @@ def test_a_fault_is_found_and_told(name, place, value, named):
     [
         (AUXILIARY_WEIGHT, -1.0, "aux.loss_ce is -"),
         (CLASSES, {"classes": ["a"] * 149}, "model.decode_head.num_classes = 150, but the"),
-        (
-            "model.decode_head.loss_decode",
-            {"type": "LossOfKnownLabels", "_delete_": True},
-            "a training step with pixels that are to be ignored fails: IndexError",
-        ),
     ],
 )
 def test_what_may_be_meant_so_is_a_note(place, value, named):
@@ -200,17 +205,6 @@ def test_unused_parameters_may_be_looked_for_as_mmengine_reads_it(changes, is_he
     assert (
         diagnose(small(RETINANET, {"model": FOUR_LEVELS, **changes}), SIZE).is_healthy == is_healthy
     )
-
-
-@SEGMENTATION_MODELS.register_module(force=True)
-class LossOfKnownLabels(nn.Module):
-    """Looks up a weight for the label of every pixel, as mmseg 1.2.2's weighted cross entropy."""
-
-    loss_name = "loss_known"
-
-    def forward(self, logits, labels, ignore_index=255, **unused):
-        weights = torch.ones(logits.shape[1])[labels]
-        return (F.cross_entropy(logits, labels, reduction="none") * weights).mean()
 
 
 @pytest.mark.parametrize(
@@ -272,8 +266,6 @@ def test_keys_of_other_transformers_are_a_note_where_there_is_no_xcit():
             RETINANET,
             {"default_scope": "mmseg", "model._scope_": "mmdet", "model.type": "mmdet.RetinaNet"},
         ),
-        (PSPNET, {"model.decode_head.ignore_index": 0}),  # the other head ignores 255
-        (PSPNET, {"model.decode_head.ignore_index": 7, "model.auxiliary_head.ignore_index": 7}),
     ],
 )
 def test_unusual_settings_are_healthy(name, changes):
@@ -308,13 +300,6 @@ class NeckWithWidthsOfItsOwn(BaseModule):
         return [layer(tensor) for layer, tensor in zip(self.layers, maps, strict=True)]
 
 
-@MODELS.register_module()
-class NeckThatLoadsItsWeights(NeckWithWidthsOfItsOwn):
-    def init_weights(self):
-        if self.init_cfg is None:
-            raise AttributeError("no weights")
-
-
 def with_neck(kind, strides=(8, 16, 32), in_dims=(WIDTH,) * 3, **settings):
     cfg = small(RETINANET)
     cfg.model.backbone.init_cfg = None
@@ -327,7 +312,7 @@ def with_neck(kind, strides=(8, 16, 32), in_dims=(WIDTH,) * 3, **settings):
     ("settings", "wrong"),
     [
         ({}, []),
-        ({"strides": [4, 8, 16]}, ["model.bbox_head.anchor_generator.strides = [4, 8, 16]"]),
+        ({"strides": [4, 8, 16]}, ["model.bbox_head.prior_generator.strides = [4, 8, 16]"]),
         ({"in_dims": (WIDTH, WIDTH, 7)}, ["a training step fails", "a prediction fails"]),
     ],
 )
@@ -338,18 +323,6 @@ def test_a_neck_that_is_not_understood_is_judged_by_what_it_does(settings, wrong
     found = texts(trial, are_wrong=True)
     assert len(found) == len(wrong)
     assert all(part in text for part, text in zip(wrong, found, strict=True))
-
-
-def test_no_verdict_where_a_model_cannot_do_without_its_weights():
-    cfg = with_neck(
-        "NeckThatLoadsItsWeights", init_cfg={"type": "Pretrained", "checkpoint": NOWHERE}
-    )
-    trial = diagnose(cfg, SIZE)
-    (text,) = texts(trial, are_wrong=False)
-    assert "initializing fails: AttributeError: no weights" in text
-    assert report(trial).endswith("no verdict")
-    (text,) = texts(diagnose(with_neck("NeckThatLoadsItsWeights"), SIZE), are_wrong=True)
-    assert "building the model fails: AttributeError: no weights" in text
 
 
 def test_a_check_that_does_not_understand_a_model_is_a_note(monkeypatch):
@@ -437,11 +410,3 @@ def test_a_backbone_that_runs_on_its_own_size_only_gets_that(backbone, image_siz
     assert trial.is_healthy, report(trial)
     assert trial.image_size == image_size
     assert trial.losses
-
-
-@pytest.mark.parametrize("side", ["0", "-128", "63", "12.5", "many"])
-def test_what_is_no_size_of_an_image_is_said(side, capsys):
-    with pytest.raises(SystemExit) as exit:
-        make_parser().parse_args(["config.py", "--size", side, "150"])
-    assert exit.value.code == 2
-    assert f"'{side}'" in capsys.readouterr().err

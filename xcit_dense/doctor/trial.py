@@ -217,4 +217,4 @@ def _image_size(config: dict, wanted: Size) -> Size:
             return rules.LEAST_SIZES[name]
         if node.get("num_queries", 0) > rules.MANY_QUERIES:
             return rules.SIZE_FOR_MANY_QUERIES
-    return tuple(-(-side // LARGEST_STRIDE) * LARGEST_STRIDE for side in wanted)
+    return tuple(max(-(-side // LARGEST_STRIDE), 1) * LARGEST_STRIDE for side in wanted)

@@ -140,7 +140,7 @@ def _keys_that_stay(
         and not any(key in name for name in names)
     ]
     if foreign:
-        named = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if foreign[3:] else "")
+        named = ", ".join(foreign[:3]) + ", ..." * (len(foreign) > 3)
         notes.append(f"{_CUSTOM_KEYS}: without {named}, which named parts of the old backbone.")
     return {key: value for key, value in kept.items() if key not in foreign}
 
