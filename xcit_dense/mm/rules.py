@@ -81,9 +81,6 @@ TRANSFORMER_KEYS = (
 LAYER_RATE_KEYS = ("decay_rate", "layer_decay_rate")
 """What optimizer constructors with layer-wise decay call its rate."""
 
-DISTRIBUTED_OPTIMIZERS = ("ZeroRedundancyOptimizer",)
-"""Are built among the processes of a distributed training only."""
-
 # Images and annotations
 
 PREPROCESSOR_WRAPPERS = ("MultiBranchDataPreprocessor",)

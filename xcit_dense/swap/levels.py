@@ -2,7 +2,6 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -18,25 +17,14 @@ _IMAGE_SIDE = 128  # pixels; divisible by every stride up to 128, so that these 
 
 
 class Level(NamedTuple):
-    """One of the maps that a backbone gives.
-
-    Attributes:
-        stride: pixels of the image to one place of the map.
-        channels: width of the map.
-    """
+    """One of the maps of a backbone: pixels of the image to one place of it, and its width."""
 
     stride: int
     channels: int
 
 
-@dataclass(frozen=True)
-class MeasuredBackbone:
-    """What a backbone gives.
-
-    Attributes:
-        name: its class.
-        levels: its maps, in its order.
-    """
+class MeasuredBackbone(NamedTuple):
+    """The class of a backbone, and its maps, in its order."""
 
     name: str
     levels: tuple[Level, ...]

@@ -1,7 +1,7 @@
 """The swap: what a config becomes with XCiT in the place of its backbone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -21,14 +21,8 @@ _DROP_PATH_RATES = {"small_12": 0.05, "small_24": 0.1, "medium_24": 0.15, "large
 _KEPT_OPTIONS = ("norm_cfg", "drop_path_rate", "frozen_stages", "attention", "contiguous_outputs")
 
 
-@dataclass(frozen=True)
-class Swap:
-    """A swapped config, and what a user should know of it.
-
-    Attributes:
-        config: the new config.
-        notes: what was changed beyond the backbone, and what was left, one sentence each.
-    """
+class Swap(NamedTuple):
+    """A new config, and what a user should know of it beyond the backbone, in sentences."""
 
     config: Config
     notes: tuple[str, ...]
@@ -155,7 +149,7 @@ def _without_pyramid_of_one_stride(
         Level(round(level.stride / rescale), neck["embed_dim"])
         for level, rescale in zip(backbone.levels, rescales, strict=True)
     ]
-    return replace(backbone, levels=tuple(levels))
+    return MeasuredBackbone(backbone.name, tuple(levels))
 
 
 def _strides_for(old: list[int], path: str, notes: list[str]) -> tuple[int, ...]:
