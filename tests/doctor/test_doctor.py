@@ -130,12 +130,6 @@ def test_what_does_not_fit_is_found_at_its_place(name, place, value):
 @pytest.mark.parametrize(
     ("name", "place", "value", "named"),
     [
-        (
-            RETINANET,
-            "model.bbox_head.anchor_generator.strides",
-            [4, 8, 16, 32, 64],
-            "model.bbox_head.prior_generator.strides = [4, ",
-        ),
         (YOLOX, "model.bbox_head.strides", [4, 8, 16], "prior_generator.strides = [4, 8, 16]"),
         (FCOS, "model.backbone.out_strides", (4, 8, 16), "prior_generator.strides = [8, 16, "),
         (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
@@ -322,15 +316,13 @@ def test_models_of_many_kinds_get_what_they_want(name):
 @pytest.mark.parametrize(
     ("loader", "has_masks"),
     [
-        (None, True),
         ({"type": "LoadAnnotations", "with_bbox": True}, False),
         ({"type": "LoadAnnotations", "with_mask": True}, True),
-        ({"type": "mmdet.LoadTrackAnnotations"}, False),
         ({"type": "LoadPanopticAnnotations"}, True),
     ],
 )
 def test_objects_have_masks_where_training_loads_them(loader, has_masks):
-    cfg = Config({"train_dataloader": {"dataset": {"pipeline": [loader] if loader else []}}})
+    cfg = Config({"train_dataloader": {"dataset": {"pipeline": [loader]}}})
     (sample,) = random_batch(Trial(cfg), batch_size=1)["data_samples"]
     assert ("masks" in sample.gt_instances) == has_masks
 

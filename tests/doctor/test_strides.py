@@ -49,10 +49,8 @@ YOLOV3 = {"anchor_generator": SimpleNamespace(strides=[(32, 32), (16, 16), (8, 8
         ((128, 128), square(32, 16, 8), {"feature_strides": (8, 16), "in_index": [1, 2]}, False),
         ((128, 128), square(32, 16, 8), {"feature_strides": (4, 8), "in_index": [1, 2]}, True),
         # what is no list of strides is left alone
-        *(
-            ((128, 128), square(3), {"featmap_strides": strides}, False)
-            for strides in (None, "8", [], [None], [0], [(8, 16)])
-        ),
+        ((128, 128), square(3), {"featmap_strides": None}, False),
+        ((128, 128), square(3), {"featmap_strides": [(8, 16)]}, False),
     ],
 )
 def test_strides_fit_the_maps_that_are_given(image_size, map_sizes, attributes, is_wrong):

@@ -110,10 +110,6 @@ SHIPPED = {
             "auxiliary_head.in_index": 1,
         },
     ),
-    "mmseg::hrnet/fcn_hr18_4xb4-80k_ade20k-512x512.py": (
-        None,
-        {"decode_head.in_channels": [C] * 4, "decode_head.in_index": (0, 1, 2, 3)},
-    ),
     "mmseg::knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py": (
         (8, 8),
         {
@@ -168,16 +164,6 @@ SYNCHRONIZED = {"type": "mmdet.MMSyncBN"}
         (
             segmentor(RESNET, FCN, neck={**FPN, "type": "JPU", "start_level": 1, "end_level": 3}),
             {"backbone.out_strides": (8, 16), "neck.in_channels": [C] * 2},
-        ),
-        # behind JPU levels are counted from either end
-        (
-            segmentor(
-                RESNET,
-                fcn(in_channels=[128, 256, 2048], in_index=[0, -2, 2]),
-                neck={**FPN, "type": "JPU", "start_level": 1},
-                auxiliary_head=fcn(in_channels=256, in_index=-2),
-            ),
-            {"decode_head.in_channels": [C, C, 2048], "auxiliary_head.in_channels": C},
         ),
         # heads
         (

@@ -75,14 +75,11 @@ def _check_out(args: Namespace, old: Config) -> None:
     out = args.out
     if out.suffix != ".py":
         raise UserError(f"{out}: OUT must end in .py")
-    if out.is_dir():
-        raise UserError(f"{out}: OUT is a folder, wanted is a file")
-    if not out.exists():
-        return
-    if not args.force:
+    if out.exists() and not args.force:
         raise UserError(f"{out} is there already; --force replaces it")
     # the text of a config names each file that it is made of, in a line before that
-    if out.samefile(find_config(args.config)) or os.path.abspath(out) in old.text.splitlines():
+    files = [os.path.abspath(find_config(args.config)), *old.text.splitlines()]
+    if os.path.abspath(out) in files:
         raise UserError(f"{out} is a part of the config, from which OUT is to inherit")
 
 

@@ -1,6 +1,5 @@
 """Batches of random images with a few objects, or a few regions, in them."""
 
-from fnmatch import fnmatch
 from typing import Any
 
 import torch
@@ -59,7 +58,10 @@ def _detected(trial: Trial) -> Any:
     if not getattr(trial.model, "with_rpn", True):
         sample.proposals = InstanceData(bboxes=boxes + 2)
     steps = [node for _, node in dicts_in(trial.cfg.get("train_dataloader"))]
-    if _loads_masks(steps):
+    # detectors of boxes are not made for masks: RTMDet's label assigner fails on them
+    if not steps or any(
+        step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in steps
+    ):
         sample.gt_instances.masks = _masks_of(boxes, trial.image_size)
     # label maps of hybrid task cascades come at an eighth of the resolution
     scales = [step["scale_factor"] for step in steps if type_name(step) == rules.LABEL_MAP_SCALER]
@@ -94,17 +96,6 @@ def _regions(trial: Trial) -> Tensor:
     height, width = trial.image_size
     stripes = min(_number_of_classes(trial), 4)
     return (torch.arange(width) * stripes // width).repeat(1, height, 1)
-
-
-def _loads_masks(steps: list[dict]) -> bool:
-    """Whether training loads masks; yes where nothing tells.
-
-    Detectors of boxes are not made for masks: RTMDet's label assigner fails on them.
-    """
-    loaders = [step for step in steps if fnmatch(type_name(step), "Load*Annotations")]
-    return not loaders or any(
-        step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in loaders
-    )
 
 
 def _masks_of(boxes: Tensor, size: Size) -> Any:

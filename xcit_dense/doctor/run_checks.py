@@ -41,7 +41,6 @@ def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
     for reader in readers:
         for level, width in zip(reader.levels, reader.widths, strict=False):
             trial.readers[level].append(f"{reader.path} ({reader.width_key} {width})")
-    for reader in readers:
         try:
             reader.check_widths(measured)
         except SwapError as error:

@@ -70,10 +70,8 @@ def plan_swap(
     with located("model"):
         scope = model_scope(new)
         if scope not in PACKAGES:
-            reason = (
-                f"{scope!r}, must be {' or '.join(PACKAGES)}: the package that the model is from"
-            )
-            raise SwapError("default_scope", reason)
+            known = " or ".join(PACKAGES)
+            raise SwapError("default_scope", f"{scope!r}, must be {known}: where the model is from")
         path, parent = _find_backbone(new["model"], notes)
     with located(f"{path}.backbone"):
         old_config = parent["backbone"]
