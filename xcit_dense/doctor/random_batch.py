@@ -15,11 +15,7 @@ _BOXES = [(0.1, 0.1, 0.8, 0.9), (0.5, 0.2, 0.9, 0.6), (0.1, 0.5, 0.25, 0.75)]
 
 
 def random_batch(trial: Trial, batch_size: int) -> dict[str, Any]:
-    """What a data loader would give to the model.
-
-    Args:
-        trial: the model.
-        batch_size: number of images.
+    """What a data loader would give to the model of a trial.
 
     Returns:
         ``inputs``, images (C, H, W) of bytes, and ``data_samples`` with everything that mm's models

@@ -155,12 +155,8 @@ def report(trial: Trial) -> str:
 def build_trial(cfg: Config, image_size: Size) -> Trial:
     """Build the model of a config, or the detector inside where that is what is trained.
 
-    Weights are not loaded: paths and URLs of pretrained weights are taken out before.
-
-    Args:
-        cfg: the config; stays as it is.
-        image_size: height and width, in pixels; rounded up to multiples of 128. A model that is
-            made for one size takes that.
+    Weights are not loaded: paths and URLs of pretrained weights are taken out before. The size of
+    the images is rounded up to multiples of 128; a model that is made for one size takes that.
     """
     config, path = _what_is_trained(cfg)
     for _, node in dicts_in(config):

@@ -38,10 +38,7 @@ class MeasuredBackbone(NamedTuple):
 def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     """Build a backbone without its weights, and run it on a small image.
 
-    Args:
-        config: the backbone's dict.
-        scope: the registry that knows it, ``mmdet`` or ``mmseg``.
-        path: where it stands, for errors.
+    ``scope`` is the registry that knows it, ``mmdet`` or ``mmseg``; ``path`` is told in errors.
 
     Raises:
         BoundBackboneError: it is more than a backbone.

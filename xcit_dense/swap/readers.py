@@ -76,10 +76,7 @@ class Reader:
 def find_readers(model: dict, path: str, backbone: MeasuredBackbone) -> list[Reader]:
     """Who reads a backbone: the neck, the first one where there are several, or else the heads.
 
-    Args:
-        model: the dict that has backbone, neck and heads.
-        path: where it stands.
-        backbone: what is read.
+    ``model`` is the dict that has the three, at ``path`` of the config.
 
     Raises:
         SwapError: a reader is not understood, or fits no other backbone.
