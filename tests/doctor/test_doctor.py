@@ -5,14 +5,13 @@ from functools import cache
 
 import pytest
 import torch
-import torch.nn.functional as F
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.model import BaseModule
-from mmseg.registry import MODELS as SEGMENTATION_MODELS
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from xcit_dense.cli.doctor import make_parser
+from xcit_dense import XCiT
 from xcit_dense.doctor import Trial, diagnose, report, run_checks
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.mm.config_files import read_config
@@ -83,6 +82,17 @@ def test_healthy_models_have_no_findings_and_their_configs_stay(name):
     assert cfg.to_dict() == before
 
 
+def test_operations_are_those_of_the_direct_form():
+    """torch's counter sees them all: where it watches, nothing runs from packed weights."""
+    counts = []
+    for form in ("auto", "direct"):
+        backbone = XCiT(ARCH, attention=form).eval()
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            backbone(torch.zeros(1, 3, 256, 256))
+        counts.append(counter.get_total_flops())
+    assert counts[0] == counts[1] > 0
+
+
 def test_the_report_has_a_table_of_levels_and_who_reads_them():
     lines = report(diagnose(small(RETINANET), SIZE)).splitlines()
     assert lines[0].startswith("RetinaNet: 0.")
@@ -107,9 +117,6 @@ FOUR_LEVELS = {  # nobody reads the first
     [
         (RETINANET, "model.neck.in_channels", [WIDTH, WIDTH, 64]),
         (PSPNET, "model.auxiliary_head.in_channels", 8),
-        (RETINANET, "model.bbox_head.anchor_generator.strides", [4, 8, 16, 32, 64]),
-        (FCOS, "model.bbox_head.strides", [4, 8, 16, 32, 64]),
-        (YOLOX, "model.bbox_head.strides", [4, 8, 16]),
         (FASTER_RCNN, "model.roi_head.bbox_roi_extractor.featmap_strides", [8, 16, 32, 64]),
         (SEMANTIC_FPN, "model.decode_head.feature_strides", [8, 16, 32, 64]),
     ],
@@ -123,41 +130,19 @@ def test_what_does_not_fit_is_found_at_its_place(name, place, value):
 @pytest.mark.parametrize(
     ("name", "place", "value", "named"),
     [
-        (FCOS, "model.backbone.out_strides", (4, 8, 16), "model.bbox_head.strides = [8, 16, "),
+        (YOLOX, "model.bbox_head.strides", [4, 8, 16], "prior_generator.strides = [4, 8, 16]"),
+        (FCOS, "model.backbone.out_strides", (4, 8, 16), "prior_generator.strides = [8, 16, "),
         (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
         (RETINANET, KEYS, {"cls_token": {}}, f"{KEYS}: 'cls_token' matches no parameter"),
-        (
-            RETINANET,
-            "optim_wrapper.constructor",
-            "Nobody",
-            "the optimizer fails: KeyError: 'Nobody",
-        ),
-        (
-            RETINANET,
-            "optim_wrapper.optimizer.type",
-            "Nobody",
-            "the optimizer fails: ValueError: No",
-        ),
-        (RETINANET, "optim_wrapper.optimizer.momentum", 1, "building the optimizer fails: TypeErr"),
-        (PSPNET, AUXILIARY_WEIGHT, float("inf"), "aux.loss_ce is inf"),
+        (RETINANET, "optim_wrapper.optimizer.type", "Nobody", "building the optimizer fails"),
         (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
         (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
         (RETINANET, "model.neck.type", "Nobody", "building the model fails: KeyError: 'Nobody"),
         (PSPNET, CLASSES, {"classes": ["a"] * 151}, "model.decode_head.num_classes = 150, but the"),
         (RETINANET, CLASSES, {"classes": ("cat",)}, "but the training data have 1 class names"),
-        (
-            RETINANET,
-            CLASSES,
-            {"classes": ("cat")},
-            "classes='cat' of the training data is one text",
-        ),
+        (RETINANET, CLASSES, {"classes": ("cat")}, "classes='cat' of the training data is one"),
         (RETINANET, "model", FOUR_LEVELS, "6 parameters: backbone.pyramid.levels.0.0.weight"),
-        (
-            RETINANET,
-            "data_preprocessor",
-            {"type": "TrackDataPreprocessor"},
-            "RetinaNet takes videos",
-        ),
+        (RETINANET, "data_preprocessor", {"type": "TrackDataPreprocessor"}, "takes videos"),
     ],
 )
 def test_a_fault_is_found_and_told(name, place, value, named):
@@ -170,19 +155,18 @@ def test_a_fault_is_found_and_told(name, place, value, named):
 
 
 @pytest.mark.parametrize(
-    ("place", "value", "named"),
+    ("name", "place", "value", "named"),
     [
-        (AUXILIARY_WEIGHT, -1.0, "aux.loss_ce is -"),
-        (CLASSES, {"classes": ["a"] * 149}, "model.decode_head.num_classes = 150, but the"),
-        (
-            "model.decode_head.loss_decode",
-            {"type": "LossOfKnownLabels", "_delete_": True},
-            "a training step with pixels that are to be ignored fails: IndexError",
-        ),
+        (PSPNET, AUXILIARY_WEIGHT, -1.0, "aux.loss_ce is -"),
+        (PSPNET, CLASSES, {"classes": ["a"] * 149}, "model.decode_head.num_classes = 150, but the"),
+        # names that a data set has by default
+        (RETINANET, "model.bbox_head.num_classes", 3, "num_classes = 3, but the training data"),
+        (RETINANET, KEYS, {"_delete_": True, "backbone": {}}, "temperature of XCiT is decayed"),
+        (RETINANET, KEYS, {"backbone.trunk.blocks": {}}, "temperature of XCiT is decayed"),
     ],
 )
-def test_what_may_be_meant_so_is_a_note(place, value, named):
-    trial = diagnose(small(PSPNET, {place: value}), SIZE)
+def test_what_may_be_meant_so_is_a_note(name, place, value, named):
+    trial = diagnose(small(name, {place: value}), SIZE)
     assert trial.is_healthy, report(trial)
     assert named in texts(trial, are_wrong=False)[0]
     assert trial.losses
@@ -197,87 +181,40 @@ def test_what_may_be_meant_so_is_a_note(place, value, named):
     ],
 )
 def test_unused_parameters_may_be_looked_for_as_mmengine_reads_it(changes, is_healthy):
-    assert (
-        diagnose(small(RETINANET, {"model": FOUR_LEVELS, **changes}), SIZE).is_healthy == is_healthy
-    )
-
-
-@SEGMENTATION_MODELS.register_module(force=True)
-class LossOfKnownLabels(nn.Module):
-    """Looks up a weight for the label of every pixel, as mmseg 1.2.2's weighted cross entropy."""
-
-    loss_name = "loss_known"
-
-    def forward(self, logits, labels, ignore_index=255, **unused):
-        weights = torch.ones(logits.shape[1])[labels]
-        return (F.cross_entropy(logits, labels, reduction="none") * weights).mean()
+    trial = diagnose(small(RETINANET, {"model": FOUR_LEVELS, **changes}), SIZE)
+    assert trial.is_healthy == is_healthy
 
 
 @pytest.mark.parametrize(
-    ("keys", "decayed"),
+    ("name", "known", "noted", "wrong"),
     [
-        ({"backbone": {"lr_mult": 0.1}}, ["temperature", "layer_scale"]),
-        ({"backbone": {"decay_mult": 0.0}}, []),
-        # a longer key comes before those of XCiT
-        ({**NO_DECAY, "backbone.trunk.blocks": {"lr_mult": 0.5}}, ["temperature", "layer_scale"]),
+        (BYTETRACK, ["detector.neck"], ["tracker"], ["detector.nick"]),  # no tracker is built
+        (SOFT_TEACHER, ["student.backbone", "teacher.backbone"], [], ["detector.backbone"]),
     ],
 )
-def test_weight_decay_is_that_of_the_optimizer(keys, decayed):
-    cfg = small(RETINANET)
-    cfg.optim_wrapper.paramwise_cfg.custom_keys = keys
-    found = texts(diagnose(cfg, SIZE), are_wrong=False)
-    assert len(found) == len(decayed)
-    assert all(name in text for name, text in zip(decayed, found, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("name", "key", "is_wrong"),
-    [
-        (BYTETRACK, "tracker", False),  # of the part that is not built
-        (BYTETRACK, "detector.neck", None),
-        (BYTETRACK, "detector.nick", True),
-        (SOFT_TEACHER, "student.backbone", None),
-        (SOFT_TEACHER, "teacher.backbone", None),
-        (SOFT_TEACHER, "detector.backbone", True),
-    ],
-)
-def test_keys_are_those_of_the_whole_model(name, key, is_wrong):
+def test_keys_are_those_of_the_whole_model(name, known, noted, wrong):
+    keys = {key: {"lr_mult": 1.0} for key in [*known, *noted, *wrong]}
     cfg = small(name)
-    cfg.optim_wrapper.paramwise_cfg.custom_keys[key] = {"lr_mult": 1.0}
-    found = [finding for finding in diagnose(cfg, SIZE).findings if repr(key) in finding.text]
-    assert [finding.is_wrong for finding in found] == ([] if is_wrong is None else [is_wrong])
-
-
-def test_keys_of_other_transformers_are_a_note_where_there_is_no_xcit():
-    cfg = small(RETINANET, {KEYS: {"absolute_pos_embed": {"decay_mult": 0.0}}})
-    cfg.model.backbone = {
-        "type": "ResNet",
-        "depth": 18,
-        "base_channels": 8,
-        "out_indices": (1, 2, 3),
-    }
-    cfg.model.neck.in_channels = [16, 32, 64]
-    notes = texts(diagnose(cfg, SIZE), are_wrong=False)
-    assert any("'absolute_pos_embed' matches no parameter" in text for text in notes)
+    cfg.optim_wrapper.paramwise_cfg.custom_keys.update(keys)
+    findings = [found for found in diagnose(cfg, SIZE).findings if found.text.startswith(KEYS)]
+    assert [found.is_wrong for found in findings] == [False] * len(noted) + [True] * len(wrong)
+    assert all(repr(key) in str(findings) for key in noted + wrong)
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"),
+    "changes",
     [
-        (RETINANET, {"optim_wrapper.optimizer": {"type": "ZeroRedundancyOptimizer"}}),
-        (RETINANET, {"optim_wrapper.type": "AmpOptimWrapper"}),  # which wants a GPU
-        (RETINANET, {"model.backbone.norm_cfg": {"type": "MMSyncBN"}}),
-        (RETINANET, {"model.backbone.init_cfg": {"checkpoint": NOWHERE, "type": None}}),
-        (
-            RETINANET,
-            {"default_scope": "mmseg", "model._scope_": "mmdet", "model.type": "mmdet.RetinaNet"},
-        ),
-        (PSPNET, {"model.decode_head.ignore_index": 0}),  # the other head ignores 255
-        (PSPNET, {"model.decode_head.ignore_index": 7, "model.auxiliary_head.ignore_index": 7}),
+        {"optim_wrapper.optimizer": {"type": "ZeroRedundancyOptimizer"}},  # wants processes
+        {
+            "optim_wrapper.type": "AmpOptimWrapper",  # wants a GPU
+            "model.backbone.norm_cfg": {"type": "MMSyncBN"},
+            "model.backbone.init_cfg": {"checkpoint": NOWHERE, "type": None},
+        },
+        {"default_scope": "mmseg", "model._scope_": "mmdet", "model.type": "mmdet.RetinaNet"},
     ],
 )
-def test_unusual_settings_are_healthy(name, changes):
-    trial = diagnose(small(name, changes), SIZE)
+def test_unusual_settings_are_healthy(changes):
+    trial = diagnose(small(RETINANET, changes), SIZE)
     assert trial.is_healthy, report(trial)
     assert trial.losses
 
@@ -285,17 +222,8 @@ def test_unusual_settings_are_healthy(name, changes):
 def test_names_of_classes_may_be_in_a_file(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     classes = {CLASSES: {"classes": str(tmp_path / "names.txt")}}
-    assert diagnose(
-        small(RETINANET, {**classes, "model.bbox_head.num_classes": 2}), SIZE
-    ).is_healthy
     (text,) = texts(diagnose(small(RETINANET, classes), SIZE), are_wrong=True)
     assert "2 class names" in text
-
-
-def test_class_names_that_a_data_set_has_by_default_are_a_note():
-    trial = diagnose(small(RETINANET, {"model.bbox_head.num_classes": 3}), SIZE)
-    (text,) = texts(trial, are_wrong=False)
-    assert trial.is_healthy and "model.bbox_head.num_classes = 3, but the training data" in text
 
 
 @MODELS.register_module()
@@ -306,13 +234,6 @@ class NeckWithWidthsOfItsOwn(BaseModule):
 
     def forward(self, maps):
         return [layer(tensor) for layer, tensor in zip(self.layers, maps, strict=True)]
-
-
-@MODELS.register_module()
-class NeckThatLoadsItsWeights(NeckWithWidthsOfItsOwn):
-    def init_weights(self):
-        if self.init_cfg is None:
-            raise AttributeError("no weights")
 
 
 def with_neck(kind, strides=(8, 16, 32), in_dims=(WIDTH,) * 3, **settings):
@@ -327,7 +248,7 @@ def with_neck(kind, strides=(8, 16, 32), in_dims=(WIDTH,) * 3, **settings):
     ("settings", "wrong"),
     [
         ({}, []),
-        ({"strides": [4, 8, 16]}, ["model.bbox_head.anchor_generator.strides = [4, 8, 16]"]),
+        ({"strides": [4, 8, 16]}, ["model.bbox_head.prior_generator.strides = [4, 8, 16]"]),
         ({"in_dims": (WIDTH, WIDTH, 7)}, ["a training step fails", "a prediction fails"]),
     ],
 )
@@ -338,18 +259,6 @@ def test_a_neck_that_is_not_understood_is_judged_by_what_it_does(settings, wrong
     found = texts(trial, are_wrong=True)
     assert len(found) == len(wrong)
     assert all(part in text for part, text in zip(wrong, found, strict=True))
-
-
-def test_no_verdict_where_a_model_cannot_do_without_its_weights():
-    cfg = with_neck(
-        "NeckThatLoadsItsWeights", init_cfg={"type": "Pretrained", "checkpoint": NOWHERE}
-    )
-    trial = diagnose(cfg, SIZE)
-    (text,) = texts(trial, are_wrong=False)
-    assert "initializing fails: AttributeError: no weights" in text
-    assert report(trial).endswith("no verdict")
-    (text,) = texts(diagnose(with_neck("NeckThatLoadsItsWeights"), SIZE), are_wrong=True)
-    assert "building the model fails: AttributeError: no weights" in text
 
 
 def test_a_check_that_does_not_understand_a_model_is_a_note(monkeypatch):
@@ -396,7 +305,6 @@ def test_a_failure_is_told_with_its_remedy(error, named, monkeypatch):
         "mmdet::fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py",  # wants proposals
         "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",  # fails on masks
         "mmseg::dmnet/dmnet_r50-d8_4xb4-80k_ade20k-512x512.py",  # views what it gets
-        "mmseg::encnet/encnet_r50-d8_4xb4-80k_ade20k-512x512.py",
     ],
 )
 def test_models_of_many_kinds_get_what_they_want(name):
@@ -408,15 +316,13 @@ def test_models_of_many_kinds_get_what_they_want(name):
 @pytest.mark.parametrize(
     ("loader", "has_masks"),
     [
-        (None, True),
         ({"type": "LoadAnnotations", "with_bbox": True}, False),
         ({"type": "LoadAnnotations", "with_mask": True}, True),
-        ({"type": "mmdet.LoadTrackAnnotations"}, False),
         ({"type": "LoadPanopticAnnotations"}, True),
     ],
 )
 def test_objects_have_masks_where_training_loads_them(loader, has_masks):
-    cfg = Config({"train_dataloader": {"dataset": {"pipeline": [loader] if loader else []}}})
+    cfg = Config({"train_dataloader": {"dataset": {"pipeline": [loader]}}})
     (sample,) = random_batch(Trial(cfg), batch_size=1)["data_samples"]
     assert ("masks" in sample.gt_instances) == has_masks
 
@@ -431,17 +337,11 @@ def test_objects_have_masks_where_training_loads_them(loader, has_masks):
 )
 def test_a_backbone_that_runs_on_its_own_size_only_gets_that(backbone, image_size):
     cfg = small(PSPNET, {"find_unused_parameters": True})
-    cfg.optim_wrapper = {}
+    cfg.optim_wrapper.paramwise_cfg.custom_keys = {"absolute_pos_embed": {"decay_mult": 0.0}}
     cfg.model.backbone = {"embed_dims": WIDTH, "num_layers": 4, "num_heads": 2, **backbone}
     trial = diagnose(cfg, (100, 128))  # rounded up, so that maps have whole places
     assert trial.is_healthy, report(trial)
     assert trial.image_size == image_size
     assert trial.losses
-
-
-@pytest.mark.parametrize("side", ["0", "-128", "63", "12.5", "many"])
-def test_what_is_no_size_of_an_image_is_said(side, capsys):
-    with pytest.raises(SystemExit) as exit:
-        make_parser().parse_args(["config.py", "--size", side, "150"])
-    assert exit.value.code == 2
-    assert f"'{side}'" in capsys.readouterr().err
+    # a key of other transformers than XCiT, of which mm's recipes have more than they need
+    assert any("'absolute_pos_embed' matches no" in text for text in texts(trial, are_wrong=False))

@@ -44,15 +44,11 @@ def follow(node, key):
 
 # by config of mmdet or mmseg: the strides of XCiT, and what else its model says
 SHIPPED = {
-    # four levels through a neck, three of four, several necks in a row, coarse to fine
+    # four levels through a neck, three of four, coarse to fine
     "mmdet::mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py": (None, {"neck.in_channels": [C] * 4}),
     "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py": (
         (8, 16, 32),
         {"neck.in_channels": [C] * 3, "neck.start_level": 0, "neck.num_outs": 5},
-    ),
-    "mmdet::dyhead/atss_r50_fpn_dyhead_1x_coco.py": (
-        (8, 16, 32),
-        {"neck.0.in_channels": [C] * 3, "neck.1.in_channels": 256},
     ),
     "mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py": (
         (8, 16, 32),
@@ -63,19 +59,11 @@ SHIPPED = {
     # levels that are handed on behind the neck
     "mmdet::ssd/ssd300_coco.py": (
         (8, 16),
-        {
-            "neck.in_channels": (C, C),
-            "neck.out_channels": (C, C, 512, 256, 256, 256),
-            "bbox_head.in_channels": (C, C, 512, 256, 256, 256),
-        },
+        {"neck.in_channels": (C, C), "bbox_head.in_channels": (C, C, 512, 256, 256, 256)},
     ),
     "mmseg::fastfcn/fastfcn_r50-d32_jpu_enc_4xb2-80k_cityscapes-512x1024.py": (
         (8, 16, 32),
-        {
-            "neck.in_channels": (C, C, C),
-            "decode_head.in_channels": [C, C, 2048],
-            "auxiliary_head.in_channels": C,
-        },
+        {"decode_head.in_channels": [C, C, 2048], "auxiliary_head.in_channels": C},
     ),
     # no neck; one level, to whose width the head is bound; inside of a tracker
     "mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py": (
@@ -84,52 +72,23 @@ SHIPPED = {
     ),
     "mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py": (
         (16,),
-        {
-            "neck.type": "ChannelMapper",
-            "neck.in_channels": [C],
-            "neck.out_channels": 1024,
-            "rpn_head.in_channels": 1024,
-            "roi_head.shared_head.init_cfg": None,
-        },
+        {"neck.in_channels": [C], "neck.out_channels": 1024, "roi_head.shared_head.init_cfg": None},
     ),
     "mmdet::qdtrack/qdtrack_faster-rcnn_r50_fpn_4e_base.py": (
         None,
         {"detector.neck.in_channels": [C] * 4, "detector.init_cfg": None},
     ),
-    # segmentation: dilated stages, a low level beside the last one, lists, cascades, nested heads
     "mmseg::pspnet/pspnet_r50-d8_4xb4-80k_ade20k-512x512.py": (
         (8, 8),
-        {
-            "pretrained": None,
-            "decode_head.in_channels": C,
-            "decode_head.in_index": 1,
-            "auxiliary_head.in_index": 0,
-        },
+        {"pretrained": None, "decode_head.in_index": 1, "auxiliary_head.in_index": 0},
     ),
     "mmseg::deeplabv3plus/deeplabv3plus_r50-d8_4xb4-80k_ade20k-512x512.py": (
         (4, 8, 8),
-        {
-            "decode_head.in_index": 2,
-            "decode_head.c1_in_channels": C,
-            "decode_head.c1_channels": 48,
-            "auxiliary_head.in_index": 1,
-        },
-    ),
-    "mmseg::hrnet/fcn_hr18_4xb4-80k_ade20k-512x512.py": (
-        None,
-        {"decode_head.in_channels": [C] * 4, "decode_head.in_index": (0, 1, 2, 3)},
-    ),
-    "mmseg::ocrnet/ocrnet_r101-d8_8xb2-40k_cityscapes-512x1024.py": (
-        (8, 8),
-        {"decode_head.0.in_index": 0, "decode_head.1.in_index": 1},
+        {"decode_head.in_index": 2, "decode_head.c1_in_channels": C, "auxiliary_head.in_index": 1},
     ),
     "mmseg::knet/knet-s3_r50-d8_fcn_8xb2-adamw-80k_ade20k-512x512.py": (
         (8, 8),
-        {
-            "decode_head.kernel_generate_head.in_channels": C,
-            "decode_head.kernel_generate_head.in_index": 1,
-            "decode_head.kernel_update_head.0.in_channels": 512,
-        },
+        {"decode_head.kernel_generate_head.in_channels": C},
     ),
     # a head that views what it gets, one that is told three levels and learns from one
     "mmseg::dmnet/dmnet_r50-d8_4xb4-80k_ade20k-512x512.py": (
@@ -175,44 +134,18 @@ SYNCHRONIZED = {"type": "mmdet.MMSyncBN"}
             {"backbone.out_strides": (4, 8, 16), "neck.in_channels": [C] * 3, "neck.end_level": -1},
         ),
         (
-            segmentor(RESNET, FCN, neck={**FPN, "num_outs": 2, "start_level": 1, "end_level": 3}),
-            {"backbone.out_strides": (8, 16), "neck.start_level": 0},
-        ),
-        (
             segmentor(RESNET, FCN, neck={**FPN, "type": "JPU", "start_level": 1, "end_level": 3}),
             {"backbone.out_strides": (8, 16), "neck.in_channels": [C] * 2},
         ),
-        # behind JPU levels are counted from either end
-        (
-            segmentor(
-                RESNET,
-                fcn(in_channels=[128, 256, 2048], in_index=[0, -2, 2]),
-                neck={**FPN, "type": "JPU", "start_level": 1},
-                auxiliary_head=fcn(in_channels=256, in_index=-2),
-            ),
-            {"decode_head.in_channels": [C, C, 2048], "auxiliary_head.in_channels": C},
-        ),
         # heads
-        (
-            segmentor(RESNET, fcn(in_channels=512)),
-            {"backbone.out_strides": (32,), "decode_head": fcn(in_channels=C)},
-        ),
         (
             detector(a=SSD, b={**SSD}, c={**SSD, "in_channels": [7, 7]}),
             {"a.in_channels": [C] * 4, "b.in_channels": [C] * 4, "c.in_channels": [7, 7]},
         ),
         # a head that only classifies is as wide as what it reads
         (
-            segmentor(RESNET, fcn(in_channels=512, channels=512, num_convs=0)),
-            {"decode_head.channels": C},
-        ),
-        (
             segmentor(RESNET, fcn(**TWO, channels=576, num_convs=0)),
             {"decode_head.channels": 2 * C},
-        ),
-        (
-            segmentor(RESNET, fcn(in_channels=512, channels=512, num_convs=1)),
-            {"decode_head.channels": 512},
         ),
         # a norm that wants several processes is measured alone, and stays
         (
@@ -258,18 +191,10 @@ def test_what_a_user_of_xcit_has_set_stays():
     assert {key: backbone[key] for key in options} == options
 
 
-@pytest.mark.parametrize(("frozen", "is_noted"), [(4, True), (1, False)])
-def test_a_frozen_backbone_is_not_thawed_silently(frozen, is_noted):
-    notes = plan_swap(detector({**RESNET, "frozen_stages": frozen}, neck=FPN)).notes
-    assert is_noted == any("model.backbone.frozen_stages=4 is gone" in note for note in notes)
-
-
 def test_imports_are_added_to():
     cfg = detector(neck=FPN)
-    assert plan_swap(cfg).config.custom_imports == {
-        "imports": ["xcit_dense"],
-        "allow_failed_imports": False,
-    }
+    new = plan_swap(cfg).config.custom_imports
+    assert new == {"imports": ["xcit_dense"], "allow_failed_imports": False}
     cfg.custom_imports = {"imports": "mine", "allow_failed_imports": True}
     new = plan_swap(cfg).config.custom_imports
     assert new == {"imports": ["xcit_dense", "mine"], "allow_failed_imports": True}
@@ -286,20 +211,18 @@ def test_the_old_run_is_neither_loaded_nor_gone_on_with():
         assert any(f"was {value}" in note for note in swap.notes)
 
 
-@pytest.mark.parametrize("pretrained", [{}, {"pretrained": False}, {"pretrained": True}])
-def test_a_backbone_of_timm_is_measured_without_its_weights(monkeypatch, pretrained):
+def test_a_backbone_of_timm_is_measured_without_its_weights(monkeypatch):
     create, asked = timm.create_model, []
 
     def spy(*args, **kwargs):
-        asked.append(kwargs.get("pretrained"))
-        return create(*args, **{**kwargs, "pretrained": False})
+        asked.append(kwargs.pop("pretrained"))
+        return create(*args, **kwargs)
 
     monkeypatch.setattr(timm, "create_model", spy)
     backbone = {"type": "TIMMBackbone", "model_name": "resnet18", "features_only": True}
-    backbone |= {"out_indices": (1, 2, 3, 4), **pretrained}
+    backbone |= {"out_indices": (1, 2, 3, 4), "pretrained": True}
     plan_swap(segmentor(backbone, fcn(in_channels=512, in_index=3)), arch="nano_12")
-    assert asked
-    assert not any(asked)
+    assert asked and not any(asked)
 
 
 def test_the_scope_is_that_of_the_models_class():
@@ -329,7 +252,6 @@ NAS = "mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_nashead-gn-head_4xb4-1x_coco.py"
         (detector(neck={**FPN, "in_channels": [1] * 4}), r"model.neck.in_channels: .*\[64, 128"),
         (detector(neck={"type": "MyNeck"}), "model.neck: MyNeck does not say in_channels"),
         (detector(neck={**FPN, "start_level": 5}), "model.neck: start_level=5"),
-        (detector(neck={**FPN, "start_level": None}), "model.neck: .* not understood"),
         (detector(neck="FPN"), "model.neck: .* not understood"),
         (detector(), "model: no neck, and no head"),
         (detector({"type": "TimmNet"}, neck=FPN), "model.backbone: TimmNet can not be run"),
@@ -338,7 +260,6 @@ NAS = "mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_nashead-gn-head_4xb4-1x_coco.py"
         (segmentor(RESNET, fcn(in_channels=64, in_index=4)), "model.decode_head.in_index: 4"),
         (segmentor(RESNET, {"type": "MyHead"}), "model.decode_head: MyHead does not say which"),
         (segmentor(RESNET, [{"in_index": 3}]), "model.decode_head.0: .*does not say in_channels"),
-        (segmentor(RESNET, "FCNHead"), "model.decode_head: .* not understood"),
         (segmentor(RESNET, fcn(in_channels=None)), "model.decode_head: .* not understood"),
         (segmentor(TOKENS, fcn(in_channels=64)), "model.backbone: .* does not give plain maps"),
         (segmentor(COARSE, PYRAMID), r"model.backbone: levels of strides \[64, 64, 64, 64\]"),

@@ -47,19 +47,14 @@ def test_sgd_gives_way_to_the_optimizer_of_the_release(scope, scaling, lr, decay
     }
 
 
-@pytest.mark.parametrize("kind", ["AdamW", "torch.optim.AdamW", torch.optim.AdamW])
-def test_adamw_keeps_its_settings(kind):
-    cfg = config(**wrapper(kind, 2e-4, clip_grad={"max_norm": 0.1}))
+def test_adamw_keeps_its_settings():
+    cfg = config(**wrapper(torch.optim.AdamW, 2e-4, clip_grad={"max_norm": 0.1}))
     optim_wrapper = plan_swap(cfg, "nano_12").config.optim_wrapper
     assert optim_wrapper.clip_grad == {"max_norm": 0.1}
     # mmengine multiplies the decay, and fails where there is none: torch's own is told
-    model = nn.ModuleDict({"backbone": xcit_dense.XCiT("nano_12")})
-    built = build_optim_wrapper(model, optim_wrapper).optimizer
-    assert built.defaults["lr"] == 2e-4
-    assert (
-        built.defaults["weight_decay"]
-        == torch.optim.AdamW([torch.zeros(1)]).defaults["weight_decay"]
-    )
+    defaults = build_optim_wrapper(nn.Linear(1, 1), optim_wrapper).optimizer.defaults
+    own = torch.optim.AdamW([torch.zeros(1)]).defaults
+    assert (defaults["lr"], defaults["weight_decay"]) == (2e-4, own["weight_decay"])
 
 
 @pytest.mark.parametrize(
@@ -75,7 +70,6 @@ def test_without_a_single_optimizer_it_is_left_to_the_user(optim_wrapper):
     ("rest", "place"),
     [
         ({"optim_wrapper": {"optimizer": "SGD"}}, "optim_wrapper"),
-        (wrapper(lr="1e-2"), "optim_wrapper"),
         (wrapper("AdamW", paramwise_cfg={"custom_keys": {"backbone": 0.1}}), "optim_wrapper"),
         ({**wrapper(), "auto_scale_lr": {"base_batch_size": "16"}}, "auto_scale_lr"),
         ({**wrapper(), "param_scheduler": [{"type": "PolyLR", "eta_min": "1"}]}, "param_scheduler"),
@@ -100,14 +94,9 @@ MOMENTUM = {"type": "CosineAnnealingMomentum", "eta_min": 0.85}
         # what is told as a rate shrinks with the rate, here by 200, and a warm-up comes first
         ([{"type": "PolyLR", "eta_min": 2e-3}], [WARM_UP, {"type": "PolyLR", "eta_min": 1e-5}]),
         ({"type": "PolyLR"}, [WARM_UP, {"type": "PolyLR"}]),
-        (
-            [FALLING, {"type": "ReduceOnPlateauLR", "min_value": 0.02}],
-            [WARM_UP, FALLING, {"type": "ReduceOnPlateauLR", "min_value": 1e-4}],
-        ),
-        ([COSINE], [WARM_UP, {**COSINE, "eta_min": 1e-5}]),
+        ([FALLING, COSINE], [WARM_UP, FALLING, {**COSINE, "eta_min": 1e-5}]),
         # what warms up already
         ([LINEAR], [LINEAR]),
-        ([{**LINEAR, "type": "mmengine.LinearLR"}], [{**LINEAR, "type": "mmengine.LinearLR"}]),
         ([{"type": "OneCycleLR", "eta_max": 0.04}], [{"type": "OneCycleLR", "eta_max": 2e-4}]),
         # what is no learning rate
         ([LINEAR, MOMENTUM, OF_MOMENTUM], [LINEAR, MOMENTUM, OF_MOMENTUM]),
@@ -119,22 +108,17 @@ def test_the_schedule_follows_the_rate(old, new):
     assert swapped.param_scheduler == new
 
 
-@pytest.mark.parametrize("told", [{}, {"bias_decay_mult": 0.5}])
-def test_layer_wise_decay_counts_the_layers_of_xcit(told):
-    paramwise = {"decay_rate": 0.8, "decay_type": "stage_wise", "num_layers": 12, **told}
+def test_layer_wise_decay_counts_the_layers_of_xcit():
+    paramwise = {"decay_rate": 0.8, "decay_type": "stage_wise", "num_layers": 12}
     old = wrapper(
         "AdamW", constructor="LearningRateDecayOptimizerConstructor", paramwise_cfg=paramwise
     )
     once = plan_swap(config(**old), "nano_12")
     new = once.config.optim_wrapper
     assert new.paramwise_cfg.decay_rate == 0.8
-    assert new.paramwise_cfg.bias_decay_mult == told.get("bias_decay_mult", 0.0)  # as mmdet's
     assert not {"decay_type", "num_layers"} & new.paramwise_cfg.keys()
     assert any("LearningRateDecayOptimizerConstructor gives way" in note for note in once.notes)
-
-    twice = plan_swap(once.config, "nano_12")
-    assert twice.config.optim_wrapper == new
-    assert not any("gives way" in note for note in twice.notes)
+    assert plan_swap(once.config, "nano_12").config.optim_wrapper == new
 
     model = nn.ModuleDict({"backbone": xcit_dense.XCiT("nano_12")})
     rates = [group["lr"] for group in build_optim_wrapper(model, new).optimizer.param_groups]
@@ -142,16 +126,9 @@ def test_layer_wise_decay_counts_the_layers_of_xcit(told):
     assert new.constructor.endswith(f".{LayerDecayOptimWrapperConstructor.__name__}")
 
 
-def test_a_constructor_without_a_rate_of_layers_stays():
-    own = wrapper("AdamW", constructor="Own", paramwise_cfg={"num_layers": 7})
-    new = plan_swap(config(**own)).config.optim_wrapper
-    assert (new.constructor, new.paramwise_cfg.num_layers) == ("Own", 7)
-
-
 @pytest.mark.parametrize(
     ("keys", "gone"),
     [
-        (["backbone", "query_embed", "bn"], set()),
         (["backbone", "backbone.layer4"], {"backbone.layer4"}),
         (["absolute_pos_embed", "pos_embed", "norm"], {"absolute_pos_embed", "pos_embed"}),
     ],
@@ -181,9 +158,10 @@ def built_groups(cfg, prefix=""):
         yield name, is_spared, group_of[id(parameter)]
 
 
-@pytest.mark.parametrize("keys", [{}, {"backbone": {"lr_mult": 0.1, "decay_mult": 1.0}}])
-@pytest.mark.parametrize("patch_size", [8, 16])
-def test_mmengine_spares_every_norm_temperature_and_layer_scale(keys, patch_size):
+@pytest.mark.parametrize(
+    ("patch_size", "keys"), [(16, {}), (8, {"backbone": {"lr_mult": 0.1, "decay_mult": 1.0}})]
+)
+def test_mmengine_spares_every_norm_temperature_and_layer_scale(patch_size, keys):
     cfg = config(**wrapper("AdamW", 1e-3, paramwise_cfg={"custom_keys": keys}))
     cfg.optim_wrapper.optimizer.weight_decay = 0.5
     for name, is_spared, group in built_groups(plan_swap(cfg, "nano_12", patch_size).config):
@@ -193,9 +171,9 @@ def test_mmengine_spares_every_norm_temperature_and_layer_scale(keys, patch_size
 
 
 @pytest.mark.parametrize(
-    ("prefix", "more"), [("detector", {}), ("student", {"semi_train_cfg": {}})]
+    ("prefix", "more", "whole"),
+    [("detector", {}, True), ("detector", {}, False), ("student", {"semi_train_cfg": {}}, False)],
 )
-@pytest.mark.parametrize("whole", [False, True])
 def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(prefix, more, whole):
     """The longest key wins, and ``detector.backbone`` is longer than ``temperature``."""
     keys = {prefix: {"lr_mult": 0.1}}
@@ -219,22 +197,17 @@ def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(prefix, more, wh
         assert not is_spared or group["weight_decay"] == 0.0, name
 
 
-NORMALIZED = {
-    "mean": [123.675, 116.28, 103.53],
-    "std": [58.395, 57.12, 57.375],
-    "bgr_to_rgb": True,
-}
-PADDED = {"pad_size_divisor": 32}
+RGB = {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "bgr_to_rgb": True}
 
 
 @pytest.mark.parametrize(
     ("preprocessor", "changes"),
     [
-        ({"mean": [103.53, 116.28, 123.675], "std": [1.0] * 3, "bgr_to_rgb": False}, NORMALIZED),
-        (PADDED, NORMALIZED),
-        ({"mean": [1, 2, 3], "rgb_to_bgr": True}, {**NORMALIZED, "rgb_to_bgr": False}),
+        ({"mean": [103.53, 116.28, 123.675], "std": [1.0] * 3, "bgr_to_rgb": False}, RGB),
+        ({"pad_size_divisor": 32}, RGB),
+        ({"mean": [1, 2, 3], "rgb_to_bgr": True}, {**RGB, "rgb_to_bgr": False}),
         ({"mean": [0.0], "std": [1.0]}, {}),
-        ({"type": "MultiBranchDataPreprocessor", **PADDED}, {}),
+        ({"type": "MultiBranchDataPreprocessor", "pad_size_divisor": 32}, {}),
     ],
 )
 def test_images_are_normalized_as_imagenet(preprocessor, changes):
@@ -248,7 +221,7 @@ def test_images_are_normalized_as_imagenet(preprocessor, changes):
 
 def test_images_of_other_channels_or_normalized_by_the_pipeline_are_left():
     cfg = config()
-    cfg.model.data_preprocessor = {"type": "DetDataPreprocessor", **PADDED}
+    cfg.model.data_preprocessor = {"type": "DetDataPreprocessor", "pad_size_divisor": 32}
     cfg.model.backbone.in_channels = 4
     assert plan_swap(cfg).config.model.data_preprocessor == cfg.model.data_preprocessor
     cfg.model.backbone.in_channels = 3

@@ -4,13 +4,12 @@ import random
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
 from mmengine.config import Config
 
 from xcit_dense.mm.config_files import read_config
 from xcit_dense.swap import Swap, SwapError, plan_swap
-from xcit_dense.swap.text import LINE_LENGTH, config_text, files_of
+from xcit_dense.swap.text import LINE_LENGTH, config_text
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FOLDERS = ("cascade_maskrcnn", "dino", "mask2former", "retinanet")
@@ -26,7 +25,6 @@ model = dict(type=FCOS, backbone=dict(type=ResNet, depth=18), neck=neck)
 optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.01, momentum=0.9))
 param_scheduler = [dict(type=MultiStepLR, milestones=[8, 11])]
 """
-INHERITING = "from mmengine.config import read_base\nwith read_base():\n    from {} import *\n"
 
 
 @pytest.mark.parametrize("path", READY, ids=lambda path: path.stem)
@@ -43,27 +41,20 @@ def test_a_ready_config_is_what_the_tool_writes_and_loads_as_what_was_swapped(pa
     assert all(len(line) <= LINE_LENGTH for line in lines)
 
 
-@pytest.mark.parametrize("linked", ["", "folder of out", "config", "folder of config"])
+@pytest.mark.parametrize("linked", ["", "out", "config"])
 def test_a_base_is_found_through_links(linked, tmp_path, monkeypatch):
     """Work directories often lie on another disk, behind a link."""
-    real, configs, outs = (tmp_path / name for name in ("disk/deep/er", "configs", "outs"))
-    for folder in (real, configs):
-        folder.mkdir(parents=True)
-    mine = configs / 'with "quotes" and größe.py'
-    home = real if linked == "config" else configs
-    (configs / "base.py").write_text("a = dict(b=1)\n")
-    (home / mine.name).write_text('_base_ = "base.py"\n')
-    if linked == "config":
-        mine.symlink_to(real / mine.name)
-    if linked == "folder of config":
-        (tmp_path / "elsewhere").symlink_to(configs)
-        mine = tmp_path / "elsewhere" / mine.name
-    outs.symlink_to(real) if linked == "folder of out" else outs.mkdir()
+    (tmp_path / "disk/deep/er").mkdir(parents=True)
+    for folder in ("config", "out"):
+        if folder == linked:
+            (tmp_path / folder).symlink_to(tmp_path / "disk/deep/er")
+        else:
+            (tmp_path / folder).mkdir()
     monkeypatch.chdir(tmp_path)
-    mine, out = mine.relative_to(tmp_path), Path("outs/out.py")
-    old = Config.fromfile(mine)
+    mine, out = Path('config/with "quotes" and größe.py'), Path("out/out.py")
+    mine.write_text("a = dict(b=1)\n")
     swap = Swap(Config({"a": {"b": 1, "c": 2}}), ("a note",))
-    out.write_text(config_text(str(mine), old, swap, out, "Title"))
+    out.write_text(config_text(str(mine), Config.fromfile(mine), swap, out, "Title"))
     monkeypatch.chdir("/")
     assert Config.fromfile(tmp_path / out).a == {"b": 1, "c": 2}
 
@@ -94,7 +85,7 @@ def kinds(value):
 def test_old_merged_with_what_is_written_is_new(imports, tmp_path):
     """For any two configs, by mmengine's own merging of files."""
     path, out = tmp_path / "old.py", tmp_path / "new.py"
-    for seed in range(100):
+    for seed in range(30):
         rng = random.Random(seed)
         old, new = ({name: random_value(rng, 3) for name in rng.sample("opqrst", 4)} for _ in "12")
         new = {**old, **new}  # a name at the top can not be taken away
@@ -103,14 +94,6 @@ def test_old_merged_with_what_is_written_is_new(imports, tmp_path):
         loaded = Config.fromfile(path)
         out.write_text(config_text(str(path), loaded, Swap(Config(new), ()), out, "A title"))
         assert kinds(Config.fromfile(out).to_dict()) == kinds(new), seed
-
-
-@pytest.mark.parametrize("value", [np.zeros(2), len, dict])
-def test_what_has_no_literal_is_named_with_its_place(value, tmp_path):
-    (tmp_path / "old.py").write_text("a = 1\n")
-    swap = Swap(Config({"a": [0, {"b": value}]}), ())
-    with pytest.raises(SwapError, match=r"^a: .*has no literal"):
-        config_text(str(tmp_path / "old.py"), Config({"a": 1}), swap, tmp_path / "out.py", "Title")
 
 
 @pytest.mark.parametrize(
@@ -137,23 +120,12 @@ def test_the_new_style_is_answered_in_it(path, out, module, tmp_path):
     assert written["model"]["backbone"].pop("type") == "xcit_dense.XCiT"
     assert swapped["model"]["backbone"].pop("type") == "XCiT"
     assert written == {key: swapped[key] for key in swapped if key != "custom_imports"}
-    assert swapped["model"]["neck"]["in_channels"] == [128] * 4
 
 
-@pytest.mark.parametrize("name", ["my-config.py", "3x/a.py", "class/a.py"])
+@pytest.mark.parametrize("name", ["my-config.py", "3x.py", "class.py"])
 def test_names_that_can_not_be_imported_are_an_error(name, tmp_path):
     path = tmp_path / name
-    path.parent.mkdir(exist_ok=True)
     path.write_text(NEW_STYLE)
     old = Config.fromfile(path)
-    with pytest.raises(SwapError, match=r"'(my-config|3x|class)' .*rename it"):
-        config_text(str(path), old, plan_swap(old, "nano_12"), tmp_path / "b.py", "Title")
-
-
-@pytest.mark.parametrize("text", ["_base_ = ['{}.py']\n", INHERITING.replace("{}", ".{}")])
-def test_a_config_is_made_of_all_the_files_that_it_inherits_from(text, tmp_path):
-    base, child, grandchild = (tmp_path / f"{name}.py" for name in "abc")
-    base.write_text("a = 1\n" if "_base_" in text else NEW_STYLE)
-    child.write_text(text.format("a"))
-    grandchild.write_text(text.format("b"))
-    assert list(files_of(grandchild)) == [grandchild, child, base]
+    with pytest.raises(SwapError, match=f"'{path.stem}' .*rename it"):
+        config_text(str(path), old, Swap(old, ()), tmp_path / "b.py", "Title")

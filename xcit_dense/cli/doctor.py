@@ -1,7 +1,7 @@
 """Examining the model of a config: the command line of ``tools/doctor.py``."""
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError
+from argparse import ArgumentParser
 
 from mmengine.config import Config
 
@@ -26,18 +26,12 @@ def add_size_option(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--size",
         nargs=2,
-        type=_pixels,
+        type=int,
         default=DEFAULT_IMAGE_SIZE,
         metavar=("HEIGHT", "WIDTH"),
         help=f"pixels of the images, rounded up to multiples of {LARGEST_STRIDE} (%(default)s); a "
         "model that is made for one size takes that",
     )
-
-
-def _pixels(text: str) -> int:
-    if not text.isdecimal() or int(text) < 64:
-        raise ArgumentTypeError(f"{text!r} must be a whole number of pixels, 64 or more")
-    return int(text)
 
 
 def examine(cfg: Config, size: tuple[int, int]) -> bool:

@@ -6,13 +6,15 @@ import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
+from mmengine.config import Config
+
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.cli.doctor import add_size_option, examine
 from xcit_dense.errors import UserError
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config_files import find_config, read_config
 from xcit_dense.swap import plan_swap
-from xcit_dense.swap.text import config_text, files_of
+from xcit_dense.swap.text import config_text
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -56,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
     title = f"XCiT in {args.config}, by tools/swap_backbone.py {shlex.join(settings)}"
     old = read_config(args.config)
     try:
-        _check_out(args)
+        _check_out(args, old)
         swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
         text = config_text(args.config, old, swap, args.out, title)
         print("".join(f"- {note}\n" for note in swap.notes), end="")
@@ -68,18 +70,16 @@ def main(argv: list[str] | None = None) -> None:
     print(f"written: {args.out}")
 
 
-def _check_out(args: Namespace) -> None:
+def _check_out(args: Namespace, old: Config) -> None:
     """See that OUT can be written, and that nothing is lost by that."""
     out = args.out
     if out.suffix != ".py":
         raise UserError(f"{out}: OUT must end in .py")
-    if out.is_dir():
-        raise UserError(f"{out}: OUT is a folder, wanted is a file")
-    if not out.exists():
-        return
-    if not args.force:
+    if out.exists() and not args.force:
         raise UserError(f"{out} is there already; --force replaces it")
-    if any(os.path.samefile(path, out) for path in files_of(find_config(args.config))):
+    # the text of a config names each file that it is made of, in a line before that
+    files = [os.path.abspath(find_config(args.config)), *old.text.splitlines()]
+    if os.path.abspath(out) in files:
         raise UserError(f"{out} is a part of the config, from which OUT is to inherit")
 
 

@@ -52,8 +52,7 @@ def diagnose(cfg: Config, image_size: Size = DEFAULT_IMAGE_SIZE) -> Trial:
             trial = build_trial(cfg, image_size)
         except Exception as error:  # a model is anybody's code
             return Trial(cfg, [failure("building the model", error)])
-        can_run = trial.hindrance is None
-        for check in config_checks.CHECKS + (run_checks.CHECKS if can_run else []):
+        for check in config_checks.CHECKS + run_checks.CHECKS:
             _add_findings(check, trial)
     return trial
 

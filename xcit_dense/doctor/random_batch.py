@@ -12,16 +12,10 @@ from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
 
 # left, top, right, bottom as parts of the image: large, middle, small
 _BOXES = [(0.1, 0.1, 0.8, 0.9), (0.5, 0.2, 0.9, 0.6), (0.1, 0.5, 0.25, 0.75)]
-_IGNORED_LABEL = 255
 
 
-def random_batch(trial: Trial, batch_size: int, ignores: bool = True) -> dict[str, Any]:
-    """What a data loader would give to the model.
-
-    Args:
-        trial: the model.
-        batch_size: number of images.
-        ignores: whether a few pixels have the label that the heads of a segmentor ignore.
+def random_batch(trial: Trial, batch_size: int) -> dict[str, Any]:
+    """What a data loader would give to the model of a trial.
 
     Returns:
         ``inputs``, images (C, H, W) of bytes, and ``data_samples`` with everything that mm's models
@@ -32,20 +26,17 @@ def random_batch(trial: Trial, batch_size: int, ignores: bool = True) -> dict[st
     shape = (batch_size, trial.image_channels, *trial.image_size)
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
     if model_scope(trial.cfg) == "mmseg":
-        samples = [_segmented(trial, ignores) for _ in images]
+        samples = [_segmented(trial) for _ in images]
     else:
         samples = [_detected(trial) for _ in images]
     return {"inputs": list(images), "data_samples": samples}
 
 
-def _segmented(trial: Trial, ignores: bool) -> Any:
+def _segmented(trial: Trial) -> Any:
     from mmseg.structures import SegDataSample
 
-    heads = [node for _, node in dicts_in(trial.config) if "num_classes" in node]
-    ignored = {head.get("ignore_index", _IGNORED_LABEL) for head in heads}
-    is_one = ignores and len(ignored) == 1  # that all heads ignore
     sample = SegDataSample(metainfo=_metainfo(trial.image_size))
-    sample.gt_sem_seg = PixelData(data=_regions(trial, ignored.pop() if is_one else None))
+    sample.gt_sem_seg = PixelData(data=_regions(trial))
     # for heads that learn edges too
     sample.gt_edge_map = PixelData(data=torch.zeros(1, *trial.image_size))
     return sample
@@ -63,13 +54,15 @@ def _detected(trial: Trial) -> Any:
     if not getattr(trial.model, "with_rpn", True):
         sample.proposals = InstanceData(bboxes=boxes + 2)
     steps = [node for _, node in dicts_in(trial.cfg.get("train_dataloader"))]
-    if _loads_masks(steps):
+    # detectors of boxes are not made for masks: RTMDet's label assigner fails on them
+    if not steps or any(
+        step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in steps
+    ):
         sample.gt_instances.masks = _masks_of(boxes, trial.image_size)
     # label maps of hybrid task cascades come at an eighth of the resolution
     scales = [step["scale_factor"] for step in steps if type_name(step) == rules.LABEL_MAP_SCALER]
     every = round(1 / scales[0]) if scales else 1
-    regions = _regions(trial, _IGNORED_LABEL)[:, ::every, ::every]
-    sample.gt_sem_seg = PixelData(sem_seg=regions)
+    sample.gt_sem_seg = PixelData(sem_seg=_regions(trial)[:, ::every, ::every])
     return sample
 
 
@@ -94,29 +87,11 @@ def _number_of_classes(trial: Trial) -> int:
     return min((count for count in counts if isinstance(count, int)), default=1)
 
 
-def _regions(trial: Trial, ignored: int | None) -> Tensor:
-    """Labels (1, H, W) in vertical stripes, with a row that is to be ignored, if any can be."""
+def _regions(trial: Trial) -> Tensor:
+    """Labels (1, H, W) in vertical stripes."""
     height, width = trial.image_size
     stripes = min(_number_of_classes(trial), 4)
-    labels = (torch.arange(width) * stripes // width).repeat(1, height, 1)
-    if ignored is not None:
-        labels[:, 0] = ignored
-    return labels
-
-
-def _loads_masks(steps: list[dict]) -> bool:
-    """Whether training loads masks; yes where nothing tells.
-
-    Detectors of boxes are not made for masks: RTMDet's label assigner fails on them.
-    """
-    loaders = [
-        step
-        for step in steps
-        if type_name(step).startswith("Load") and type_name(step).endswith("Annotations")
-    ]
-    return not loaders or any(
-        step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in loaders
-    )
+    return (torch.arange(width) * stripes // width).repeat(1, height, 1)
 
 
 def _masks_of(boxes: Tensor, size: Size) -> Any:

@@ -2,19 +2,18 @@
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import suppress
 from functools import wraps
 from typing import Any
 
 import torch
 from mmengine.logging import MessageHub
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
-from xcit_dense.doctor.flops import count_flops
 from xcit_dense.doctor.random_batch import random_batch
-from xcit_dense.doctor.trial import Finding, Size, Trial, failure, maps_in
+from xcit_dense.doctor.trial import Finding, Size, Trial, failure
 from xcit_dense.mm.config_tree import model_scope, type_name
-from xcit_dense.swap import Level, MeasuredBackbone, SwapError, find_readers
+from xcit_dense.swap import MeasuredBackbone, SwapError, find_readers, maps_in
 
 _STRIDES = ("featmap_strides", "feature_strides")
 _MAKERS_OF_PLACES = ("prior_generator", "anchor_generator")
@@ -33,7 +32,7 @@ def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
         yield _not_compared("no backbone gives plain maps (B, C, H, W), one a level")
         return
     name = type_name(trial.config["backbone"])
-    measured = MeasuredBackbone(name, tuple(Level(*level) for level in trial.levels))
+    measured = MeasuredBackbone(name, tuple(trial.levels))
     try:
         readers = find_readers(trial.config, trial.path, measured)
     except SwapError as error:
@@ -42,7 +41,6 @@ def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
     for reader in readers:
         for level, width in zip(reader.levels, reader.widths, strict=False):
             trial.readers[level].append(f"{reader.path} ({reader.width_key} {width})")
-    for reader in readers:
         try:
             reader.check_widths(measured)
         except SwapError as error:
@@ -61,24 +59,13 @@ def training_step_succeeds(trial: Trial) -> Iterator[Finding]:
     try:
         trial.losses = _take_step(trial)
     except Exception as error:
-        finding = failure("a training step", error)
-        with suppress(Exception):  # then it is not that, and the first failure counts
-            if model_scope(trial.cfg) == "mmseg":  # of its own losses some take no ignored pixels
-                trial.losses = _take_step(trial, ignores=False)
-                text = failure("a training step with pixels that are to be ignored", error).text
-                remedy = "let no image have any, padding included; class_weight is a likely cause"
-                finding = Finding(text, remedy, is_wrong=False)
-        yield finding
-
-
-def neck_gives_maps(trial: Trial) -> Iterator[Finding]:
-    """What the neck gives can be looked at, for the report; whether it fits, the step tells."""
-    if trial.losses and getattr(trial.model, "neck", None) is not None:
+        yield failure("a training step", error)
+        return
+    if getattr(trial.model, "neck", None) is not None:
         trial.neck_levels = trial.run(trial.model.extract_feat)
-    yield from ()
 
 
-def _take_step(trial: Trial, ignores: bool = True) -> dict[str, float]:
+def _take_step(trial: Trial) -> dict[str, float]:
     """Losses by name; their gradients are in the parameters."""
     model = trial.model
     model.zero_grad()
@@ -90,7 +77,7 @@ def _take_step(trial: Trial, ignores: bool = True) -> dict[str, float]:
             hub.update_info(count, 0)
     if hasattr(model, "set_epoch"):
         model.set_epoch(0)
-    batch = model.data_preprocessor(random_batch(trial, 2, ignores), training=True)
+    batch = model.data_preprocessor(random_batch(trial, 2), training=True)
     losses = model(**batch, mode="loss")
     total, means = model.parse_losses(losses)
     total.backward()
@@ -129,7 +116,7 @@ def strides_fit_maps(trial: Trial) -> Iterator[Finding]:
             if not _fit(strides, sizes, trial.image_size):
                 found = [round(max(trial.image_size) / max(size)) for size in sizes]
                 yield Finding(
-                    f"{_place(trial, name, key)} = {strides}, but the maps have strides {found}",
+                    f"{trial.path}.{name}.{key} = {strides}, but the maps have strides {found}",
                     "declare the strides of the maps, or have others made (start_level of the "
                     "neck, out_strides of XCiT)",
                 )
@@ -139,20 +126,18 @@ def _declared_strides(part: nn.Module) -> dict[str, list[float]]:
     """One number a level, by the attribute that has them, or makes anchors or points of them."""
     declared = {}
     for key, value in vars(part).items():
-        strides = value if key in _STRIDES else None
         if key.endswith(_MAKERS_OF_PLACES):
-            strides = getattr(value, "strides", None)
-        if isinstance(strides, (list, tuple)) and strides:
-            # those of the two directions are compared where they are the same
-            declared[key] = [
-                stride[0] if isinstance(stride, (list, tuple)) and len(set(stride)) == 1 else stride
-                for stride in strides
-            ]
-    return {
-        key: strides
-        for key, strides in declared.items()
-        if all(isinstance(stride, (int, float)) and stride > 0 for stride in strides)
-    }
+            key, value = f"{key}.strides", getattr(value, "strides", None)
+        elif key not in _STRIDES:
+            continue
+        # those of the two directions are compared where they are the same
+        strides = [
+            stride[0] if isinstance(stride, (list, tuple)) and len(set(stride)) == 1 else stride
+            for stride in (value if isinstance(value, (list, tuple)) else [])
+        ]
+        if strides and all(isinstance(each, (int, float)) and each > 0 for each in strides):
+            declared[key] = strides
+    return declared
 
 
 def _fit(strides: list[float], sizes: list[Size], image_size: Size) -> bool:
@@ -162,22 +147,6 @@ def _fit(strides: list[float], sizes: list[Size], image_size: Size) -> bool:
         for stride, size in zip(strides, sizes, strict=False)
         for places, pixels in zip(size, image_size, strict=True)
     )
-
-
-def _place(trial: Trial, name: str, key: str) -> str:
-    """Where the config says the strides, or would say them."""
-    path, node = trial.path, trial.config
-    for step in name.split("."):
-        if isinstance(node, dict) and step.isdigit():
-            continue  # one dict stands for all stages of a cascade
-        path = f"{path}.{step}"
-        if isinstance(node, (list, tuple)):
-            node = {str(index): inner for index, inner in enumerate(node)}
-        node = node.get(step) if isinstance(node, dict) else None
-    if key in _STRIDES or not isinstance(node, dict):
-        return f"{path}.{key}"
-    keys = [key for key in (*_MAKERS_OF_PLACES, "point_strides") if key in node] or ["strides"]
-    return f"{path}.{keys[0]}" + (".strides" if isinstance(node.get(keys[0]), dict) else "")
 
 
 def losses_are_sound(trial: Trial) -> Iterator[Finding]:
@@ -225,8 +194,9 @@ def prediction_succeeds(trial: Trial) -> Iterator[Finding]:
 
             encode_masks_in_boxes(model)  # mmdet's own way fails where boxes miss a small image
         batch = model.data_preprocessor(random_batch(trial, 1), training=False)
-        with torch.no_grad():
-            trial.flops, _ = count_flops(lambda: model(**batch, mode="predict"))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            model(**batch, mode="predict")
+        trial.flops = counter.get_total_flops()
     except Exception as error:
         yield failure("a prediction", error)
 
@@ -234,7 +204,6 @@ def prediction_succeeds(trial: Trial) -> Iterator[Finding]:
 CHECKS = [
     widths_fit_levels,
     training_step_succeeds,
-    neck_gives_maps,
     strides_fit_maps,
     losses_are_sound,
     gradients_reach_parameters,

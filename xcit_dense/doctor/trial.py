@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from xcit_dense.mm import rules
 from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name, unsynchronize
+from xcit_dense.swap import Level, levels_of
 
 DEFAULT_IMAGE_SIZE = (128, 256)
 """Height and width, in pixels; divisible by every stride, so that maps have whole places."""
@@ -75,10 +76,9 @@ class Trial:
         config: the dict that it was built from.
         path: where that stands in ``cfg``.
         image_size: height and width of its images, in pixels.
-        hindrance: why it can not be run, None if it can.
-        levels: stride and width of each map that the backbone gives.
+        levels: the maps that the backbone gives.
         readers: who reads each of them, as ``model.neck (in_channels 384)``.
-        neck_levels: stride and width of each map that the neck makes.
+        neck_levels: the maps that the neck makes.
         map_sizes: heights and widths of the maps that parts were given in training, by name.
         losses: of one training step, by name.
         flops: floating-point operations of a prediction on one image; a multiply-add is two.
@@ -90,10 +90,9 @@ class Trial:
     config: dict = field(default_factory=dict)
     path: str = "model"
     image_size: Size = DEFAULT_IMAGE_SIZE
-    hindrance: Exception | None = None
-    levels: list[tuple[int, int]] = field(default_factory=list)
+    levels: list[Level] = field(default_factory=list)
     readers: list[list[str]] = field(default_factory=list)
-    neck_levels: list[tuple[int, int]] = field(default_factory=list)
+    neck_levels: list[Level] = field(default_factory=list)
     map_sizes: dict[str, list[Size]] = field(default_factory=dict)
     losses: dict[str, float] = field(default_factory=dict)
     flops: int | None = None
@@ -113,13 +112,12 @@ class Trial:
         """Channels of its images."""
         return (self.config.get("backbone") or {}).get("in_channels", 3)
 
-    def run(self, part: Callable[[Tensor], Any]) -> list[tuple[int, int]]:
-        """Stride and width of each map that a part makes of an image; none if it makes no maps."""
+    def run(self, part: Callable[[Tensor], Any]) -> list[Level]:
+        """The levels that a part makes of an image; none if it makes no maps."""
         self.model.train(False)
         with torch.no_grad():
-            maps = maps_in(part(torch.zeros(1, self.image_channels, *self.image_size)))
-        side = max(self.image_size)
-        return [(round(side / max(each.shape[2:])), each.shape[1]) for each in maps]
+            maps = part(torch.zeros(1, self.image_channels, *self.image_size))
+        return levels_of(maps, max(self.image_size))
 
 
 def report(trial: Trial) -> str:
@@ -150,46 +148,28 @@ def report(trial: Trial) -> str:
         more = len(losses) - MOST_LOSSES
         shown = ", ".join(losses[:MOST_LOSSES]) + (f" and {more} more" if more > 0 else "")
         lines.append(f"losses of a step: {shown}")
-    verdict = "healthy" if trial.hindrance is None else "no verdict"
-    return "\n".join(
-        [*lines, *map(str, trial.findings), verdict if trial.is_healthy else "not healthy"]
-    )
-
-
-def maps_in(value: Any) -> list[Tensor]:
-    """The maps (B, C, H, W) among which there is nothing else; one may stand alone."""
-    maps = list(value) if isinstance(value, (list, tuple)) else [value]
-    are_maps = all(isinstance(each, Tensor) and each.ndim == 4 for each in maps)
-    return maps if are_maps else []
+    lines += [str(finding) for finding in trial.findings]
+    return "\n".join([*lines, "healthy" if trial.is_healthy else "not healthy"])
 
 
 def build_trial(cfg: Config, image_size: Size) -> Trial:
     """Build the model of a config, or the detector inside where that is what is trained.
 
-    Weights are not loaded: paths and URLs of pretrained weights are taken out before.
-
-    Args:
-        cfg: the config; stays as it is.
-        image_size: height and width, in pixels; rounded up to multiples of 128. A model that is
-            made for one size takes that.
+    Weights are not loaded: paths and URLs of pretrained weights are taken out before. The size of
+    the images is rounded up to multiples of 128; a model that is made for one size takes that.
     """
     config, path = _what_is_trained(cfg)
-    had_weights = [_forget_weights(node) for _, node in dicts_in(config)]
+    for _, node in dicts_in(config):
+        _forget_weights(node)
     unsynchronize(config)
     preprocessor = config["data_preprocessor"] or {}
     preprocessor.update({key: off for key, off in rules.PADDING.items() if preprocessor.get(key)})
-    trial = Trial(cfg, model=MODELS.build(ConfigDict(config)), config=config, path=path)
-    try:
-        trial.model.init_weights()
-    except Exception as error:  # such as SAN, which can only load its own
-        if not any(had_weights):
-            raise
-        trial.hindrance = error
-    trial.model = revert_sync_batchnorm(trial.model)
-    trial.image_size = _image_size(trial, image_size)
-    if getattr(trial.model.data_preprocessor, "size", None) is not None:
-        trial.model.data_preprocessor.size = trial.image_size
-    return trial
+    model = MODELS.build(ConfigDict(config))
+    model.init_weights()
+    size = _image_size(config, image_size)
+    if getattr(model.data_preprocessor, "size", None) is not None:
+        model.data_preprocessor.size = size
+    return Trial(cfg, [], revert_sync_batchnorm(model), config, path, size)
 
 
 def _what_is_trained(cfg: Config) -> tuple[dict, str]:
@@ -203,9 +183,8 @@ def _what_is_trained(cfg: Config) -> tuple[dict, str]:
     if isinstance(config.get("detector"), dict):
         config, path = config["detector"], "model.detector"
         if takes_videos:
-            kept = rules.KEYS_OF_IMAGE_PREPROCESSORS
-            preprocessor = {key: preprocessor[key] for key in kept if key in preprocessor}
-            preprocessor["type"] = "DetDataPreprocessor"
+            kept = {key: preprocessor[key] for key in rules.IMAGE_KEYS if key in preprocessor}
+            preprocessor = {"type": "DetDataPreprocessor", **kept}
     elif takes_videos:
         name = type_name(config)
         raise NotImplementedError(f"{name} takes videos, and the trial has images only")
@@ -213,8 +192,8 @@ def _what_is_trained(cfg: Config) -> tuple[dict, str]:
     return config, path
 
 
-def _forget_weights(node: dict) -> bool:
-    """Take out pretrained weights; whether there were any."""
+def _forget_weights(node: dict) -> None:
+    """Take out paths and URLs of pretrained weights."""
     keys = [key for key in rules.KEYS_OF_WEIGHTS if node.get(key)]
     if type_name(node) in rules.DOWNLOADING_BACKBONES:
         keys = ["pretrained"]
@@ -222,31 +201,16 @@ def _forget_weights(node: dict) -> bool:
     if any("checkpoint" in init for _, init in dicts_in(node.get("init_cfg"))):
         keys.append("init_cfg")
     node.update(dict.fromkeys(keys))
-    return bool(keys)
 
 
-def _image_size(trial: Trial, wanted: Size) -> Size:
-    """The size that the model is made for, or the wanted one."""
-    for _, node in dicts_in(trial.config):
+def _image_size(config: dict, wanted: Size) -> Size:
+    """The size that a model is made for, or the wanted one."""
+    for _, node in dicts_in(config):
         name = type_name(node)
         if own := node.get(rules.KEYS_OF_SIZES.get(name)):
-            return _pair(own)
+            return (own, own) if isinstance(own, int) else tuple(own)
         if name in rules.LEAST_SIZES:
             return rules.LEAST_SIZES[name]
         if node.get("num_queries", 0) > rules.MANY_QUERIES:
             return rules.SIZE_FOR_MANY_QUERIES
-    trial.image_size = tuple(-(-side // LARGEST_STRIDE) * LARGEST_STRIDE for side in wanted)
-    own = (trial.config.get("backbone") or {}).get("img_size")
-    if own:
-        try:
-            trial.run(trial.model.backbone)
-        except Exception:
-            # BEiT and MAE run on their own size only, others resize their positions; a fault of
-            # the backbone itself comes again in the trial, and then counts
-            return _pair(own)
-    return trial.image_size
-
-
-def _pair(size: Any) -> Size:
-    sides = (size,) if isinstance(size, int) else tuple(size)
-    return sides * 2 if len(sides) == 1 else sides
+    return tuple(max(-(-side // LARGEST_STRIDE), 1) * LARGEST_STRIDE for side in wanted)

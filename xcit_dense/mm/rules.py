@@ -5,6 +5,8 @@ that ``in_channels``, ``in_index``, ``start_level`` and ``end_level`` tell. Two 
 what they read take more than a name: JPU and SSDNeck have functions in ``swap/readers.py``.
 """
 
+# Backbones and weights
+
 BOUND_BACKBONES = {
     "BiSeNetV1": "its spatial path and its attention refinement are what BiSeNet is",
     "BiSeNetV2": "its detail and semantic branches, each with losses of its own, are the model",
@@ -22,6 +24,14 @@ BOUND_BACKBONES = {
 }
 """Backbones that are more than backbones, so that no other can take their place, and why."""
 
+DOWNLOADING_BACKBONES = ("TIMMBackbone",)
+"""Load pretrained weights unless they are told ``pretrained=None``."""
+
+KEYS_OF_WEIGHTS = ("pretrained", "teacher_ckpt")
+"""Settings that name weights, beside ``init_cfg``."""
+
+# Necks
+
 BOUND_NECKS = {
     "RFP": "it feeds its maps back into a second DetectoRS backbone (rfp_backbone)",
     "NASFCOS_FPN": "it looks at four levels by number and learns from three, so that one of XCiT's "
@@ -29,9 +39,6 @@ BOUND_NECKS = {
     "GlobalAveragePooling": "the model embeds whole images: it needs no dense backbone",
 }
 """Necks that fit no backbone but the one that they have, and why."""
-
-DOWNLOADING_BACKBONES = ("TIMMBackbone",)
-"""Load pretrained weights unless they are told ``pretrained=None``."""
 
 COARSE_TO_FINE_NECKS = ("YOLOV3Neck",)
 """Their first entry is for the last level."""
@@ -41,6 +48,8 @@ NECKS_THAT_STOP_BEFORE_END_LEVEL = ("JPU",)
 
 PYRAMIDS_OF_ONE_STRIDE = ("Feature2Pyramid",)
 """Necks that make a pyramid of maps of one stride, which XCiT does itself."""
+
+# Heads
 
 SEGMENTATION_HEADS = ("decode_head", "auxiliary_head")
 """Keys of segmentors with one head or several."""
@@ -54,11 +63,10 @@ HEADS_OF_THE_LAST_LEVEL = {"EncHead": "add_lateral"}
 VIEWING_HEADS = ("DMHead",)
 """They call ``view`` across batch and channels of what they get."""
 
-PREPROCESSOR_WRAPPERS = ("MultiBranchDataPreprocessor",)
-"""Data preprocessors that hand the images on to one inside."""
+HEADS_OF_OTHER_CLASSES = ("FusedSemanticHead", "SCNetSemanticHead", "STDCHead")
+"""Heads whose ``num_classes`` are not those of the data: stuff, or edges."""
 
-PREPROCESSOR_IMAGE_KEYS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor", "size")
-"""Keys of data preprocessors that say what is done to images."""
+# Optimizers
 
 TRANSFORMER_KEYS = (
     "absolute_pos_embed",
@@ -73,32 +81,28 @@ TRANSFORMER_KEYS = (
 LAYER_RATE_KEYS = ("decay_rate", "layer_decay_rate")
 """What optimizer constructors with layer-wise decay call its rate."""
 
-LAYER_DECAY_KEYS = ("num_layers", "decay_type", *LAYER_RATE_KEYS)
-"""All that such constructors are told."""
+# Images and annotations
 
-# What only the doctor asks.
-
-KEYS_OF_WEIGHTS = ("pretrained", "teacher_ckpt")
-"""Settings that name weights, beside ``init_cfg``."""
-
-DISTRIBUTED_OPTIMIZERS = ("ZeroRedundancyOptimizer",)
-"""Are built among the processes of a distributed training only."""
+PREPROCESSOR_WRAPPERS = ("MultiBranchDataPreprocessor",)
+"""Data preprocessors that hand the images on to one inside."""
 
 VIDEO_PREPROCESSOR = "TrackDataPreprocessor"
-KEYS_OF_IMAGE_PREPROCESSORS = (
-    "mean",
-    "std",
-    "bgr_to_rgb",
-    "rgb_to_bgr",
-    "pad_size_divisor",
-    "pad_mask",
-)
-"""What a preprocessor of videos has in common with mmdet's one of images."""
+
+IMAGE_KEYS = ("mean", "std", "bgr_to_rgb", "rgb_to_bgr", "pad_size_divisor", "pad_mask")
+"""Keys of data preprocessors, those of videos too, that say what is done to images."""
 
 PADDING = {"batch_augments": None, "test_cfg": None, "pad_size_divisor": 1, "size_divisor": 1}
 """Settings of preprocessors that pad or resize images, and the values that do nothing."""
 
-KEYS_OF_SIZES = {"SSDAnchorGenerator": "input_size"}
+MASK_LOADERS = ("LoadPanopticAnnotations",)
+"""Load masks unless they are told ``with_mask=False``."""
+
+LABEL_MAP_SCALER = "SegRescale"
+"""The step of a pipeline that makes label maps smaller, by its ``scale_factor``."""
+
+# Sizes of images
+
+KEYS_OF_SIZES = {"SSDAnchorGenerator": "input_size", "BEiT": "img_size", "MAE": "img_size"}
 """The size of images that a part is made for, by its class."""
 
 LEAST_SIZES = {"LRASPPHead": (512, 512)}
@@ -107,17 +111,3 @@ LEAST_SIZES = {"LRASPPHead": (512, 512)}
 MANY_QUERIES = 300
 SIZE_FOR_MANY_QUERIES = (256, 384)
 """Two-stage query models choose their queries among the places of the maps."""
-
-MASK_LOADERS = ("LoadPanopticAnnotations",)
-"""Load masks unless they are told ``with_mask=False``."""
-
-LABEL_MAP_SCALER = "SegRescale"
-"""The step of a pipeline that makes label maps smaller, by its ``scale_factor``."""
-
-HEADS_OF_OTHER_CLASSES = (
-    "FusedSemanticHead",
-    "SCNetSemanticHead",
-    "SideAdapterCLIPHead",
-    "STDCHead",
-)
-"""Heads whose ``num_classes`` are not those of the data: stuff, words, or edges."""

@@ -9,15 +9,11 @@ from xcit_dense.errors import UserError, in_one_line
 class SwapError(UserError):
     """The backbone of this config can not be swapped, or it is not understood how.
 
-    Attributes:
-        path: where in the config, with dots: ``model.neck.in_channels``.
-        reason: what stands there, and why that is in the way.
+    Says where in the config, as ``model.neck.in_channels``, and what is in the way there.
     """
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path = path
-        self.reason = reason
 
 
 class BoundBackboneError(SwapError):

@@ -2,8 +2,7 @@
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from mmengine.registry import MODELS, DefaultScope
@@ -17,27 +16,15 @@ from xcit_dense.swap.error import BoundBackboneError, SwapError
 _IMAGE_SIDE = 128  # pixels; divisible by every stride up to 128, so that these come out exact
 
 
-@dataclass(frozen=True)
-class Level:
-    """One of the maps that a backbone gives.
-
-    Attributes:
-        stride: pixels of the image to one place of the map.
-        channels: width of the map.
-    """
+class Level(NamedTuple):
+    """One of the maps of a backbone: pixels of the image to one place of it, and its width."""
 
     stride: int
     channels: int
 
 
-@dataclass(frozen=True)
-class MeasuredBackbone:
-    """What a backbone gives.
-
-    Attributes:
-        name: its class.
-        levels: its maps, in its order.
-    """
+class MeasuredBackbone(NamedTuple):
+    """The class of a backbone, and its maps, in its order."""
 
     name: str
     levels: tuple[Level, ...]
@@ -51,10 +38,7 @@ class MeasuredBackbone:
 def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     """Build a backbone without its weights, and run it on a small image.
 
-    Args:
-        config: the backbone's dict.
-        scope: the registry that knows it, ``mmdet`` or ``mmseg``.
-        path: where it stands, for errors.
+    ``scope`` is the registry that knows it, ``mmdet`` or ``mmseg``; ``path`` is told in errors.
 
     Raises:
         BoundBackboneError: it is more than a backbone.
@@ -71,24 +55,29 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     side = config.get("img_size") or _IMAGE_SIDE
     side = max(side) if isinstance(side, Iterable) else side
     try:
-        maps = _run_anywhere(config, scope, side)
+        try:
+            maps = _run(config, scope, side, "meta")  # where nothing is computed
+        except Exception:  # a fault of the backbone itself comes again, and then counts
+            maps = _run(config, scope, side, "cpu")
     except Exception as error:  # a backbone may refuse its settings in any way
         sentence = in_one_line(error).partition(". ")[0]
         raise SwapError(path, f"{name} can not be run here: {sentence}") from error
-    maps = maps if isinstance(maps, (list, tuple)) else (maps,)
-    if not all(isinstance(tensor, Tensor) and tensor.ndim == 4 for tensor in maps):
+    levels = levels_of(maps, side)
+    if not levels:
         raise SwapError(path, f"{name} does not give plain maps (B, C, H, W), one a level")
-    levels = tuple(Level(round(side / tensor.shape[-1]), tensor.shape[1]) for tensor in maps)
-    return MeasuredBackbone(name, levels)
+    return MeasuredBackbone(name, tuple(levels))
 
 
-def _run_anywhere(config: dict, scope: str, side: int) -> Any:
-    """Run on the device ``meta``, which computes nothing, or on the CPU where that fails."""
-    try:
-        return _run(config, scope, side, "meta")
-    except Exception:
-        # whatever it was: a fault of the backbone itself comes again, and then counts
-        return _run(config, scope, side, "cpu")
+def maps_in(value: Any) -> list[Tensor]:
+    """The maps (B, C, H, W) among which there is nothing else; one may stand alone."""
+    maps = list(value) if isinstance(value, (list, tuple)) else [value]
+    are_maps = all(isinstance(each, Tensor) and each.ndim == 4 for each in maps)
+    return maps if are_maps else []
+
+
+def levels_of(value: Any, side: int) -> list[Level]:
+    """The levels of the maps in a value, made of an image with a longer side of this length."""
+    return [Level(round(side / max(each.shape[2:])), each.shape[1]) for each in maps_in(value)]
 
 
 def _run(config: dict, scope: str, side: int, device: str) -> Any:

@@ -1,7 +1,7 @@
 """The swap: what a config becomes with XCiT in the place of its backbone."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from mmengine.config import Config
 from mmengine.logging import print_log
@@ -21,14 +21,8 @@ _DROP_PATH_RATES = {"small_12": 0.05, "small_24": 0.1, "medium_24": 0.15, "large
 _KEPT_OPTIONS = ("norm_cfg", "drop_path_rate", "frozen_stages", "attention", "contiguous_outputs")
 
 
-@dataclass(frozen=True)
-class Swap:
-    """A swapped config, and what a user should know of it.
-
-    Attributes:
-        config: the new config.
-        notes: what was changed beyond the backbone, and what was left, one sentence each.
-    """
+class Swap(NamedTuple):
+    """A new config, and what a user should know of it beyond the backbone, in sentences."""
 
     config: Config
     notes: tuple[str, ...]
@@ -76,10 +70,8 @@ def plan_swap(
     with located("model"):
         scope = model_scope(new)
         if scope not in PACKAGES:
-            reason = (
-                f"{scope!r}, must be {' or '.join(PACKAGES)}: the package that the model is from"
-            )
-            raise SwapError("default_scope", reason)
+            known = " or ".join(PACKAGES)
+            raise SwapError("default_scope", f"{scope!r}, must be {known}: where the model is from")
         path, parent = _find_backbone(new["model"], notes)
     with located(f"{path}.backbone"):
         old_config = parent["backbone"]
@@ -88,9 +80,6 @@ def plan_swap(
         parent["backbone"] = _xcit(arch, patch_size, weights, strides, old_config)
         if any(type_name(node) in VIEWING_HEADS for _, node in dicts_in(parent)):
             parent["backbone"]["contiguous_outputs"] = True
-        frozen = old_config.get("frozen_stages", -1)
-        if type_name(old_config) != "XCiT" and frozen > 1:  # mm's ResNets always have 0 or 1
-            notes.append(f"{path}.backbone.frozen_stages={frozen} is gone: XCiT trains as a whole.")
         _forget_old_weights(new["model"], path, notes)
     with located("optim_wrapper"):
         use_recipe_of_xcit(new, scope, path, parent["backbone"], notes)
@@ -158,7 +147,7 @@ def _without_pyramid_of_one_stride(
         Level(round(level.stride / rescale), neck["embed_dim"])
         for level, rescale in zip(backbone.levels, rescales, strict=True)
     ]
-    return replace(backbone, levels=tuple(levels))
+    return MeasuredBackbone(backbone.name, tuple(levels))
 
 
 def _strides_for(old: list[int], path: str, notes: list[str]) -> tuple[int, ...]:

@@ -76,10 +76,7 @@ class Reader:
 def find_readers(model: dict, path: str, backbone: MeasuredBackbone) -> list[Reader]:
     """Who reads a backbone: the neck, the first one where there are several, or else the heads.
 
-    Args:
-        model: the dict that has backbone, neck and heads.
-        path: where it stands.
-        backbone: what is read.
+    ``model`` is the dict that has the three, at ``path`` of the config.
 
     Raises:
         SwapError: a reader is not understood, or fits no other backbone.
@@ -154,8 +151,15 @@ def _widen_behind_ssd_neck(detector: dict, count: int, width: int) -> None:
 
 def _segmentation_readers(segmentor: dict, path: str, backbone: MeasuredBackbone) -> list[Reader]:
     """The heads of a segmentor, auxiliary and nested ones included."""
+    heads = {}
+    for key in SEGMENTATION_HEADS:
+        several = segmentor.get(key) or []
+        if isinstance(several, (list, tuple)):
+            heads |= {f"{path}.{key}.{index}": head for index, head in enumerate(several)}
+        else:
+            heads[f"{path}.{key}"] = several
     readers = []
-    for where, head in _segmentation_heads(segmentor, path):
+    for where, head in heads.items():
         with located(where):
             nodes = [(where, head)]
             if "in_channels" not in head:  # a head made of heads
@@ -165,15 +169,6 @@ def _segmentation_readers(segmentor: dict, path: str, backbone: MeasuredBackbone
             for at, node in nodes:
                 readers += _readers_of_node(node, at, backbone)
     return readers
-
-
-def _segmentation_heads(segmentor: dict, path: str) -> Iterator[tuple[str, dict]]:
-    for key in SEGMENTATION_HEADS:
-        heads = segmentor.get(key) or []
-        if isinstance(heads, (list, tuple)):
-            yield from ((f"{path}.{key}.{index}", head) for index, head in enumerate(heads))
-        else:
-            yield f"{path}.{key}", heads
 
 
 def _readers_of_node(node: dict, path: str, backbone: MeasuredBackbone) -> Iterator[Reader]:

@@ -8,9 +8,8 @@ from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
 from xcit_dense.mm.rules import (
-    LAYER_DECAY_KEYS,
+    IMAGE_KEYS,
     LAYER_RATE_KEYS,
-    PREPROCESSOR_IMAGE_KEYS,
     PREPROCESSOR_WRAPPERS,
     TRANSFORMER_KEYS,
 )
@@ -36,14 +35,9 @@ _NORM = re.compile(
 
 
 def use_recipe_of_xcit(cfg: dict, scope: str, path: str, backbone: dict, notes: list[str]) -> None:
-    """Give a config the optimizer that XCiT wants, in place.
+    """Give a whole config the optimizer that XCiT wants, in place, and say in ``notes`` what it is.
 
-    Args:
-        cfg: the whole config, with XCiT.
-        scope: ``mmdet`` or ``mmseg``.
-        path: where the dict stands that has the backbone: ``model.detector`` in trackers.
-        backbone: the dict of XCiT.
-        notes: gets what was changed, one sentence each.
+    ``path`` is where the dict stands that has the backbone: ``model.detector`` in trackers.
     """
     wrapper = cfg.get("optim_wrapper")
     if not wrapper or not wrapper.get("optimizer"):
@@ -110,7 +104,7 @@ def _use_layers_of_xcit(wrapper: dict, paramwise: dict, notes: list[str]) -> Non
     rates = [paramwise[key] for key in LAYER_RATE_KEYS if key in paramwise]
     if not rates:
         return
-    for key in LAYER_DECAY_KEYS:
+    for key in ("num_layers", "decay_type", *LAYER_RATE_KEYS):
         paramwise.pop(key, None)
     paramwise["decay_rate"] = rates[0]
     old = wrapper.get("constructor", "")
@@ -141,7 +135,7 @@ def _keys_that_stay(
         and not any(key in name for name in names)
     ]
     if foreign:
-        named = ", ".join(foreign[:3]) + (f" and {len(foreign) - 3} more" if foreign[3:] else "")
+        named = ", ".join(foreign[:3]) + ", ..." * (len(foreign) > 3)
         notes.append(f"{_CUSTOM_KEYS}: without {named}, which named parts of the old backbone.")
     return {key: value for key, value in kept.items() if key not in foreign}
 
@@ -197,19 +191,17 @@ def normalize_as_imagenet(cfg: dict, notes: list[str]) -> None:
     if any(type_name(node) == "Normalize" for _, node in dicts_in(loaders)):
         notes.append("The pipeline normalizes, as before; XCiT's weights expect ImageNet's RGB.")
         return
-    nodes = list(dicts_in(cfg["model"], "model"))
+    nodes = list(dicts_in({key: cfg.get(key) for key in ("data_preprocessor", "model")}))
     if any(type_name(node) == "XCiT" and node.get("in_channels", 3) != 3 for _, node in nodes):
         return
-    for path, node in [("", cfg), *nodes]:
-        preprocessor = node.get("data_preprocessor")
-        if isinstance(preprocessor, dict) and _prepares_rgb(preprocessor):
-            before = dict(preprocessor)
-            preprocessor.update(mean=list(_MEAN), std=list(_STD), bgr_to_rgb=True)
-            if preprocessor.get("rgb_to_bgr"):
-                preprocessor["rgb_to_bgr"] = False
-            if preprocessor != before:
-                where = f"{path}.data_preprocessor".removeprefix(".")
-                notes.append(f"{where} normalizes as ImageNet, RGB, which XCiT's weights expect.")
+    for path, node in nodes:
+        if path.endswith(".data_preprocessor") and _prepares_rgb(node):
+            before = dict(node)
+            node.update(mean=list(_MEAN), std=list(_STD), bgr_to_rgb=True)
+            if node.get("rgb_to_bgr"):
+                node["rgb_to_bgr"] = False
+            if node != before:
+                notes.append(f"{path[1:]} normalizes as ImageNet, RGB, as XCiT's weights expect.")
 
 
 def _prepares_rgb(preprocessor: dict) -> bool:
@@ -217,5 +209,5 @@ def _prepares_rgb(preprocessor: dict) -> bool:
     return (
         type_name(preprocessor) not in PREPROCESSOR_WRAPPERS
         and len(preprocessor.get("mean") or [0] * 3) == 3
-        and any(key in preprocessor for key in PREPROCESSOR_IMAGE_KEYS)
+        and any(key in preprocessor for key in IMAGE_KEYS)
     )

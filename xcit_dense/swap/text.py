@@ -4,13 +4,11 @@ In mmengine's new style, which imports what it inherits from, where the other on
 https://mmengine.readthedocs.io/en/latest/advanced_tutorials/config.html
 """
 
-import ast
 import json
 import keyword
 import math
 import os
 import textwrap
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +40,11 @@ def config_text(name: str, old: Config, swap: Swap, out: Path, title: str) -> st
     """
     changes = difference(old.to_dict(), swap.config.to_dict())
     changes = {key: changes[key] for key in _FIRST if key in changes} | changes
+    wrap = textwrap.TextWrapper(
+        LINE_LENGTH - 2, break_long_words=False, break_on_hyphens=False
+    ).wrap
     comments = [title, *(f"- {note}" for note in swap.notes)]
-    lines = [f"# {line}" for comment in comments for line in _WRAPPER.wrap(comment)]
+    lines = [f"# {line}" for comment in comments for line in wrap(comment)]
     path = find_config(name)
     if Config._is_lazy_import(str(path)):
         lines += _new_style_lines(changes, old.to_dict(), _module_of(path, out))
@@ -71,22 +72,6 @@ def difference(old: dict, new: dict) -> dict:
         elif inner := difference(old[key], value):
             changed[key] = inner
     return changed
-
-
-def files_of(path: Path) -> Iterator[Path]:
-    """The file of a config, and those that it inherits from; packages' in the new style aside."""
-    yield path
-    if Config._is_lazy_import(str(path)):
-        nodes = ast.parse(path.read_text(encoding="utf-8")).body
-        names = [name.split(".") for name in Config._get_base_modules(nodes) if name[0] == "."]
-        # ..a.b is ["", "", "a", "b"]
-        bases = [path.parent.joinpath(*(part or ".." for part in name[1:])) for name in names]
-        bases = [base.with_name(f"{base.name}.py") for base in bases]
-    else:
-        names = Config._get_base_files(str(path))
-        bases = [Path(Config._get_cfg_path(name, str(path))[0]) for name in names]
-    for base in bases:
-        yield from files_of(base)
 
 
 def _new_style_lines(changes: dict[str, Any], old: dict[str, Any], module: str) -> list[str]:
@@ -140,41 +125,36 @@ def _base_line(name: str, out: Path) -> str:
 
 def _statement(opening: str, value: Any, closing: str = "") -> str:
     with located(opening.split()[0].split(".")[0]):
-        return f"{opening}{_source(value, 0, len(opening))}{closing}"
+        return f"{opening}{_source(value, LINE_LENGTH - len(opening) - len(closing))}{closing}"
 
 
-def _source(value: Any, indent: int, before: int) -> str:
-    """Source of a value, on one line if it fits behind ``before`` characters, else on several."""
-    line = _line(value)
-    opening, entries, closing = _parts(value)
-    if not entries or indent + before + len(line) + 1 <= LINE_LENGTH:
-        return line
-    lines = [f"{opening}\n"]
-    for name, entry in entries:
-        lines.append(f"{' ' * (indent + 4)}{name}{_source(entry, indent + 4, len(name))},\n")
-    return "".join([*lines, " " * indent, closing])
-
-
-def _line(value: Any) -> str:
-    is_of_ints = isinstance(value, list) and all(type(entry) is int for entry in value)
-    if is_of_ints and len(value) > 2 and len(set(value)) == 1:
-        return f"[{value[0]}] * {len(value)}"
-    opening, entries, closing = _parts(value)
-    inner = ", ".join(name + _line(entry) for name, entry in entries)
-    comma = "," if isinstance(value, tuple) and len(entries) == 1 else ""
-    return f"{opening}{inner}{comma}{closing}"
-
-
-def _parts(value: Any) -> tuple[str, list[tuple[str, Any]], str]:
-    """What a value begins with, its entries behind their names, and what it ends with."""
+def _source(value: Any, room: float, indent: int = 0) -> str:
+    """Source of a value, on one line if it has at most ``room`` characters, else on several."""
     if isinstance(value, dict):
-        if all(str(key).isidentifier() and not keyword.iskeyword(str(key)) for key in value):
-            return "dict(", [(f"{key}=", entry) for key, entry in value.items()], ")"
-        return "{", [(f"{_literal(key)}: ", entry) for key, entry in value.items()], "}"
-    if type(value) in (list, tuple):
+        opening, closing = "dict(", ")"
+        entries = [(f"{key}=", entry) for key, entry in value.items()]
+        if not all(str(key).isidentifier() and not keyword.iskeyword(str(key)) for key in value):
+            opening, closing = "{", "}"
+            entries = [(f"{_literal(key)}: ", entry) for key, entry in value.items()]
+    elif type(value) in (list, tuple):
+        if value[2:] and set(map(type, value)) == {int} and value == [value[0]] * len(value):
+            return f"[{value[0]}] * {len(value)}"
         opening, closing = "[]" if type(value) is list else "()"
-        return opening, [("", entry) for entry in value], closing
-    return _literal(value), [], ""
+        entries = [("", entry) for entry in value]
+    else:
+        return _literal(value)
+    inner = ", ".join(name + _source(entry, math.inf) for name, entry in entries)
+    comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+    line = f"{opening}{inner}{comma}{closing}"
+    if not entries or len(line) <= room:
+        return line
+    margin = " " * (indent + 4)
+    room = LINE_LENGTH - len(margin) - 1  # for the comma
+    lines = [
+        f"{margin}{name}{_source(entry, room - len(name), indent + 4)},\n"
+        for name, entry in entries
+    ]
+    return f"{opening}\n{''.join(lines)}{' ' * indent}{closing}"
 
 
 def _literal(value: Any) -> str:
