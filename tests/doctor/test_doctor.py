@@ -15,7 +15,7 @@ from torch import nn
 from xcit_dense.cli.doctor import make_parser
 from xcit_dense.doctor import Trial, diagnose, report, run_checks
 from xcit_dense.doctor.random_batch import random_batch
-from xcit_dense.mm.config_files import read_config
+from xcit_dense.mm.config import read_config
 from xcit_dense.swap import plan_swap
 
 SIZE = (128, 256)

@@ -13,7 +13,7 @@ from mmengine.utils import ProgressBar
 from xcit_dense.cli.predict_options import check_options, make_parser
 from xcit_dense.cli.stopping import INTERRUPTED, exit_on_sigterm
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config_files import read_config
+from xcit_dense.mm.config import read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
 from xcit_dense.predict.batches import predict_files
 from xcit_dense.predict.reading.input_files import Skipped, find_files

@@ -7,7 +7,7 @@ from tempfile import TemporaryFile
 
 import torch
 
-from xcit_dense.mm.config_files import add_config_changes
+from xcit_dense.mm.config import add_config_changes
 
 
 def make_parser() -> ArgumentParser:

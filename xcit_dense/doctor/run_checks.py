@@ -13,7 +13,7 @@ from torch import nn
 from xcit_dense.doctor.flops import count_flops
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.doctor.trial import Finding, Size, Trial, failure, maps_in
-from xcit_dense.mm.config_tree import model_scope, type_name
+from xcit_dense.mm.config import model_scope, type_name
 from xcit_dense.swap import Level, MeasuredBackbone, SwapError, find_readers
 
 _STRIDES = ("featmap_strides", "feature_strides")

@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in, type_name
 
 # how processes are started
 COMMANDS = {

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in, type_name
 from xcit_dense.mm.launch import say
 from xcit_dense.weights.safe_loading import load_from_local
 

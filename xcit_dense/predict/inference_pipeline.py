@@ -10,7 +10,7 @@ from mmengine.dataset import Compose
 from mmengine.registry import init_default_scope
 
 from xcit_dense.errors import in_one_line
-from xcit_dense.mm.config_tree import type_name
+from xcit_dense.mm.config import type_name
 from xcit_dense.predict.reading.decoding import Decoding
 from xcit_dense.predict.scope import scope_of, tested_dataset
 

@@ -2,7 +2,7 @@
 
 from mmengine.config import Config
 
-from xcit_dense.mm.config_tree import innermost_dataset, type_name
+from xcit_dense.mm.config import innermost_dataset, type_name
 
 
 def scope_of(cfg: Config) -> str:
