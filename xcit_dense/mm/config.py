@@ -21,30 +21,17 @@ class ConfigChanges(DictAction):
     """Reads ``KEY=VALUE`` pairs of a command line, dicts too; others end it with a message."""
 
     def __call__(
-        self,
-        parser: ArgumentParser,
-        namespace: Namespace,
-        values: list[str],
-        option_string: str | None = None,
+        self, parser: ArgumentParser, namespace: Namespace, values: list[str], option: str
     ) -> None:
         """Add the pairs to what the option has already."""
-        dicts = {}
-        for pair in [pair for pair in values if "{" in pair]:  # mmengine takes these apart
-            key, _, value = pair.partition("=")
-            try:
-                dicts[key] = ast.literal_eval(value)
-            except (ValueError, SyntaxError) as error:
-                parser.error(
-                    f"{option_string} {pair}: the value is no dict as Python writes it, "
-                    f"KEY=\"{{'a': 1, 'b': [2, 3]}}\" ({error})"
-                )
         try:
-            super().__call__(
-                parser, namespace, [pair for pair in values if "{" not in pair], option_string
-            )
-        except (ValueError, AssertionError) as error:  # no "=", or brackets that do not match
-            parser.error(f"{option_string} {' '.join(values)}: expected KEY=VALUE ({error})")
-        getattr(namespace, self.dest).update(dicts)
+            super().__call__(parser, namespace, values, option)
+        except (ValueError, SyntaxError, AssertionError) as error:  # no "=", unmatched brackets
+            parser.error(f"{option} {' '.join(values)}: expected KEY=VALUE ({error})")
+
+    @staticmethod
+    def _parse_iterable(value: str) -> Any:
+        return ast.literal_eval(value) if "{" in value else DictAction._parse_iterable(value)
 
 
 def add_config_changes(parser: ArgumentParser) -> None:

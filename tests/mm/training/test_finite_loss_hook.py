@@ -40,9 +40,8 @@ def equal(first, second):
 def test_stop_leaves_the_weights_and_keeps_the_batch(toy_runner, tmp_path):
     remember = RememberState()
     images = toy_runner.images(bad=[13])
-    runner = toy_runner(
-        dataset=images, sampler=IN_ORDER, hooks=[remember, STOP, EMA, STOP], interval=2
-    )
+    hooks, checkpoint = [remember, STOP, EMA], {"interval": 2}
+    runner = toy_runner(dataset=images, sampler=IN_ORDER, hooks=hooks, checkpoint=checkpoint)
     with pytest.raises(UserError) as error:
         runner.train()
     kept = tmp_path / "run/nonfinite_batch_iter_4.pth"
