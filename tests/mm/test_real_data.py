@@ -56,9 +56,10 @@ def test_upernet_trains_and_evaluates_150_classes(tmp_path):
     train_command.main([
         str(PROJECT / "configs/xcit_upernet_ade20k.py"), f"--work-dir={tmp_path}",
         f"--data-root={DATA / 'ade-tiny/ADEChallengeData2016'}", "--cfg-options", *QUICKLY,
-        "train_cfg.val_interval=1", "model.decode_head.in_channels=[128,128,128,128]",
+        "train_cfg.val_interval=1", "randomness.seed=0",
+        "model.decode_head.in_channels=[128,128,128,128]",
         "model.decode_head.channels=32", "model.auxiliary_head.in_channels=128",
-        "model.test_cfg.mode=whole", "train_dataloader.dataset.pipeline.2.scale=(256,64)",
+        "model.test_cfg.mode=whole", "train_dataloader.dataset.pipeline.2.scale=(512,128)",
         "train_dataloader.dataset.pipeline.3.crop_size=(64,64)",
         "model.data_preprocessor.size=(64,64)", "val_dataloader.dataset.pipeline.1.scale=(256,64)",
         "val_dataloader.dataset.indices=1", "val_dataloader.num_workers=0",
