@@ -1,8 +1,8 @@
 """Two processes train and evaluate as one does: whole or sharded."""
 
-import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -70,8 +70,7 @@ def runs(tmp_path_factory):
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, folder / "start.pth")
-    spec = importlib.util.spec_from_file_location("run_commands", RUN_COMMANDS)
-    spec.loader.exec_module(commands := importlib.util.module_from_spec(spec))
+    commands = runpy.run_path(str(RUN_COMMANDS))["COMMANDS"]
 
     def arguments(name, *options, more=(), launcher="none"):
         positional = [str(config), *[item for item in more if not item.startswith("--")]]
@@ -82,7 +81,7 @@ def runs(tmp_path_factory):
         ]  # fmt: skip
 
     def alone(command, name, *options, more=()):
-        commands.COMMANDS[command](arguments(name, *options, more=more))
+        commands[command](arguments(name, *options, more=more))
 
     def together(command, name, *options, more=()):
         return [command, arguments(name, *options, more=more, launcher="pytorch")]
