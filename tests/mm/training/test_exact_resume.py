@@ -77,9 +77,6 @@ def test_a_sampler_of_others_is_named(toy_runner, caplog):
 
 def test_mask_rcnn_stopped_in_the_middle_of_an_epoch(tmp_path, same_end, monkeypatch):
     """By the commands, with drop path, sampled proposals and augmentation."""
-    # only the layout of configs in logs and checkpoints, and a third of the time
-    unformatted = lambda text, **_: (text, False)  # noqa: E731
-    monkeypatch.setattr("mmengine.config.config.FormatCode", unformatted, raising=False)
     write_coco(tmp_path / "data", Plan(train=6, val=3, size=64))
 
     def train(name, *more):
