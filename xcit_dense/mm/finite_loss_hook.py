@@ -147,7 +147,7 @@ def plain(value: Any) -> Any:
         value = dict(value.all_items())
     value = getattr(value, "tensor", getattr(value, "masks", value))  # mmdet's boxes and masks
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        value = torch.from_numpy(value)
+        value = torch.from_numpy(value.copy())
     if isinstance(value, torch.Tensor):
         return value.detach().cpu()
     if isinstance(value, Mapping):

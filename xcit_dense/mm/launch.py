@@ -19,7 +19,11 @@ from xcit_dense.mm.config import dicts_in, type_name
 LAUNCHERS = {
     "pytorch": ("torchrun --nproc-per-node N", "LOCAL_RANK", "RANK"),
     "slurm": ("srun --ntasks N --gres gpu:N python", "SLURM_LOCALID", "SLURM_PROCID"),
-    "mpi": ("mpirun -n N python", "OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK"),
+    "mpi": (
+        "mpirun -n N -x MASTER_ADDR python",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_RANK",
+    ),
 }
 
 

@@ -80,7 +80,8 @@ def continued(dataloader: DataLoader, used: int, endless: bool = False) -> DataL
     """
     batch_sampler = ContinuedBatchSampler(dataloader.batch_sampler, used, endless)
     copied = copy(dataloader)
-    copied.__dict__.update(batch_sampler=batch_sampler, _iterator=None)  # no attributes to set
+    # torch refuses to set attributes of a data loader
+    copied.__dict__.update(batch_sampler=batch_sampler, _iterator=None)
     return copied
 
 
