@@ -49,8 +49,7 @@ def test_unusable_checkpoints_end_the_tools_with_one_line(
     monkeypatch.chdir(tmp_path)
     torch.save({"state_dict": {}, "meta": RunsCommand()}, "hostile.pth")
     Path("empty.pth").touch()
-    Path("folder.pth").mkdir()
-    for name in ("hostile.pth", "empty.pth", "folder.pth", "missing.pth"):
+    for name in ("hostile.pth", "empty.pth", "missing.pth"):
         arguments = [option.format(name) for option in options]
         monkeypatch.setattr(sys, "argv", ["tool", CONFIG, *arguments, "--data-root", data])
         with pytest.raises(SystemExit) as exit_:

@@ -14,7 +14,7 @@ from xcit_dense.cli import test as test_command
 from xcit_dense.cli import train as train_command
 from xcit_dense.cli.main import main
 from xcit_dense.errors import UserError
-from xcit_dense.mm import config_files
+from xcit_dense.mm import config as config_module
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DETECTION = str(CONFIGS / "demo/xcit_maskrcnn_demo.py")
@@ -264,13 +264,13 @@ def test_every_evaluator_judges_boxes_only_where_masks_cannot_be_merged(evaluato
 
 @pytest.mark.parametrize(("scope", "package"), [("mmdet", "mmdet"), ("mmseg", "mmsegmentation")])
 def test_a_config_of_a_missing_library_says_which(scope, package, tmp_path, monkeypatch):
-    monkeypatch.setattr(config_files, "find_spec", lambda name: None)
+    monkeypatch.setattr(config_module, "find_spec", lambda name: None)
     config = tmp_path / "config.py"
     config.write_text(f"default_scope = {scope!r}")
-    with pytest.raises(config_files.UserError, match=f"{scope}.*pip install {package}$"):
-        config_files.read_config(str(config))
+    with pytest.raises(config_module.UserError, match=f"{scope}.*pip install {package}$"):
+        config_module.read_config(str(config))
     config.write_text("default_scope = None")
-    assert config_files.read_config(str(config)).default_scope is None
+    assert config_module.read_config(str(config)).default_scope is None
 
 
 def test_labels_of_a_test_mean_what_they_meant_in_training(tmp_path):

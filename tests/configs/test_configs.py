@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine import hub
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 from torch import nn
+
+import xcit_dense.mm.mmengine_patches  # noqa: F401
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 FLAGSHIPS = [CONFIGS / "xcit_maskrcnn_coco.py", CONFIGS / "xcit_upernet_ade20k.py"]
@@ -175,3 +178,9 @@ def test_a_config_is_found_by_the_name_of_the_package(name, tmp_path):
     (tmp_path / "mine.py").write_text(f"_base_ = 'xcit_dense::{name}'\n")
     mine = Config.fromfile(tmp_path / "mine.py")
     assert mine.model == Config.fromfile(CONFIGS / name).model
+
+
+def test_mmengines_hub_knows_the_configs_and_their_weights():
+    cfg = hub.get_config("xcit_dense::maskrcnn/xcit_small_12_p16_maskrcnn_coco.py", pretrained=True)
+    assert cfg.model.backbone.arch == "small_12"
+    assert cfg.model_path.endswith("coco/maskrcnn_xcit_small_12_p16.pth")

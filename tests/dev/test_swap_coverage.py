@@ -7,7 +7,7 @@ from dev import swap_coverage as coverage
 from dev.swap_coverage import CHECKED, DECLINED, FAILED, Outcome
 
 from xcit_dense.doctor import Finding, Trial
-from xcit_dense.mm.config_files import configs_of
+from xcit_dense.mm.config import configs_of
 
 R18, TTA = "retinanet/retinanet_r18_fpn_1x_coco.py", "retinanet/retinanet_tta.py"
 HOURGLASS = "cornernet/cornernet_hourglass104_10xb5-crop511-210e-mstest_coco.py"

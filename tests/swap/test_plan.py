@@ -5,7 +5,7 @@ import timm
 from mmengine.config import Config
 
 import xcit_dense
-from xcit_dense.mm.config_files import read_config
+from xcit_dense.mm.config import read_config
 from xcit_dense.swap import SwapError, plan_swap
 
 C = 128  # width of nano_12

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
-from xcit_dense.mm.config_files import read_config
+from xcit_dense.mm.config import read_config
 from xcit_dense.swap import Swap, SwapError, plan_swap
 from xcit_dense.swap.text import LINE_LENGTH, config_text
 

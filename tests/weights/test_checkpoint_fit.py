@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from xcit_dense.errors import UserError
-from xcit_dense.network import ARCHS, Trunk, resolve_arch
+from xcit_dense.network import Trunk, resolve_arch
 from xcit_dense.weights import CheckpointIdentity, compare, fit_tensors, identify
 from xcit_dense.weights.checkpoint_fit import adapt_image_channels
 
@@ -25,9 +25,8 @@ def identity(arch, patch_size=16, in_channels=3):
 
 
 class TestIdentity:
-    @pytest.mark.parametrize("patch_size", [8, 16])
-    @pytest.mark.parametrize("arch", [*ARCHS, CUSTOM], ids=str)
-    def test_every_architecture_is_recognised(self, arch, patch_size):
+    @pytest.mark.parametrize(("arch", "patch_size"), [("tiny_24", 8), (CUSTOM, 16)], ids=str)
+    def test_a_whole_trunk_is_recognised(self, arch, patch_size):
         assert identify(tensors_of(arch, patch_size, 5)) == identity(arch, patch_size, 5)
 
     @pytest.mark.parametrize("missing", ["trunk.patch_embedding.0.0.weight", "trunk.blocks.0."])
@@ -40,8 +39,6 @@ class TestIdentity:
         [
             (identity("small_12", 8), identity("small_12", 16)),
             (identity("small_24"), identity("small_12")),
-            (identity("small_12"), identity("small_24")),
-            (identity("tiny_12", 8), identity("medium_24")),
             (identity(CUSTOM), identity({**CUSTOM, "num_heads": 8})),
         ],
         ids=str,
@@ -63,19 +60,18 @@ class TestFit:
                 fit_tensors(tensors, identity(CUSTOM), num_blocks=5)
             return
         fitted = fit_tensors(tensors, identity(CUSTOM), num_blocks=5)
-        assert fitted.left_out["blocks behind the last tap"] == (depth_of_file - 5) * per_block
-        assert len(fitted.state_dict) == len(tensors) - fitted.left_out.total()
+        left_out = (depth_of_file - 5) * per_block
+        assert len(fitted.state_dict) == len(tensors) - left_out
+        told = f"left out on purpose: {left_out} of blocks behind the last tap"
+        assert fitted.notes == ([told] if left_out else [])
 
     def test_our_own_tensors_pass_untouched(self):
         tensors = tensors_of(CUSTOM, 16)
-        fitted = fit_tensors(tensors, identity(CUSTOM), num_blocks=6)
-        assert fitted.state_dict == tensors
-        assert fitted.notes() == []
+        assert fit_tensors(tensors, identity(CUSTOM), num_blocks=6) == (tensors, [])
 
 
 class TestImageChannels:
-    @pytest.mark.parametrize("given", [1, 3, 4, 13])
-    @pytest.mark.parametrize("wanted", [1, 2, 3, 6, 13])
+    @pytest.mark.parametrize(("given", "wanted"), [(3, 1), (3, 2), (3, 13), (4, 3), (1, 6)])
     def test_equal_channels_give_the_same_response(self, given, wanted):
         weight, gray = torch.randn(8, given, 3, 3), torch.randn(1, 1, 9, 9)
         expected = F.conv2d(gray.expand(-1, given, -1, -1), weight)

@@ -9,7 +9,7 @@ import torch
 
 from xcit_dense.errors import UserError
 from xcit_dense.network import Pyramid, Trunk, resolve_arch
-from xcit_dense.weights import NAMINGS, convert_state_dict, rename_state_dict, unwrap_checkpoint
+from xcit_dense.weights import NAMINGS, convert_state_dict, rename_state_dict
 
 ARCH = resolve_arch("nano_12")
 
@@ -60,8 +60,6 @@ def wrapped(state_dict):
 SOURCES = {
     "timm": timm_state_dict,
     "official": official_state_dict,
-    "dense": dense_state_dict,
-    "module": lambda *size: wrapped(official_state_dict(*size)),
     "module_dense": lambda *size: wrapped(dense_state_dict(*size)),
 }
 
@@ -87,12 +85,6 @@ def test_tensors_are_passed_on_untouched():
     assert converted["trunk.blocks.3.ffn_layer_scale"] is published["blocks.3.gamma2"]
     assert converted["trunk.blocks.3.ffn_norm.bias"] is published["blocks.3.norm2.bias"]
     assert convert_state_dict(converted) == converted
-
-
-def test_the_state_dict_is_found_under_its_usual_names():
-    state_dict = {"a": torch.zeros(1)}
-    for checkpoint in (state_dict, {"model": state_dict}, {"state_dict": state_dict, "meta": {}}):
-        assert unwrap_checkpoint(checkpoint) is state_dict
 
 
 @pytest.mark.parametrize("other", NAMINGS)

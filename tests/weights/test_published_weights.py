@@ -34,9 +34,7 @@ def test_the_urls_of_the_supervised_kinds_are_those_that_timm_knows():
 
 
 def test_the_url_for_a_backbone():
-    release = "https://dl.fbaipublicfiles.com/xcit"
-    assert published_url("384_dist", "large_24", 8) == f"{release}/xcit_large_24_p8_384_dist.pth"
-    assert published_url("dino", "small_12", 16) == f"{release}/xcit_small_12_cp16_dino.pth"
+    assert published_url("dino", "small_12", 16).endswith("/xcit/xcit_small_12_cp16_dino.pth")
 
 
 @pytest.mark.parametrize(

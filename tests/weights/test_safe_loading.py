@@ -196,7 +196,7 @@ class TestWhatIsRefused:
 
 class TestWhatIsDamaged:
     @pytest.mark.parametrize("file_format", ["zip", "legacy", "safetensors"])
-    @pytest.mark.parametrize("length", [0, 1, 10, 300, 2000, -1])
+    @pytest.mark.parametrize("length", [0, 10, 2000, -1])
     def test_a_file_that_is_cut_short(self, length, file_format, tmp_path):
         path = save(tmp_path / "short.pth", {"w": torch.rand(1000)}, file_format)
         path.write_bytes(path.read_bytes()[:length])
@@ -217,7 +217,7 @@ class TestWhatIsDamaged:
         content = {"w": torch.rand(9), "h": HistoryBuffer([0.5], [1]), "n": np.float32(2)}
         path = save(tmp_path / "changed.pth", content, "legacy")
         whole, chance, refused = path.read_bytes(), random.Random(0), 0
-        for _ in range(200):
+        for _ in range(100):
             changed = bytearray(whole)
             for _ in range(chance.randint(1, 4)):
                 changed[chance.randrange(len(changed))] = chance.randrange(256)
@@ -226,7 +226,7 @@ class TestWhatIsDamaged:
                 load_from_local(path)
             except UserError:
                 refused += 1
-        assert refused > 50
+        assert refused > 25
 
     @pytest.mark.parametrize("content", [b"not found", b"<!DOCTYPE html>", b"PK\x03\x04", b"\x80"])
     def test_a_file_that_is_no_checkpoint(self, content, tmp_path):

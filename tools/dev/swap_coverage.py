@@ -16,8 +16,7 @@ from mmengine.config import Config
 
 from xcit_dense.doctor import diagnose
 from xcit_dense.errors import in_one_line
-from xcit_dense.mm.config_files import configs_of
-from xcit_dense.mm.config_tree import PACKAGES, dicts_in, type_name
+from xcit_dense.mm.config import PACKAGES, configs_of, dicts_in, type_name
 from xcit_dense.swap import SwapError, plan_swap
 from xcit_dense.swap.error import BoundBackboneError
 

@@ -16,8 +16,13 @@ from xcit_dense.look.attention import attention_of_blocks
 from xcit_dense.look.attention_pictures import Backdrop, draw_attention
 from xcit_dense.look.class_attention import class_attention, has_class_attention
 from xcit_dense.look.figures import check_format
-from xcit_dense.mm.config_files import add_config_changes, read_config
-from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
+from xcit_dense.mm.config import (
+    add_config_changes,
+    innermost_dataset,
+    model_scope,
+    read_config,
+    type_name,
+)
 from xcit_dense.mm.loading import load_complete
 from xcit_dense.network import Trunk
 from xcit_dense.weights import backbone_tensors, convert_state_dict, unwrap_checkpoint

@@ -9,7 +9,7 @@ from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.look.fed_images import FailedImage, FedImage, FedImages
-from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.mm.config import add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.predict.drawing import draw_ground_truth
 from xcit_dense.predict.outputs import write_picture

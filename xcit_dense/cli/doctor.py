@@ -6,7 +6,7 @@ from argparse import ArgumentParser
 from mmengine.config import Config
 
 from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, LARGEST_STRIDE, diagnose, report
-from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.mm.config import add_config_changes, read_config
 
 
 def make_parser() -> ArgumentParser:

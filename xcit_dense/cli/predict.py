@@ -11,7 +11,7 @@ import torch
 from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config_files import add_config_changes, read_config
+from xcit_dense.mm.config import add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
 from xcit_dense.predict.inputs import InputImage, Skipped, find_files, is_video, read_inputs
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results

@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterable
 from mmengine.config import Config
 
 from xcit_dense.mm.category_order import number_labels_by_name
-from xcit_dense.mm.config_files import add_config_changes, read_config
-from xcit_dense.mm.config_tree import model_scope
+from xcit_dense.mm.config import add_config_changes, model_scope, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import use_launcher
 from xcit_dense.mm.resuming import check_checkpoints, use_atomic_checkpoints

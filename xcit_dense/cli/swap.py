@@ -12,7 +12,7 @@ from xcit_dense.atomic_files import write_atomically
 from xcit_dense.cli.doctor import add_size_option, examine
 from xcit_dense.errors import UserError
 from xcit_dense.mm.backbone import XCiT
-from xcit_dense.mm.config_files import find_config, read_config
+from xcit_dense.mm.config import find_config, read_config
 from xcit_dense.swap import plan_swap
 from xcit_dense.swap.text import config_text
 from xcit_dense.weights.published_weights import (

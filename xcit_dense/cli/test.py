@@ -16,7 +16,7 @@ from torch import nn
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
+from xcit_dense.mm.config import dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, evaluate_whole, log_in_one_process
 from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.mm.mixed_precision import default_dtype

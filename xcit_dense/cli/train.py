@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import type_name
+from xcit_dense.mm.config import type_name
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
 from xcit_dense.mm.resuming import use_resume

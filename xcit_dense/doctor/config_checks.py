@@ -10,7 +10,7 @@ from torch import nn
 from xcit_dense.doctor.trial import Finding, Trial, failure
 from xcit_dense.mm import rules
 from xcit_dense.mm.backbone import XCiT
-from xcit_dense.mm.config_tree import dicts_in, innermost_dataset, model_scope, type_name
+from xcit_dense.mm.config import dicts_in, innermost_dataset, model_scope, type_name
 
 _NOT_DECAYED = ("temperature", "layer_scale")
 _OPTIMIZER_SETTINGS = ("constructor", "optimizer", "paramwise_cfg")

@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.doctor.trial import Finding, Size, Trial, failure
-from xcit_dense.mm.config_tree import model_scope, type_name
+from xcit_dense.mm.config import model_scope, type_name
 from xcit_dense.swap import MeasuredBackbone, SwapError, find_readers, maps_in
 
 _STRIDES = ("featmap_strides", "feature_strides")

@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.mm import rules
-from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name, unsynchronize
+from xcit_dense.mm.config import dicts_in, module_prefix, type_name, unsynchronize
 from xcit_dense.swap import Level, levels_of
 
 DEFAULT_IMAGE_SIZE = (128, 256)

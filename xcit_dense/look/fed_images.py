@@ -12,7 +12,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config_tree import dicts_in, model_scope, type_name
+from xcit_dense.mm.config import dicts_in, model_scope, type_name
 
 # what torch's loader refuses without worker processes
 _OF_WORKERS = ("multiprocessing_context", "prefetch_factor", "timeout", "persistent_workers")

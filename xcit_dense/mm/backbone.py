@@ -158,5 +158,5 @@ def _fit_state_dict(backbone: XCiT, state_dict: dict[str, Tensor], prefix: str, 
     keys = [key for key in state_dict if key.startswith(prefix)]
     fitted = backbone.fit({key.removeprefix(prefix): state_dict.pop(key) for key in keys})
     state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
-    for note in fitted.notes():
+    for note in fitted.notes:
         print_log(f"{prefix.rstrip('.') or 'backbone'}: {note}", logger="current")

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from mmengine.config import Config
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in, type_name
 
 MAX_BYTES_READ_TWICE = 10_000_000
 _SET_PATHS = "set each path by --cfg-options"

@@ -18,22 +18,18 @@ from mmengine.structures import BaseDataElement
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
+from xcit_dense.mm.config import dicts_in
 
 
 @HOOKS.register_module()
 class FiniteLossHook(Hook):
     """Checks the loss before it is sent backward, in all processes alike.
 
-    ``'stop'`` ends the run with :class:`UserError` and keeps the batch, loadable with
-    ``torch.load``, as ``nonfinite_batch_iter_N.pth`` in the work dir. ``'skip'`` leaves the batch
-    out: weights, optimizer and running statistics stay as they were. Of gradients that are
-    accumulated, those of the other batches still count, unless the last one is skipped.
-
-    A gradient can be NaN where the loss is not: weights that are NaN are never saved, and the next
-    loss ends the run.
-
     Args:
-        action: ``'stop'`` or ``'skip'``.
+        action: ``'stop'`` ends the run with :class:`UserError` and keeps the batch, loadable with
+            ``torch.load``, as ``nonfinite_batch_iter_N.pth`` in the work dir. ``'skip'`` leaves the
+            batch out: weights, optimizer and running statistics stay as they were. Of gradients
+            that are accumulated, those of other batches count, unless the last one is skipped.
         max_skips: how many batches in a row may be skipped; one more ends the run.
 
     Raises:
@@ -82,11 +78,11 @@ class FiniteLossHook(Hook):
             return
         self._skips_in_a_row += 1
         stops = self.action == "stop" or self._skips_in_a_row > self.max_skips
-        own = "" if self._own_finite else _own_description(runner, data_batch, outputs, stops)
+        own = "" if self._own_finite else _description(runner, data_batch, outputs, keep=stops)
         where = (
             f"the loss is not finite at iteration {runner.iter + 1} (epoch {runner.epoch + 1}), "
             f"learning rate {max(runner.optim_wrapper.get_lr()['lr']):g}: "
-            + "; ".join(text for text in all_gather_object(own) if text)
+            + "; ".join(filter(None, all_gather_object(own)))
         )
         if stops:
             raise UserError(f"{where}. {_advice(runner)}")
@@ -94,7 +90,7 @@ class FiniteLossHook(Hook):
         outputs.clear()  # else the averages in the log would be NaN for a while
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Refuse to save weights that are NaN.
+        """Refuse to save weights that are NaN: gradients can be so where the loss is not.
 
         Raises:
             UserError: some are; names the first.
@@ -127,9 +123,8 @@ class FiniteLossHook(Hook):
 
     def _skip(self, runner: Any, where: str) -> None:
         """Put the running statistics back, count and tell."""
-        with torch.no_grad():
-            for buffer, before in self._buffers:
-                buffer.copy_(before)
+        for buffer, before in self._buffers:
+            buffer.data.copy_(before)
         hub = runner.message_hub
         skipped = hub.get_info("skipped_batches", 0) + 1
         hub.update_info("skipped_batches", skipped)
@@ -151,8 +146,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, BaseDataElement):
         value = dict(value.all_items())
     value = getattr(value, "tensor", getattr(value, "masks", value))  # mmdet's boxes and masks
-    if isinstance(value, np.generic):
-        value = value.item()
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         value = torch.from_numpy(value.copy())
     if isinstance(value, torch.Tensor):
@@ -164,21 +157,21 @@ def plain(value: Any) -> Any:
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
-def _own_description(runner: Any, batch: Any, outputs: dict, keep: bool) -> str:
+def _description(runner: Any, batch: Any, outputs: dict, keep: bool) -> str:
     """The loss terms and images of this process; their batch is kept in the work dir if asked."""
-    process = f"process {get_rank()}: " if get_world_size() > 1 else ""
-    losses = {name: torch.as_tensor(value).item() for name, value in outputs.items()}
-    terms = ", ".join(f"{name} {value:g}" for name, value in losses.items())
-    batch = plain(batch)
-    samples = batch.get("data_samples", []) if isinstance(batch, dict) else []
-    paths = [str(sample.get("img_path")) for sample in samples if isinstance(sample, dict)]
-    text = f"{process}{terms}; images {', '.join(paths)}"
+    record = {
+        "iteration": runner.iter + 1,
+        "epoch": runner.epoch + 1,
+        "losses": {name: torch.as_tensor(value).item() for name, value in outputs.items()},
+        "batch": plain(batch),
+    }
+    text = ", ".join(f"{name} {value:g}" for name, value in record["losses"].items())
+    samples = [node for _, node in dicts_in(record["batch"]) if "img_path" in node]
+    text += f"; images {', '.join(str(sample['img_path']) for sample in samples)}"
     if not keep:
         return text
-    rank = f"_rank_{get_rank()}" if process else ""
-    path = osp.join(runner.work_dir, f"nonfinite_batch_iter_{runner.iter + 1}{rank}.pth")
-    place = {"iteration": runner.iter + 1, "epoch": runner.epoch + 1}
-    record = {**place, "losses": losses, "batch": batch}
+    process = f"_rank_{get_rank()}" if get_world_size() > 1 else ""
+    path = osp.join(runner.work_dir, f"nonfinite_batch_iter_{runner.iter + 1}{process}.pth")
     write_atomically(path, functools.partial(torch.save, record))
     return f"{text}; batch kept in {path}"
 

@@ -18,18 +18,12 @@ from xcit_dense.network import Block
 class FullyShardedStrategy(DDPStrategy):
     """Train with each process keeping only its share of parameters, gradients and optimizer state.
 
-    A block of XCiT is gathered when it is computed and let go after; what is no block (stem,
-    pyramid, neck, heads) is gathered once for a forward and backward pass. The arithmetic is that
-    of ``DistributedDataParallel``, and so are the checkpoints: whole, in one file, which any
-    process count, a plain run and ``tools/test.py`` take.
-
-    For a config with ``runner_type = "FlexibleRunner"``. Mixed precision is the optimizer
-    wrapper's business, recomputation that of ``with_cp=True``.
+    A block of XCiT is gathered when it is computed and let go after; the rest is gathered once for
+    a forward and backward pass. The arithmetic is that of ``DistributedDataParallel``, and so are
+    the checkpoints: whole, in one file. The arguments are those of mmengine's ``DDPStrategy``, of
+    which ``model_wrapper`` is not used; the runner is a ``FlexibleRunner``.
 
     Source: ZeRO, stage 3 (arXiv 1910.02054), by torch's ``fully_shard``.
-
-    Args:
-        options: as in mmengine's ``DDPStrategy``; ``model_wrapper`` is not used.
     """
 
     def _wrap_model(self, model: nn.Module) -> nn.Module:
@@ -69,7 +63,7 @@ class FullyShardedStrategy(DDPStrategy):
         self, filename: str, *, save_optimizer: bool = True, **options: Any
     ) -> None:
         """Let the main process save what all gather; every process has to call it."""
-        if not is_main_process():
+        if not is_main_process():  # where mmengine asks for no state
             self.model_state_dict()
             if save_optimizer:
                 self.optim_state_dict()

@@ -13,20 +13,17 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in, type_name
 
-# how processes are started
-COMMANDS = {
-    "pytorch": "torchrun --nproc-per-node N tools/... --launcher pytorch",
-    "slurm": "srun --ntasks N --gres gpu:N python tools/... --launcher slurm",
-    "mpi": "mpirun -n N -x MASTER_ADDR python tools/... --launcher mpi",
-}
-
-# what each launcher tells them; first their number on their own machine
-VARIABLES = {
-    "pytorch": ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
-    "slurm": ("SLURM_LOCALID", "SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"),
-    "mpi": ("OMPI_COMM_WORLD_LOCAL_RANK", "OMPI_COMM_WORLD_RANK", "MASTER_ADDR"),
+# how processes are started, and what tells them their number: on their machine, and of all
+LAUNCHERS = {
+    "pytorch": ("torchrun --nproc-per-node N", "LOCAL_RANK", "RANK"),
+    "slurm": ("srun --ntasks N --gres gpu:N python", "SLURM_LOCALID", "SLURM_PROCID"),
+    "mpi": (
+        "mpirun -n N -x MASTER_ADDR python",
+        "OMPI_COMM_WORLD_LOCAL_RANK",
+        "OMPI_COMM_WORLD_RANK",
+    ),
 }
 
 
@@ -52,13 +49,13 @@ def use_launcher(cfg: Config) -> None:
                 "alone: add --launcher pytorch"
             )
         return
-    missing = [name for name in VARIABLES[cfg.launcher] if name not in os.environ]
-    if missing:
+    command, local_rank, rank = LAUNCHERS[cfg.launcher]
+    if rank not in os.environ:
         raise UserError(
-            f"--launcher {cfg.launcher}: the launcher's variables {', '.join(missing)} are not "
-            f"set. Start with: {COMMANDS[cfg.launcher]}"
+            f"--launcher {cfg.launcher}: the launcher's variable {rank} is not set. Start with: "
+            f"{command} tools/... --launcher {cfg.launcher}"
         )
-    os.environ["LOCAL_RANK"] = os.environ[VARIABLES[cfg.launcher][0]]  # what mmengine reads
+    os.environ["LOCAL_RANK"] = os.environ[local_rank]  # what mmengine reads
     number, gpus = int(os.environ["LOCAL_RANK"]) + 1, torch.cuda.device_count()
     if get_device() == "cpu" and cfg.launcher == "pytorch":
         _use_cpus(cfg)
@@ -117,7 +114,7 @@ def _check_sharding(cfg: Config) -> None:
     if cfg.launcher == "none":
         raise UserError(
             "strategy.type='FullyShardedStrategy' divides a model among processes, and this is a "
-            f"single one: start with {COMMANDS['pytorch']}"
+            "single one: start with torchrun, and --launcher pytorch"
         )
 
 

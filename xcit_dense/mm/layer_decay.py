@@ -17,12 +17,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     """Scale the learning rate of a layer by ``decay_rate`` once for every layer above it.
 
     The lowest layer is the stem with the position encoding, then every block of the trunk is one,
-    and the highest, with the full learning rate, is all the rest: pyramid, neck and heads. Blocks
-    are counted in the model, whatever its architecture and its last tapped block.
-
-    All else is mmengine's: ``custom_keys`` (whose ``lr_mult`` is multiplied with the scale of the
-    layer), ``norm_decay_mult``, ``bias_decay_mult``, ``bypass_duplicate`` and so on work as in its
-    default constructor.
+    and the highest, with the full learning rate, is all the rest: pyramid, neck and heads. All else
+    is mmengine's; an ``lr_mult`` of ``custom_keys`` multiplies with the scale of the layer.
 
     Source: ELECTRA (arXiv 2003.10555), appendix; for vision transformers BEiT (arXiv 2106.08254).
 
@@ -31,7 +27,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         paramwise_cfg: ``decay_rate`` in (0, 1], and the options of mmengine's default constructor.
 
     Raises:
-        UserError: ``decay_rate`` is missing or out of range, or the optimizer has no ``lr``.
+        UserError: ``decay_rate`` is missing or out of range.
     """
 
     def __init__(
@@ -44,8 +40,6 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 f"paramwise_cfg.decay_rate={self.decay_rate!r}: must be a number in (0, 1]; with 1 "
                 "all layers learn at the same rate"
             )
-        if self.base_lr is None:
-            raise UserError("optimizer.lr is missing: layer-wise decay needs a rate to scale")
 
     def add_params(
         self,
@@ -88,8 +82,7 @@ def _layers_above(model: nn.Module) -> dict[int, int]:
     if not trunks:
         raise UserError(
             f"{type(model).__name__} has no backbone of type XCiT, whose blocks would be the "
-            "layers; without layer-wise decay: remove constructor and decay_rate from "
-            "optim_wrapper"
+            "layers: remove constructor and decay_rate from optim_wrapper"
         )
     above = {}
     for trunk in trunks:

@@ -1,8 +1,8 @@
 """Filling models from checkpoints, and saying what they took."""
 
 import logging
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from copy import copy
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -25,25 +25,23 @@ from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from
 from xcit_dense.weights.safe_loading import load_from_local
 
 
-def load_checkpoint(source: str, map_location: Any = "cpu") -> dict:
-    """Load a checkpoint from wherever mmengine can, running none of its code.
+def load_checkpoint(source: str) -> dict:
+    """Load a checkpoint from a path, a URL or ``timm://NAME``, running none of its code.
 
-    Args:
-        source: a path, a URL or ``timm://NAME``; addresses of other kinds are left to mmengine,
-            which is safe once :mod:`xcit_dense.mm.mmengine_patches` is imported.
-        map_location: as for :func:`torch.load`.
+    Addresses of other kinds are left to mmengine, which is safe once
+    :mod:`xcit_dense.mm.mmengine_patches` is imported.
 
     Raises:
         FileNotFoundError: there is no such file.
         UserError: the file cannot be fetched, is damaged or would run code.
     """
     if source.startswith(TIMM):
-        return load_from_timm(source, map_location)
+        return load_from_timm(source)
     if source.startswith(("http://", "https://")):
-        return load_from_http(source, map_location)
+        return load_from_http(source, "cpu")
     if "://" in source:
-        return CheckpointLoader.load_checkpoint(source, map_location)
-    return load_from_local(source, map_location)
+        return CheckpointLoader.load_checkpoint(source, "cpu")
+    return load_from_local(source, "cpu")
 
 
 def load_pretrained(backbone: XCiT, source: str, prefix: str | None = None) -> None:
@@ -69,7 +67,7 @@ def load_pretrained(backbone: XCiT, source: str, prefix: str | None = None) -> N
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     if others := len(tensors) - len(mine):
-        fitted.left_out["the rest of the model"] += others
+        fitted.notes.append(f"left out on purpose: {others} of the rest of the model")
     report = compare(backbone.state_dict(), fitted.state_dict)
     if not report.num_loaded or report.reshaped:
         raise UserError(
@@ -77,7 +75,7 @@ def load_pretrained(backbone: XCiT, source: str, prefix: str | None = None) -> N
             f"looked for those under {prefix!r}; {report}"
         )
     backbone.load_state_dict(fitted.state_dict, strict=False)
-    print_log("\n  ".join([f"{source}: {report}", *fitted.notes()]), logger="current")
+    print_log("\n  ".join([f"{source}: {report}", *fitted.notes]), logger="current")
 
 
 def load_complete(
@@ -119,10 +117,8 @@ def load_complete(
 class LoadReportHook(Hook):
     """Prepare a checkpoint for the model, and report what the model takes from it.
 
-    Runs before the model is filled: for ``load_from``, for resuming and for testing. The published
-    names of the backbone become ours, the file of a bare XCiT (ImageNet weights) is put where the
-    model has its backbone, and the report tells, part by part, how many tensors are loaded. A
-    complete resume says nothing.
+    Runs before the model is filled: for ``load_from``, for resuming and for testing. A bare XCiT
+    (ImageNet weights) is put where the model has its backbone. A complete resume says nothing.
     """
 
     # before the hooks that copy the state dict, such as EMAHook
@@ -159,7 +155,6 @@ class LoadReportHook(Hook):
 
 def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The tensors by the model's names, and notes on what was done to them."""
-    versions = getattr(given, "_metadata", None)
     if all(name.startswith("module.") for name in given):
         given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
     backbones = {
@@ -170,13 +165,11 @@ def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Te
     is_bare_xcit = not backbone_prefix(given) and identify(convert_state_dict(given))
     if is_bare_xcit:
         given = {prefix + name: given[name] for prefix in backbones for name in given}
-    state_dict = OrderedDict(given)
-    if versions is not None:  # by it modules know tensors of their own older versions
-        state_dict._metadata = versions
+    state_dict = copy(given)  # with the versions of its modules, which torch attaches
     notes = []
     for prefix, backbone in backbones.items():
         names = [name for name in state_dict if name.startswith(prefix)]
         fitted = backbone.fit({name.removeprefix(prefix): state_dict.pop(name) for name in names})
         state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
-        notes += [f"{prefix}* {note}" for note in fitted.notes()]
+        notes += [f"{prefix}* {note}" for note in fitted.notes]
     return state_dict, notes

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import OPTIM_WRAPPERS
 from torch import nn
 
@@ -20,11 +20,11 @@ DTYPES = {
 
 
 @OPTIM_WRAPPERS.register_module()
-class MixedPrecisionOptimWrapper(OptimWrapper):
+class MixedPrecisionOptimWrapper(AmpOptimWrapper):
     """Trains under ``torch.autocast``; weights and gradients stay in float32.
 
-    mmengine's ``AmpOptimWrapper`` refuses CPUs and scales the loss in bfloat16 too, which has the
-    range of float32 and needs no scaling.
+    mmengine's ``AmpOptimWrapper``, but for CPUs too, and without a scale of the loss in bfloat16,
+    which has the range of float32.
 
     Args:
         dtype: ``bfloat16`` (``bf16``) or ``float16`` (``fp16``). None: bfloat16, but float16 on
@@ -43,15 +43,15 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
         loss_scale: str | float | dict[str, Any] = "dynamic",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        OptimWrapper.__init__(self, **kwargs)  # the parent's demands a GPU
         self.device_type = self.param_groups[0]["params"][0].device.type
-        self.dtype = DTYPES[checked_dtype(dtype)] if dtype else default_dtype(self.device_type)
-        options = {"enabled": self.dtype == torch.float16}
-        self.fixed_scale = None
+        self.cast_dtype = DTYPES[checked_dtype(dtype)] if dtype else default_dtype(self.device_type)
+        options = {"enabled": self.cast_dtype == torch.float16}
+        self._scale_update_param = None
         if isinstance(loss_scale, dict):
             options |= loss_scale
         elif isinstance(loss_scale, (int, float)) and loss_scale > 0:
-            options["init_scale"] = self.fixed_scale = float(loss_scale)
+            options["init_scale"] = self._scale_update_param = float(loss_scale)
         elif loss_scale != "dynamic":
             raise UserError(
                 f"loss_scale={loss_scale!r}: wanted 'dynamic', a number > 0 or a dict of arguments "
@@ -62,33 +62,14 @@ class MixedPrecisionOptimWrapper(OptimWrapper):
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """The context of a forward pass: autocast, and no exchange while accumulating."""
-        with super().optim_context(model), torch.autocast(self.device_type, self.dtype):
+        autocast = torch.autocast(self.device_type, self.cast_dtype)
+        with OptimWrapper.optim_context(self, model), autocast:
             yield
-
-    def backward(self, loss: torch.Tensor, **kwargs: Any) -> None:
-        """Add the gradients of the scaled loss."""
-        super().backward(self.loss_scaler.scale(loss), **kwargs)
-
-    def step(self, **kwargs: Any) -> None:
-        """Clip the unscaled gradients if asked to, and step unless they overflowed."""
-        if self.clip_grad_kwargs:
-            self.loss_scaler.unscale_(self.optimizer)
-            self._clip_grad()
-        self.loss_scaler.step(self.optimizer, **kwargs)
-        self.loss_scaler.update(self.fixed_scale)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The state of the optimizer, and of the scaler where there is one."""
-        state = super().state_dict()
-        if self.loss_scaler.is_enabled():
-            state["loss_scaler"] = self.loss_scaler.state_dict()
-        return state
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take over a state, also one of a run in another precision."""
-        scaler_state = state_dict.pop("loss_scaler", None)
-        if scaler_state and self.loss_scaler.is_enabled():
-            self.loss_scaler.load_state_dict(scaler_state)
+        if not state_dict.get("loss_scaler"):  # as bfloat16 leaves it
+            state_dict.pop("loss_scaler", None)
         super().load_state_dict(state_dict)
 
 

@@ -30,7 +30,7 @@ from mmengine.fileio import register_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
-from xcit_dense.mm.config_files import find_config
+from xcit_dense.mm.config import find_config
 from xcit_dense.mm.saving import AtomicLocalBackend
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
@@ -109,3 +109,4 @@ for module in (
     module.is_installed = is_installed
     module.get_installed_path = get_installed_path
 Config._get_cfg_path = staticmethod(find_base_and_scope)
+MODULE2PACKAGE.setdefault("xcit_dense", "xcit_dense")  # for mmengine.hub

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from copy import copy
 from itertools import chain, count, islice, repeat
 from typing import Any
 
@@ -15,17 +16,6 @@ from torch.utils.data import DataLoader
 from xcit_dense.mm.resumable_sampler import ITERATION, ResumableSampler, seed_libraries
 
 PLACE = "epoch_begun"  # in the message hub, and with it in checkpoints
-KEPT_SETTINGS = (
-    "num_workers",
-    "collate_fn",
-    "pin_memory",
-    "timeout",
-    "worker_init_fn",
-    "multiprocessing_context",
-    "generator",
-    "prefetch_factor",
-    "persistent_workers",
-)
 
 
 @HOOKS.register_module()
@@ -88,9 +78,11 @@ def continued(dataloader: DataLoader, used: int, endless: bool = False) -> DataL
         used: how many batches to skip.
         endless: whether one epoch follows the other.
     """
-    settings = {name: getattr(dataloader, name) for name in KEPT_SETTINGS}
     batch_sampler = ContinuedBatchSampler(dataloader.batch_sampler, used, endless)
-    return DataLoader(dataloader.dataset, batch_sampler=batch_sampler, **settings)
+    copied = copy(dataloader)
+    # torch refuses to set attributes of a data loader
+    copied.__dict__.update(batch_sampler=batch_sampler, _iterator=None)
+    return copied
 
 
 class ContinuedBatchSampler:

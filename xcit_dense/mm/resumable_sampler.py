@@ -2,7 +2,6 @@
 
 import random
 from collections.abc import Iterator, Sized
-from contextlib import contextmanager
 from functools import partial
 from itertools import chain, count, islice
 from typing import Any
@@ -31,19 +30,6 @@ def seed_libraries(*key: int) -> None:
     torch.manual_seed(for_torch)
 
 
-@contextmanager
-def seeded(*key: int) -> Iterator[None]:
-    """Seed the libraries from a key for a while, and put the CPU's generators back."""
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    seed_libraries(*key)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        torch.set_rng_state(states[2])
-
-
 class Draw(int):
     """An index of a data set that knows from which random numbers its sample is augmented."""
 
@@ -59,10 +45,8 @@ def load_samples(dataset: Any, indices: list[int]) -> list[Any]:
     samples = []
     for index in indices:
         if isinstance(index, Draw):
-            with seeded(*index.key):
-                samples.append(dataset[int(index)])
-        else:
-            samples.append(dataset[index])
+            seed_libraries(*index.key)
+        samples.append(dataset[int(index)])
     return samples
 
 

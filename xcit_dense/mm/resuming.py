@@ -1,17 +1,14 @@
-"""The checkpoints that a run starts from: choosing and checking them, and saving them whole."""
+"""Going on from checkpoints, after reading them whole."""
 
 import os
 import re
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_distributed, is_main_process
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in, type_name
 from xcit_dense.mm.launch import say
 from xcit_dense.weights.safe_loading import load_from_local
 
@@ -27,7 +24,7 @@ def use_resume(cfg: Config, checkpoint: str) -> None:
     if checkpoint != "auto":
         cfg.resume, cfg.load_from = True, checkpoint
         return
-    newest, problems = _in_first_process(lambda: newest_resumable(cfg.work_dir))
+    newest, problems = newest_resumable(cfg.work_dir)
     for problem in problems:
         say(f"warning: not resumed from {problem}")
     if newest is None:
@@ -41,14 +38,20 @@ def use_resume(cfg: Config, checkpoint: str) -> None:
 def check_checkpoints(cfg: Config) -> None:
     """See that the local checkpoints that a config names load, before its data are read.
 
-    The first process of each machine does so; what it has seen to load it does not read again.
+    The first process of each machine does so.
 
     Raises:
         FileNotFoundError: one is missing.
         UserError: one is damaged, would run code, or cannot be resumed from.
     """
-    if is_distributed() or os.environ.get("LOCAL_RANK", "0") == "0":
-        _in_first_process(lambda: _check(cfg))
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return
+    if _is_local(cfg.get("load_from")):
+        check = _check_resumable if cfg.get("resume") else _names_in
+        check(cfg.load_from)
+    for _, node in dicts_in(cfg.model):
+        if type_name(node) == "Pretrained" and _is_local(node.get("checkpoint")):
+            _names_in(node["checkpoint"])
 
 
 def use_atomic_checkpoints(cfg: Config) -> None:
@@ -94,17 +97,12 @@ def newest_first(work_dir: str | os.PathLike) -> list[str]:
     return list(dict.fromkeys([*recorded, *map(str, numbered)]))
 
 
-def _check(cfg: Config) -> None:
-    if _is_local(cfg.get("load_from")):
-        check = _check_resumable if cfg.get("resume") else _names_in
-        check(cfg.load_from)
-    for _, node in dicts_in(cfg.model):
-        if type_name(node) == "Pretrained" and _is_local(node.get("checkpoint")):
-            _names_in(node["checkpoint"])
-
-
 def _is_local(checkpoint: Any) -> bool:
     return isinstance(checkpoint, str) and "://" not in checkpoint
+
+
+def _names_in(path: str) -> set[str]:
+    return set(load_from_local(path, map_location="meta"))
 
 
 def _check_resumable(path: str) -> None:
@@ -113,31 +111,3 @@ def _check_resumable(path: str) -> None:
             f"{path}: holds weights only, no state of training (no {', '.join(sorted(missing))}). "
             f"To start from these weights: --cfg-options load_from={path}"
         )
-
-
-def _names_in(path: str) -> frozenset[str]:
-    """What a checkpoint has, after it has been seen to load."""
-    real = os.path.expanduser(path)
-    return _read_once(path, os.stat(real).st_mtime_ns if os.path.exists(real) else None)
-
-
-@cache
-def _read_once(path: str, modified: int | None) -> frozenset[str]:
-    return frozenset(load_from_local(path, map_location="meta"))
-
-
-def _in_first_process(check: Callable[[], Any]) -> Any:
-    """What the first process finds, or what is wrong there, in every process of the run.
-
-    Processes that have not been joined yet look for themselves.
-    """
-    outcome = [None]
-    if is_main_process():
-        try:
-            outcome = [check()]
-        except (FileNotFoundError, UserError) as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], Exception):
-        raise outcome[0]
-    return outcome[0]

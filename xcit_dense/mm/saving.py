@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +19,7 @@ class AtomicLocalBackend(LocalBackend):
     """mmengine's local files, where a file that is put replaces the old one at once."""
 
     def put(self, obj: bytes, filepath: str | Path) -> None:
-        """Write a whole file.
-
-        Args:
-            obj: the content.
-            filepath: the file to make or to replace.
-
-        Raises:
-            OSError: the disk is full, or the file cannot be written; what was there stays.
-        """
+        """Write a whole file; where that fails, what was there stays."""
         write_atomically(filepath, lambda file: file.write(obj))
 
 
@@ -71,8 +64,9 @@ class AtomicCheckpointHook(CheckpointHook):
         Raises:
             UserError: something cannot be saved; says from what the run can go on.
         """
-        backend, counts_before = self.file_backend, self._counts
-        self.file_backend = later = _RemovesLater(backend)
+        backend, counts_before, removals = self.file_backend, self._counts, []
+        self.file_backend = copy(backend)
+        self.file_backend.remove = removals.append
         self._counts = counts_before or dict(counts)
         try:
             yield
@@ -87,29 +81,6 @@ class AtomicCheckpointHook(CheckpointHook):
             self.file_backend, self._counts = backend, counts_before
         current = {self.last_ckpt, getattr(self, "best_ckpt_path", None)}
         current.update(getattr(self, "best_ckpt_path_dict", {}).values())
-        for remove, path in later.removals:
+        for path in removals:
             if path not in current:
-                remove(path)
-
-
-class _RemovesLater:
-    """A file backend that notes what it is to remove.
-
-    Args:
-        backend: does everything else.
-    """
-
-    def __init__(self, backend: Any) -> None:
-        self.backend = backend
-        self.removals = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.backend, name)
-
-    def remove(self, path: str) -> None:
-        """Note a file."""
-        self.removals.append((self.backend.remove, path))
-
-    def rmtree(self, path: str) -> None:
-        """Note a folder."""
-        self.removals.append((self.backend.rmtree, path))
+                backend.remove(path)

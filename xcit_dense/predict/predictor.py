@@ -23,8 +23,7 @@ from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from torch import nn
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config_files import read_config
-from xcit_dense.mm.config_tree import innermost_dataset, model_scope, type_name
+from xcit_dense.mm.config import innermost_dataset, model_scope, read_config, type_name
 from xcit_dense.mm.loading import load_checkpoint, load_complete
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict.class_maps import keep_classes_only

@@ -14,7 +14,7 @@ from mmengine.registry import DATASETS
 from torch import Tensor
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config_tree import innermost_dataset, model_scope
+from xcit_dense.mm.config import innermost_dataset, model_scope
 from xcit_dense.predict.masks import INSTANCE_OFFSET, RunLengths, boxes_around, encode_mask
 
 # matplotlib's "tab10" without its grey

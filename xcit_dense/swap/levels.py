@@ -9,7 +9,7 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from xcit_dense.errors import in_one_line
-from xcit_dense.mm.config_tree import type_name, unsynchronize
+from xcit_dense.mm.config import type_name, unsynchronize
 from xcit_dense.mm.rules import BOUND_BACKBONES, DOWNLOADING_BACKBONES
 from xcit_dense.swap.error import BoundBackboneError, SwapError
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from xcit_dense.mm.config_tree import PACKAGES, dicts_in, model_scope, type_name
+from xcit_dense.mm.config import PACKAGES, dicts_in, model_scope, type_name
 from xcit_dense.mm.rules import PYRAMIDS_OF_ONE_STRIDE, VIEWING_HEADS
 from xcit_dense.network import STRIDES, resolve_arch
 from xcit_dense.network.stem import PATCH_SIZES

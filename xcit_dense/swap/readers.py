@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from xcit_dense.mm.config_tree import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in, type_name
 from xcit_dense.mm.rules import (
     BOUND_NECKS,
     COARSE_TO_FINE_NECKS,

@@ -5,7 +5,7 @@ import re
 import torch
 
 from xcit_dense.mm.backbone import XCiT
-from xcit_dense.mm.config_tree import dicts_in, module_prefix, type_name
+from xcit_dense.mm.config import dicts_in, module_prefix, type_name
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
 from xcit_dense.mm.rules import (
     IMAGE_KEYS,

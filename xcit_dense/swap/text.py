@@ -14,7 +14,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from xcit_dense.mm.config_files import configs_of, find_config
+from xcit_dense.mm.config import configs_of, find_config
 from xcit_dense.swap.error import SwapError, located
 from xcit_dense.swap.plan import Swap
 
@@ -28,7 +28,7 @@ def config_text(name: str, old: Config, swap: Swap, out: Path, title: str) -> st
     """A config that holds only what the swap changed, with the notes as comments.
 
     Args:
-        name: the old config, as :func:`xcit_dense.mm.config_files.find_config` takes it.
+        name: the old config, as :func:`xcit_dense.mm.config.find_config` takes it.
         old: the old config.
         swap: the new one.
         out: the file that the text is for.

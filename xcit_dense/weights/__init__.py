@@ -11,11 +11,8 @@ from xcit_dense.weights.checkpoint_keys import (
     NAMINGS,
     backbone_prefix,
     backbone_tensors,
-    classification_part,
     convert_state_dict,
-    rename_key,
     rename_state_dict,
-    split_class_attention,
     unwrap_checkpoint,
 )
 
@@ -25,13 +22,10 @@ __all__ = [
     "FittedTensors",
     "backbone_prefix",
     "backbone_tensors",
-    "classification_part",
     "compare",
     "convert_state_dict",
     "fit_tensors",
     "identify",
-    "rename_key",
     "rename_state_dict",
-    "split_class_attention",
     "unwrap_checkpoint",
 ]

@@ -2,8 +2,10 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -101,9 +103,8 @@ def adapt_image_channels(weight: Tensor, in_channels: int) -> Tensor:
     """Fit the first convolution of a pretrained network to another number of image channels.
 
     For more channels the given ones are dealt out in turn (R G B R G ...), and the copies of a
-    channel share its weight equally. For fewer they are added up in turn (for 2: R + B, G). Either
-    way an image whose channels are all equal gives the same response as before. For one channel
-    (the sum) and for multiples of 3 this is the rule of timm.
+    channel share its weight equally. For fewer they are added up in turn (for 2: R + B, G). An
+    image whose channels are all equal gives the same response as before.
 
     Args:
         weight: weight (C, channels, kH, kW) of the convolution.
@@ -122,30 +123,16 @@ def adapt_image_channels(weight: Tensor, in_channels: int) -> Tensor:
     return adapted.index_add(1, target, weight)
 
 
-@dataclass
-class FittedTensors:
+class FittedTensors(NamedTuple):
     """Tensors of a checkpoint as a backbone takes them.
 
     Attributes:
         state_dict: tensors by our names.
-        left_out: how many tensors were left out on purpose, by the part they belong to.
-        channels: image channels of the checkpoint and of the backbone, where they were adapted.
+        notes: what was done beyond renaming, a sentence each; empty for our own checkpoints.
     """
 
-    state_dict: dict[str, Tensor] = field(default_factory=dict)
-    left_out: Counter[str] = field(default_factory=Counter)
-    channels: tuple[int, int] | None = None
-
-    def notes(self) -> list[str]:
-        """What was done beyond renaming, a sentence each; empty for our own checkpoints."""
-        notes = []
-        if self.left_out:
-            parts = ", ".join(f"{number} of {part}" for part, number in self.left_out.items())
-            notes.append(f"left out on purpose: {parts}")
-        if self.channels:
-            given, wanted = self.channels
-            notes.append(f"first convolution adapted from {given} to {wanted} image channels")
-        return notes
+    state_dict: dict[str, Tensor]
+    notes: list[str]
 
 
 def fit_tensors(
@@ -161,21 +148,28 @@ def fit_tensors(
     Raises:
         UserError: the tensors are of another network.
     """
-    fitted = FittedTensors()
     renamed = {rename_key(name): tensor for name, tensor in tensors.items()}
-    if found := identify(renamed):
-        found.check_fits(wanted, num_blocks)
-        if found.in_channels != wanted.in_channels:
-            renamed[_STEM_WEIGHT] = adapt_image_channels(renamed[_STEM_WEIGHT], wanted.in_channels)
-            fitted.channels = found.in_channels, wanted.in_channels
+    fitted, left_out = FittedTensors({}, []), Counter()
     for name, tensor in renamed.items():
         block = _BLOCK.match(name)
         if part := classification_part(name):
-            fitted.left_out[part] += 1
+            left_out[part] += 1
         elif block and int(block[1]) >= num_blocks:
-            fitted.left_out["blocks behind the last tap"] += 1
+            left_out["blocks behind the last tap"] += 1
         else:
             fitted.state_dict[name] = tensor
+    if left_out:
+        parts = ", ".join(f"{number} of {part}" for part, number in left_out.items())
+        fitted.notes.append(f"left out on purpose: {parts}")
+    if found := identify(renamed):
+        found.check_fits(wanted, num_blocks)
+        given, channels = found.in_channels, wanted.in_channels
+        if given != channels:
+            stem = fitted.state_dict[_STEM_WEIGHT]
+            fitted.state_dict[_STEM_WEIGHT] = adapt_image_channels(stem, channels)
+            fitted.notes.append(
+                f"first convolution adapted from {given} to {channels} image channels"
+            )
     return fitted
 
 
@@ -187,8 +181,8 @@ class LoadReport:
         model_names: names of the model's tensors.
         missing: names that only the model has; they keep the values they start with.
         unexpected: names that only the checkpoint has.
-        reshaped: names of tensors that have another shape in the checkpoint, such as the classifier
-            of a head for other classes, with both shapes; they are not loaded.
+        reshaped: of tensors that have another shape in the checkpoint, such as the classifier of a
+            head for other classes, names and both shapes; they are not loaded.
     """
 
     model_names: list[str]
@@ -217,7 +211,10 @@ class LoadReport:
             "not in the checkpoint": self.missing,
             "not in the model": self.unexpected,
         }
-        lines += [f"{what}: {_some(names)}" for what, names in differences.items() if names]
+        for what, names in differences.items():
+            if names:
+                more = f" and {len(names) - _MOST_NAMES} more" * (len(names) > _MOST_NAMES)
+                lines.append(f"{what}: {', '.join(islice(names, _MOST_NAMES))}{more}")
         return "\n  ".join(lines)
 
 
@@ -241,9 +238,3 @@ def compare(model_tensors: Mapping[str, Tensor], state_dict: Mapping[str, Tensor
             if name in state_dict and state_dict[name].shape != tensor.shape
         },
     )
-
-
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    more = [f"and {len(names) - _MOST_NAMES} more"] if len(names) > _MOST_NAMES else []
-    return ", ".join(names[:_MOST_NAMES] + more)

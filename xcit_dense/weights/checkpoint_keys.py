@@ -151,9 +151,8 @@ def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str
     prefix = backbone_prefix(state_dict)
     renamed: dict[str, Tensor] = {}
     for key, tensor in state_dict.items():
-        name = key
-        if key.startswith(prefix):
-            name = prefix + _name_in(naming, key.removeprefix(prefix))
+        is_of_backbone = key.startswith(prefix)
+        name = prefix + _name_in(naming, key.removeprefix(prefix)) if is_of_backbone else key
         if name in renamed:
             raise UserError(f"{key} and another tensor of the file would both be called {name}")
         renamed[name] = tensor

@@ -6,8 +6,6 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import nn
 
-import xcit_dense.mm.mmengine_patches
-import xcit_dense.mm.training  # noqa: F401
 from xcit_dense.mm import loading
 
 ARCH = {"embed_dims": 32, "depth": 4, "num_heads": 4, "eta": 1.0}

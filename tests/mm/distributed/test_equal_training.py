@@ -1,8 +1,8 @@
 """Two processes train and evaluate as one does: whole or sharded."""
 
-import importlib.util
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -70,30 +70,27 @@ def runs(tmp_path_factory):
     init_default_scope(cfg.default_scope)
     torch.manual_seed(0)
     torch.save({"state_dict": MODELS.build(cfg.model).state_dict()}, folder / "start.pth")
-    spec = importlib.util.spec_from_file_location("run_commands", RUN_COMMANDS)
-    spec.loader.exec_module(commands := importlib.util.module_from_spec(spec))
+    commands = runpy.run_path(str(RUN_COMMANDS))["COMMANDS"]
 
-    def arguments(name, *options, more=(), launcher="none"):
-        positional = [str(config), *[item for item in more if not item.startswith("--")]]
-        options = ["--cfg-options", *options] if options else []
-        return [
-            *positional, f"--data-root={folder}/data", f"--work-dir={folder}/{name}",
-            f"--launcher={launcher}", *[item for item in more if item.startswith("--")], *options,
-        ]  # fmt: skip
+    def arguments(name, *more, launcher="none"):
+        places = [f"--data-root={folder}/data", f"--work-dir={folder}/{name}"]
+        return [str(config), *places, f"--launcher={launcher}", *more]
 
-    def alone(command, name, *options, more=()):
-        commands.COMMANDS[command](arguments(name, *options, more=more))
+    def alone(command, name, *more):
+        commands[command](arguments(name, *more))
 
-    def together(command, name, *options, more=()):
-        return [command, arguments(name, *options, more=more, launcher="pytorch")]
+    def together(command, name, *more):
+        return [command, arguments(name, *more, launcher="pytorch")]
 
     alone("train", "alone")
     launched = [
-        together("train", "ddp", TWO_IMAGES),
-        together("train", "sharded", *SHARDED),
-        together("train", "resumed", *SHARDED, more=[f"--resume={folder}/sharded/iter_2.pth"]),
-        together("train", "synced", *SYNCED),
-        together("test", "tested", more=[f"{folder}/sharded/iter_4.pth"]),
+        together("train", "ddp", "--cfg-options", TWO_IMAGES),
+        together("train", "sharded", "--cfg-options", *SHARDED),
+        together(
+            "train", "resumed", f"--resume={folder}/sharded/iter_2.pth", "--cfg-options", *SHARDED
+        ),
+        together("train", "synced", "--cfg-options", *SYNCED),
+        together("test", "tested", f"{folder}/sharded/iter_4.pth"),
     ]
     finished = subprocess.run(
         [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone",
@@ -150,7 +147,7 @@ def test_a_sharded_run_resumed_ends_in_the_same_weights(runs):
 
 def test_a_plain_run_resumes_from_a_sharded_one(runs):
     """Its checkpoint is whole, with the state of the optimizer."""
-    runs.alone("train", "plain", more=[f"--resume={runs.folder}/sharded/iter_2.pth"])
+    runs.alone("train", "plain", f"--resume={runs.folder}/sharded/iter_2.pth")
     ends = [weights(runs.folder / f"{name}/iter_4.pth") for name in ("alone", "plain")]
     assert largest_difference(*ends) < TOLERANCE
 
@@ -161,7 +158,7 @@ def test_metrics_are_those_of_one_process(runs):
         found = json.loads(path.read_text())
         return {name: value for name, value in found.items() if "time" not in name}
 
-    runs.alone("test", "tested_alone", more=[f"{runs.folder}/sharded/iter_4.pth"])
+    runs.alone("test", "tested_alone", f"{runs.folder}/sharded/iter_4.pth")
     assert metrics("tested_alone")["mIoU"] > 0
     assert metrics("tested") == metrics("tested_alone")
 

@@ -6,28 +6,30 @@ from types import SimpleNamespace
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import IterTimerHook, LoggerHook
 
 from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.mm import launch
-from xcit_dense.mm.launch import VARIABLES, evaluate_whole, say, use_launcher
+from xcit_dense.mm.launch import LAUNCHERS, evaluate_whole, use_launcher
 
 SHARDED = {"type": "FullyShardedStrategy"}
 EMA = [{"type": "EMAHook"}]
+TORCHRUN = {"RANK": "2", "LOCAL_RANK": "2"}
+SLURM = {"SLURM_PROCID": "3", "SLURM_LOCALID": "3"}
 
 
 @pytest.fixture(autouse=True)
 def machine(monkeypatch):
-    """A machine without launcher's variables; tests set the device and the number of GPUs."""
-    for name in {"TORCHELASTIC_RUN_ID", *sum(VARIABLES.values(), ())}:
+    """A machine without launcher's variables; tests set the device, the GPUs and variables."""
+    variables = [name for _, *names in LAUNCHERS.values() for name in names]
+    for name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", *variables):
         monkeypatch.setenv(name, "")  # so that what the tests set does not stay
         monkeypatch.delenv(name)
 
-    def use(device="cpu", gpus=0, launcher=None, **variables):
+    def use(device="cpu", gpus=0, **variables):
         monkeypatch.setattr(launch, "get_device", lambda: device)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
-        for name in VARIABLES.get(launcher, ()):
-            monkeypatch.setenv(name, "1")
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
 
@@ -39,27 +41,17 @@ def config(launcher="pytorch", **more):
     return Config({"launcher": launcher, "model": {"type": "XCiT"}, **more})
 
 
-@pytest.mark.parametrize("launcher", list(VARIABLES))
-def test_a_launcher_without_its_variables_is_an_error(launcher):
-    with pytest.raises(UserError, match=f"--launcher {launcher}.*Start with: ") as error:
-        use_launcher(config(launcher))
-    assert all(name in str(error.value) for name in VARIABLES[launcher])
-
-
 @pytest.mark.parametrize(
     ("cfg", "environment", "remedy"),
     [
+        *((config(name), {}, f"{name}.*{LAUNCHERS[name][2]}.*Start with: ") for name in LAUNCHERS),
         (
             config("none"),
             {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2"},
             "2 processes.*add --launcher pytorch",
         ),
-        (
-            config("pytorch"),
-            {"device": "cuda", "gpus": 2, "launcher": "pytorch", "LOCAL_RANK": "2"},
-            "number 3 .* sees 2: start fewer",
-        ),
-        (config("slurm"), {"launcher": "slurm", "SLURM_LOCALID": "0"}, "number 1 .* sees 0"),
+        (config("pytorch"), {"device": "cuda", "gpus": 2, **TORCHRUN}, "number 3 .* sees 2: start"),
+        (config("slurm"), SLURM, "number 4 .* sees 0"),
         (config("pytorch", strategy=SHARDED, custom_hooks=EMA), {}, "EMAHook.*leave one"),
         (config("none", strategy=SHARDED), {}, "start with torchrun"),
     ],
@@ -76,16 +68,15 @@ def test_a_single_process_of_torchrun_needs_no_option(machine):
     assert cfg.to_dict() == config("none").to_dict()
 
 
-@pytest.mark.parametrize("launcher", ["slurm", "mpi"])
-def test_mmengine_learns_the_number_of_the_gpu(machine, launcher):
-    machine("cuda", gpus=4, launcher=launcher, **{VARIABLES[launcher][0]: "3"})
-    use_launcher(cfg := config(launcher))
+def test_mmengine_learns_the_number_of_the_gpu(machine):
+    machine("cuda", gpus=4, **SLURM)
+    use_launcher(cfg := config("slurm"))
     assert os.environ["LOCAL_RANK"] == "3"
-    assert cfg.to_dict() == config(launcher).to_dict()
+    assert cfg.to_dict() == config("slurm").to_dict()
 
 
 def test_cpus_have_no_number_and_no_synced_norms(machine, capsys):
-    machine(launcher="pytorch", LOCAL_RANK="0")
+    machine(RANK="0", LOCAL_RANK="0")
     norms = [{"type": "SyncBN", "requires_grad": True}, {"type": "MMSyncBN"}, {"type": "GN"}]
     cfg = config(model={"heads": norms}, model_wrapper_cfg={"find_unused_parameters": True})
     use_launcher(cfg)
@@ -100,13 +91,6 @@ def test_evaluation_takes_the_whole_model():
     evaluate_whole(cfg)
     use_launcher(cfg)
     assert cfg.to_dict() == config("none", custom_hooks=EMA).to_dict()
-
-
-@pytest.mark.parametrize(("rank", "expected"), [("0", "words\n"), ("1", "")])
-def test_the_first_process_of_a_machine_speaks(machine, capsys, rank, expected):
-    machine(LOCAL_RANK=rank)
-    say("words")
-    assert capsys.readouterr().err == expected
 
 
 @pytest.mark.parametrize(
@@ -127,13 +111,9 @@ def test_errors_are_told_once_until_the_processes_part_ways(
     assert error.value.code == ("error: the reason" if speaks else 1)
 
 
-def test_only_the_main_process_logs_a_test(monkeypatch):
-    from mmengine.hooks import IterTimerHook, LoggerHook
-
-    hooks = [LoggerHook(), IterTimerHook()]
-    runner = SimpleNamespace(hooks=list(hooks))
+@pytest.mark.parametrize(("is_main", "kept"), [(True, 2), (False, 1)])
+def test_only_the_main_process_logs_a_test(monkeypatch, is_main, kept):
+    monkeypatch.setattr(launch, "is_main_process", lambda: is_main)
+    runner = SimpleNamespace(hooks=[LoggerHook(), IterTimerHook()])
     launch.log_in_one_process(runner)
-    assert runner.hooks == hooks
-    monkeypatch.setattr(launch, "is_main_process", lambda: False)
-    launch.log_in_one_process(runner)
-    assert runner.hooks == hooks[1:]
+    assert len(runner.hooks) == kept

@@ -1,6 +1,5 @@
 """Draws: the same for the same place, whatever the processes, workers and passes before."""
 
-import pickle
 import random
 from itertools import islice
 
@@ -68,12 +67,9 @@ def test_two_processes_see_what_one_sees(monkeypatch, sampler_type, size):
         assert sorted(batch) == sorted(parts[0] + parts[1])
 
 
-@pytest.mark.parametrize("rank", range(3))
-@pytest.mark.parametrize(
-    "options", [{}, {"shuffle": False}, {"round_up": False}], ids=["default", "shuffle", "round_up"]
-)
-def test_the_order_is_that_of_mmengine(monkeypatch, rank, options):
-    use_process(monkeypatch, rank, 3)
+@pytest.mark.parametrize("options", [{}, {"shuffle": False}, {"round_up": False}], ids=str)
+def test_the_order_is_that_of_mmengine(monkeypatch, options):
+    use_process(monkeypatch, 2, 3)
     ours = ResumableSampler(Noise(11), seed=2, **options)
     theirs = mmengine.dataset.DefaultSampler(Noise(11), seed=2, **options)
     for sampler in (ours, theirs):
@@ -96,22 +92,8 @@ def test_the_endless_order_is_that_of_the_epochs():
     assert list(islice(endless, 10)) == list(islice(theirs, 10))
 
 
-def test_loading_leaves_the_random_state_alone():
-    dataset = Noise()
-    draws = list(islice(ResumableSampler(dataset, seed=0), 3))
-    after = []
-    for indices in ([], draws):
-        seed_libraries()
-        dataset.__getitems__(indices)
-        after.append((random.random(), np.random.rand(), torch.rand(1).item()))
-    assert after[0] == after[1]
-
-
-def test_draws_and_data_travel_to_workers_and_plain_indices_pass():
-    dataset = Noise()
-    draws = list(ResumableSampler(dataset, seed=0))
-    copied_set, copied_draws = pickle.loads(pickle.dumps((dataset, draws)))
-    assert copied_set.__getitems__(copied_draws) == dataset.__getitems__(draws)
+def test_plain_indices_are_loaded_as_ever():
+    ResumableSampler(dataset := Noise(), seed=0)
     seed_libraries()
     expected = dataset[4]
     seed_libraries()

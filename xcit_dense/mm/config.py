@@ -1,7 +1,8 @@
-"""Reading config files."""
+"""Reading config files, and walking their dicts."""
 
 import ast
 from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
 from pathlib import Path
@@ -11,38 +12,26 @@ from mmengine.config import Config, DictAction
 
 from xcit_dense.errors import UserError
 
-_PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
-_WITH_CONFIGS = (*_PACKAGES, "xcit_dense")
+PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
+"""Whose models are trained here, with the names that pip knows."""
+_WITH_CONFIGS = (*PACKAGES, "xcit_dense")
 
 
 class ConfigChanges(DictAction):
     """Reads ``KEY=VALUE`` pairs of a command line, dicts too; others end it with a message."""
 
     def __call__(
-        self,
-        parser: ArgumentParser,
-        namespace: Namespace,
-        values: list[str],
-        option_string: str | None = None,
+        self, parser: ArgumentParser, namespace: Namespace, values: list[str], option: str
     ) -> None:
         """Add the pairs to what the option has already."""
-        dicts = {}
-        for pair in [pair for pair in values if "{" in pair]:  # mmengine takes these apart
-            key, _, value = pair.partition("=")
-            try:
-                dicts[key] = ast.literal_eval(value)
-            except (ValueError, SyntaxError) as error:
-                parser.error(
-                    f"{option_string} {pair}: the value is no dict as Python writes it, "
-                    f"KEY=\"{{'a': 1, 'b': [2, 3]}}\" ({error})"
-                )
         try:
-            super().__call__(
-                parser, namespace, [pair for pair in values if "{" not in pair], option_string
-            )
-        except (ValueError, AssertionError) as error:  # no "=", or brackets that do not match
-            parser.error(f"{option_string} {' '.join(values)}: expected KEY=VALUE ({error})")
-        getattr(namespace, self.dest).update(dicts)
+            super().__call__(parser, namespace, values, option)
+        except (ValueError, SyntaxError, AssertionError) as error:  # no "=", unmatched brackets
+            parser.error(f"{option} {' '.join(values)}: expected KEY=VALUE ({error})")
+
+    @staticmethod
+    def _parse_iterable(value: str) -> Any:
+        return ast.literal_eval(value) if "{" in value else DictAction._parse_iterable(value)
 
 
 def add_config_changes(parser: ArgumentParser) -> None:
@@ -118,8 +107,65 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
 def _check_library(cfg: Config, path: str) -> None:
     """See that the library of a config is there, before classes of it are missed one by one."""
     scope = cfg.get("default_scope")
-    if scope in _PACKAGES and find_spec(scope) is None:
+    if scope in PACKAGES and find_spec(scope) is None:
         raise UserError(
             f"config {path} is one of {scope} (default_scope), which is not installed: "
-            f"pip install {_PACKAGES[scope]}"
+            f"pip install {PACKAGES[scope]}"
         )
+
+
+def bare_name(kind: str | type) -> str:
+    """The name of a registered class, without scope: ``ResNet`` for ``mmdet.ResNet``."""
+    name = kind if isinstance(kind, str) else kind.__name__
+    return name.rpartition(".")[2]
+
+
+def type_name(node: dict) -> str:
+    """The class that a dict of a config names, without scope; empty where it names none."""
+    return bare_name(node.get("type", ""))
+
+
+def dicts_in(node: Any, path: str = "") -> Iterator[tuple[str, dict]]:
+    """Every dict at and below a place of a config, with its path, the outermost first."""
+    if isinstance(node, dict):
+        yield path, node
+        for key, value in node.items():
+            yield from dicts_in(value, f"{path}.{key}")
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from dicts_in(value, f"{path}.{index}")
+
+
+def model_scope(cfg: dict) -> str | None:
+    """The package that the model of a config is from: as its class says, or the default scope."""
+    kind = (cfg.get("model") or {}).get("type", "")
+    name = kind if isinstance(kind, str) else f"{kind.__module__}."
+    package = name.partition(".")[0] if "." in name else None
+    return package if package in PACKAGES else cfg.get("default_scope") or package
+
+
+def module_prefix(model: dict, path: str) -> str:
+    """What names of parameters begin with, of the part of a model that stands at ``path``.
+
+    ``model.detector`` has ``detector.``; but mmdet's semi-supervised models make a student and a
+    teacher of their detector, and train the student.
+    """
+    inner = "model.student" if "semi_train_cfg" in model and path == "model.detector" else path
+    return f"{inner}.".removeprefix("model.")
+
+
+def unsynchronize(node: Any) -> None:
+    """Make every MMSyncBN a BN, in place: it wants several processes when it is built."""
+    for _, inner in dicts_in(node):
+        if type_name(inner) == "MMSyncBN":
+            inner["type"] = "BN"
+
+
+def innermost_dataset(dataset: dict) -> dict:
+    """The data set inside wrappers such as ``RepeatDataset``: the one with files and a pipeline.
+
+    Of several, in a ``ConcatDataset``, it is the first.
+    """
+    while "dataset" in dataset or dataset.get("datasets"):
+        dataset = dataset["dataset"] if "dataset" in dataset else dataset["datasets"][0]
+    return dataset
