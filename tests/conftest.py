@@ -1,6 +1,7 @@
 """What every test shares: a fixed seed, and few threads for tiny tensors."""
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
@@ -13,3 +14,12 @@ torch.set_num_threads(1)
 @pytest.fixture(autouse=True)
 def _fixed_seed():
     torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _fresh_visualizers():
+    """Let no run draw with the visualizer of a run of another file; mmengine keeps them by name."""
+    yield
+    if module := sys.modules.get("mmengine.visualization"):
+        for kind in (module.Visualizer, *module.Visualizer.__subclasses__()):
+            kind._instance_dict.clear()

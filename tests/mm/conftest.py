@@ -11,7 +11,6 @@ from mmengine.hooks import Hook
 from mmengine.model import BaseModel
 from mmengine.runner import Runner
 from mmengine.structures import BaseDataElement
-from mmengine.visualization import Visualizer
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -19,14 +18,6 @@ import xcit_dense.mm.mmengine_patches
 import xcit_dense.mm.training  # noqa: F401
 
 LOADED = []  # indices that this process loaded
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _fresh_visualizers():
-    """Let no run draw with the visualizer of a run of another file; mmengine keeps them by name."""
-    yield
-    for kind in (Visualizer, *Visualizer.__subclasses__()):
-        kind._instance_dict.clear()
 
 
 @pytest.fixture(autouse=True, scope="session")

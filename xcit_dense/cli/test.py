@@ -60,7 +60,7 @@ def use_classes_of_checkpoint(cfg: Config, args: Namespace) -> None:
     """
     if not is_detection(cfg) or "://" in args.checkpoint or not osp.isfile(args.checkpoint):
         return
-    trained = metainfo_of_checkpoint(load_checkpoint(args.checkpoint, "meta")).get("classes", ())
+    trained = metainfo_of_checkpoint(load_checkpoint(args.checkpoint)).get("classes", ())
     given = metainfo_of_test_data(cfg).get("classes") or ()
     if list(trained) == list(given) or sorted(trained) != sorted(given):
         return

@@ -2,6 +2,7 @@
 
 import os
 import re
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,12 @@ def _is_local(checkpoint: Any) -> bool:
 
 
 def _names_in(path: str) -> set[str]:
+    return _read_once(path, os.path.getmtime(path) if os.path.exists(path) else None)
+
+
+@lru_cache(maxsize=1)
+def _read_once(path: str, modified: float | None) -> set[str]:
+    """What is in a file; the one that ``--resume`` has found is not read again to be checked."""
     return set(load_from_local(path, map_location="meta"))
 
 
