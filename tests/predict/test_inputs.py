@@ -10,10 +10,11 @@ import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
+from xcit_dense.errors import UserError
 from xcit_dense.predict.inputs import (
     InputImage,
     Skipped,
-    UnreadableImageError,
+
     find_files,
     output_names,
     read_image,
@@ -167,7 +168,7 @@ def test_truncated_files_are_refused(tmp_path, suffix, part):
     Image.fromarray(noise).save(whole, {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF"}[suffix])
     path = tmp_path / f"image{suffix}"
     path.write_bytes(whole.getvalue()[: int(whole.tell() * part)])
-    with pytest.raises(UnreadableImageError):
+    with pytest.raises(UserError):
         read_image(path)
 
 
@@ -176,9 +177,9 @@ def test_what_is_no_image_is_refused(tmp_path, monkeypatch):
     (tmp_path / "text.jpg").write_text("hello")
     Image.new("F", (4, 4)).save(tmp_path / "float.tif")
     for name in ["empty.jpg", "text.jpg", "float.tif", "none.jpg", "."]:
-        with pytest.raises(UnreadableImageError):
+        with pytest.raises(UserError):
             read_image(tmp_path / name)
     SMOOTH.save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadableImageError, match="DecompressionBomb"):
+    with pytest.raises(UserError, match="DecompressionBomb"):
         read_image(tmp_path / "large.png")

@@ -9,8 +9,8 @@ from pycocotools import mask as coco_mask
 from torch import nn
 
 import xcit_dense  # noqa: F401
-from xcit_dense.predict import encode_masks_in_boxes, masks
-from xcit_dense.predict.masks import boxes_around, encode_mask, encode_windows
+from xcit_dense.predict import encode_masks, masks
+from xcit_dense.predict.masks import boxes_around, encode_columns, encode_mask
 
 HEIGHT, WIDTH = 61, 83
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)
@@ -46,7 +46,7 @@ def head():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_windows_are_encoded_as_the_whole_image(seed):
+def test_columns_are_encoded_as_the_whole_image(seed):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 30, 2).tolist()
     top, bottom = np.sort(rng.choice(height + 1, 2, replace=False)).tolist()
@@ -54,13 +54,13 @@ def test_windows_are_encoded_as_the_whole_image(seed):
     whole = np.zeros((height, width), dtype=bool)
     part = whole[top:bottom, left:right]
     part[:] = rng.random(part.shape) < rng.choice([0.0, 0.3, 0.9, 1.0])
-    bands = [(part[:, first : first + 7], top, left + first) for first in range(0, right - left, 7)]
-    assert encode_windows(bands, height, width) == by_pycocotools(whole) == encode_mask(whole)
+    columns = np.ascontiguousarray(whole[:, left:right].T)
+    assert encode_columns(columns, left, width) == by_pycocotools(whole) == encode_mask(whole)
 
 
 def test_boxes_around_masks():
     mask = np.zeros((20, 30), bool)
-    assert encode_windows([], 20, 30) == by_pycocotools(mask)
+    assert encode_columns(mask.T[:0], 0, 30) == by_pycocotools(mask)
     empty = encode_mask(mask)
     mask[4:6, 7:10] = True
     assert boxes_around([encode_mask(mask), empty]).tolist() == [[7, 4, 10, 6], [0, 0, 0, 0]]
@@ -68,10 +68,9 @@ def test_boxes_around_masks():
 
 
 @pytest.mark.parametrize("pixels_in_a_band", [100, 2**20], ids=["bands", "one band"])
-@pytest.mark.parametrize("rescale", [True, False])
 @pytest.mark.parametrize("class_agnostic", [True, False])
 def test_a_head_predicts_what_mmdet_pastes(
-    head, monkeypatch, pixels_in_a_band, rescale, class_agnostic
+    head, monkeypatch, pixels_in_a_band, class_agnostic
 ):
     monkeypatch.setattr(masks, "PIXELS_IN_A_BAND", pixels_in_a_band)
     head.class_agnostic = class_agnostic
@@ -81,11 +80,11 @@ def test_a_head_predicts_what_mmdet_pastes(
     logits = torch.randn(len(boxes), 1 if class_agnostic else 3, 14, 14)
     theirs_boxes = boxes.clone()
     expected = type(head)._predict_by_feat_single(
-        head, logits, theirs_boxes, labels, META, TEST_CFG, rescale
+        head, logits, theirs_boxes, labels, META, TEST_CFG, rescale=True
     )
-    assert encode_masks_in_boxes(nn.ModuleList([head])) == 1
+    assert encode_masks(nn.ModuleList([head])) == 1
     (result,) = head.predict_by_feat(
-        (logits,), [InstanceData(bboxes=boxes, labels=labels)], [META], TEST_CFG, rescale
+        (logits,), [InstanceData(bboxes=boxes, labels=labels)], [META], TEST_CFG, rescale=True
     )
     assert_nearly_equal(decoded(result.masks), expected.numpy())
     assert torch.equal(result.bboxes, theirs_boxes)  # scaled to the original image, as mmdet does
@@ -99,7 +98,7 @@ def test_averaged_masks_of_several_stages(head):
     expected = type(head)._predict_by_feat_single(
         head, probabilities, boxes.clone(), labels, META, TEST_CFG, **options
     )
-    encode_masks_in_boxes(nn.ModuleList([head]))
+    encode_masks(nn.ModuleList([head]))
     instances = [InstanceData(bboxes=boxes, labels=labels)]
     (result,) = head.predict_by_feat((probabilities,), instances, [META], TEST_CFG, **options)
     assert_nearly_equal(decoded(result.masks), expected.numpy())
@@ -116,7 +115,7 @@ def test_boxes_outside_or_without_area(head):
             [20, 20, 20, 30],
         ]
     )
-    encode_masks_in_boxes(nn.ModuleList([head]))
+    encode_masks(nn.ModuleList([head]))
     instances = [InstanceData(bboxes=boxes, labels=torch.zeros(5, dtype=torch.long))]
     meta = {**META, "scale_factor": (1.0, 1.0)}
     logits = torch.full((5, 3, 7, 7), 9.0)
@@ -126,15 +125,6 @@ def test_boxes_outside_or_without_area(head):
     assert last_pixel[-1, -1]
     assert last_pixel.sum() == 1
     assert line.sum() <= 3 * 12
-
-
-def test_masks_without_a_threshold_are_an_error(head):
-    encode_masks_in_boxes(nn.ModuleList([head]))
-    instances = [InstanceData(bboxes=boxes_anywhere(1), labels=torch.tensor([0]))]
-    with pytest.raises(ValueError, match="mask_thr_binary=-1"):
-        head.predict_by_feat(
-            (torch.rand(1, 3, 7, 7),), instances, [META], ConfigDict(mask_thr_binary=-1)
-        )
 
 
 def test_which_heads_change(head):
@@ -153,4 +143,4 @@ def test_which_heads_change(head):
         ([nn.Linear(2, 2)], 0),
         (cascade, 3),
     ]:
-        assert encode_masks_in_boxes(nn.ModuleList(heads)) == changed
+        assert encode_masks(nn.ModuleList(heads)) == changed

@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path, PurePath
 
 import mmcv
@@ -12,7 +13,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from xcit_dense.errors import in_one_line
+from xcit_dense.errors import UserError, in_one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"}
@@ -21,18 +22,9 @@ IMAGE_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 
-class UnreadableImageError(ValueError):
-    """A file is no image that could be read; the message says why."""
-
-
 @dataclass(frozen=True)
 class Skipped:
-    """An input without a result.
-
-    Attributes:
-        source: its path.
-        reason: why.
-    """
+    """An input without a result: its path, and why."""
 
     source: str
     reason: str
@@ -82,23 +74,21 @@ def find_files(
         Absolute paths, and the inputs that name none or cannot be searched.
     """
     excluded = {os.path.realpath(folder) for folder in leave_out}
-    found: dict[Path, None] = {}
+    found: list[str] = []
     skipped: list[Skipped] = []
     for name in inputs:
         if os.path.isfile(name):
-            found[Path(os.path.abspath(name))] = None
+            found.append(name)
             continue
-        before = len(skipped)
-        files = []
+        before = len(found), len(skipped)
         for match in [name] if os.path.isdir(name) else sorted(glob.glob(name, recursive=True)):
             if os.path.isdir(match):
-                files += _files_in(match, excluded, skipped)
+                found += _files_in(match, excluded, skipped)
             elif not _is_below(match, excluded):
-                files.append(match)
-        if not files and len(skipped) == before:
+                found.append(match)
+        if (len(found), len(skipped)) == before:
             skipped.append(Skipped(name, "no images or videos there, earlier results aside"))
-        found.update((Path(os.path.abspath(file)), None) for file in files)
-    return list(found), skipped
+    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in found)), skipped
 
 
 def _files_in(folder: str, excluded: set[str], skipped: list[Skipped]) -> list[str]:
@@ -141,21 +131,19 @@ def output_names(files: Sequence[Path]) -> dict[Path, str]:
     is taken too gets a number, ``a.png_2``. Videos always keep theirs.
 
     Args:
-        files: absolute paths, each once.
+        files: absolute paths, each once, at least one.
     """
+    shared = shared_folder(files)
     names: dict[Path, str] = {}
     taken: set[str] = set()
-    shared = shared_folder(files) if files else Path()
     for file in files:
         path = file.relative_to(shared)
         whole = path.as_posix()
         name = whole if is_video(file) else path.with_suffix("").as_posix()
-        number = 1
-        while name.casefold() in taken:  # some file systems take A for a
-            name = whole if number == 1 else f"{whole}_{number}"
-            number += 1
-        taken.add(name.casefold())
-        names[file] = name
+        candidates = chain([name, whole], (f"{whole}_{number}" for number in count(2)))
+        # some file systems take A for a
+        names[file] = next(each for each in candidates if each.casefold() not in taken)
+        taken.add(names[file].casefold())
     return names
 
 
@@ -177,8 +165,8 @@ def read_inputs(
             continue
         try:
             yield InputImage(file, None, name, read_image(file, loader))
-        except UnreadableImageError as error:
-            yield Skipped(str(file), str(error))
+        except UserError as error:
+            yield Skipped(str(file), in_one_line(error.__cause__))
 
 
 def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
@@ -186,12 +174,9 @@ def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
     with mmcv.VideoReader(str(file)) as video:
         for number, pixels in enumerate(video, start=1):
             yield InputImage(file, number, f"{name}/{number:06d}", pixels)
-        if not number:
-            yield Skipped(str(file), "no video, or of an unknown format")
-        elif number < len(video):
-            yield Skipped(
-                str(file), f"it declares {len(video)} frames, of which {number} can be decoded"
-            )
+        if not number or number < len(video):
+            reason = f"{number} frames can be decoded, of {len(video)} that it declares"
+            yield Skipped(str(file), reason)
 
 
 def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.ndarray:
@@ -209,8 +194,7 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
         uint8 (H, W, 3), or what ``loader`` gives.
 
     Raises:
-        UnreadableImageError: the file is missing, empty, damaged, too large, or of an unknown
-            format.
+        UserError: the file is missing, empty, damaged, too large, or of an unknown format.
     """
     try:
         with warnings.catch_warnings():
@@ -219,7 +203,5 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
                 image.load()
         # for what OpenCV cannot decode it raises, or gives None
         return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
-    except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError("empty, or no image of a known format") from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        raise UnreadableImageError(in_one_line(error)) from error
+        raise UserError(f"{path} cannot be read ({in_one_line(error)})") from error

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from xcit_dense.predict.drawing import draw_prediction, shrunk, side_by_side
+from xcit_dense.predict.drawing import draw_prediction, shrunk
 from xcit_dense.predict.inputs import output_names, read_image
 from xcit_dense.predict.outputs import write_label_map, write_picture
 from xcit_dense.predict.results import (
@@ -65,21 +66,17 @@ class PictureHook(Hook):
         for sample in outputs:
             path = _absolute(sample.img_path)
             image = read_image(path)
-            size = image.shape[:2]
+            small = shrunk(image, self._longest_side)
             prediction = from_sample(sample)
             if isinstance(prediction, Detections):
                 prediction = prediction.above(self._score_thr)
-            small = shrunk(image, self._longest_side)
-            halves = {}
-            for truth in ground_truth_of(sample):
-                below = halves.get("ground truth", small)
-                drawn = draw_prediction(below, truth, self._categories, image_size=size)
-                halves["ground truth"] = drawn
-            halves["prediction"] = draw_prediction(
-                small, prediction, self._categories, image_size=size
-            )
-            picture = side_by_side(list(halves.values()), list(halves))
-            write_picture(self._folder / f"{self._names[path]}.jpg", picture)
+            truths = ground_truth_of(sample)
+            halves = [small, small] if truths else [small]
+            for position, each in [*((0, truth) for truth in truths), (-1, prediction)]:
+                halves[position] = draw_prediction(
+                    halves[position], each, self._categories, image_size=image.shape[:2]
+                )
+            write_picture(self._folder / f"{self._names[path]}.jpg", np.hstack(halves))
 
 
 @HOOKS.register_module()
