@@ -14,7 +14,6 @@ from xcit_dense.errors import UserError
 from xcit_dense.predict.inputs import (
     InputImage,
     Skipped,
-
     find_files,
     output_names,
     read_image,

@@ -69,9 +69,7 @@ def test_boxes_around_masks():
 
 @pytest.mark.parametrize("pixels_in_a_band", [100, 2**20], ids=["bands", "one band"])
 @pytest.mark.parametrize("class_agnostic", [True, False])
-def test_a_head_predicts_what_mmdet_pastes(
-    head, monkeypatch, pixels_in_a_band, class_agnostic
-):
+def test_a_head_predicts_what_mmdet_pastes(head, monkeypatch, pixels_in_a_band, class_agnostic):
     monkeypatch.setattr(masks, "PIXELS_IN_A_BAND", pixels_in_a_band)
     head.class_agnostic = class_agnostic
     whole_image = torch.tensor([[0, 0, WIDTH, HEIGHT], [-50, -50, 200, 200.0]])

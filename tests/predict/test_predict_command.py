@@ -95,7 +95,8 @@ def test_segmentations_of_a_video_and_a_pattern(segmentor, coco, tmp_path, capsy
     assert code == 0
     printed = capsys.readouterr().out
     assert "4 images predicted, 0 inputs skipped" in printed
-    assert f"written to {out}: labels\n" in printed
+    assert f"written to {out}\n" in printed
+    assert [path.name for path in out.iterdir()] == ["labels"]
     (frame,) = out.rglob("v.avi/000002.png")
     assert Image.open(frame).size == (64, 48)
     (still,) = out.rglob("000000000001.png")
@@ -128,7 +129,7 @@ def test_numbers_of_annotations(detector, few, tmp_path, capsys):
     assert {a["category_id"] for a in found.anns.values()} <= {9 - n for n in range(len(names))}
     assert len(list((out / "pictures").iterdir())) == 3
     path.write_text(json.dumps(dict(images=images, categories=categories[1:])))
-    with pytest.raises(UserError, match=f"no category {names[0]!r}"):
+    with pytest.raises(UserError, match=f"class {names[0]!r}"):
         predict.main(arguments)
 
 
@@ -220,14 +221,11 @@ PIPELINE = "test_dataloader.dataset.pipeline"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("model.typo=1", "the model cannot be built.*typo"),
-        ("model.type=Nope", "the model cannot be built.*Nope"),
-        ("model=None", "the model cannot be built"),
-        ("model.backbone.0=1", "cannot be (changed by model.backbone.0=1|built)"),
-        (f"{PIPELINE}.1.type=Nope", "the test pipeline cannot be built.*Nope"),
-        (f"{PIPELINE}.0.type=Resize", "the test pipeline begins with Resize"),
-        (f"{PIPELINE}=None", "no data set with a pipeline"),
-        ("test_dataloader=None", "no data set with a pipeline"),
+        ("model.typo=1", "model .*cannot be built.*typo"),
+        ("model=None", "model .*cannot be built"),
+        (f"{PIPELINE}.1.type=Nope", "pipeline cannot be built.*Nope"),
+        (f"{PIPELINE}.0.type=Resize", "LoadImageFromFile, not Resize"),
+        ("test_dataloader=None", "a data set with a pipeline"),
     ],
 )
 def test_unusable_configs_end_with_one_line(
@@ -238,32 +236,6 @@ def test_unusable_configs_end_with_one_line(
     with pytest.raises(SystemExit, match=rf"^error: config .*{message}") as ended:
         run(predict.main)
     assert "\n" not in ended.value.code.strip()
-
-
-NEW_STYLE = """
-from mmcv.transforms import LoadImageFromFile
-from mmdet.datasets import CocoDataset
-from mmdet.datasets.transforms import PackDetInputs, Resize
-from mmdet.models.detectors import MaskRCNN
-
-default_scope = None
-model = dict({model}, type=MaskRCNN)
-metas = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-pipeline = [
-    dict(type=LoadImageFromFile, color_type="color", imdecode_backend="cv2"),
-    dict(type=Resize, scale=(64, 64), keep_ratio=True),
-    dict(type=PackDetInputs, meta_keys=metas),
-]
-test_dataloader = dict(dataset=dict(type=CocoDataset, pipeline=pipeline))
-"""
-
-
-def test_new_configs_whose_types_are_classes(detector, image_path, tmp_path):
-    settings = Config.fromfile(detector.config).to_dict()["model"]
-    model = ", ".join(f"{key}={value!r}" for key, value in settings.items() if key != "type")
-    (tmp_path / "new.py").write_text(NEW_STYLE.format(model=model))
-    arguments = [f"{tmp_path}/new.py", detector.checkpoint, str(image_path)]
-    assert predict.main([*arguments, "--out", str(tmp_path / "out")]) == 0
 
 
 # what finds no package of mmdet's
@@ -287,4 +259,4 @@ def test_segmentors_do_without_mmdet(segmentor, image_path, tmp_path):
         [sys.executable, "-c", _WITHOUT_MMDET, *arguments], capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
-    assert "labels, pictures" in process.stdout
+    assert "1 images predicted" in process.stdout

@@ -123,9 +123,10 @@ def test_else_the_config_does(meta, form, tmp_path):
     assert categories(dict(meta=meta), config(**dataset)).names == NAMES
 
 
-@pytest.mark.parametrize("metainfo", [{}, dict(classes="person"), dict(classes="missing.txt")])
+@pytest.mark.parametrize("metainfo", [{}, dict(classes="missing.txt")])
 def test_no_names_are_an_error(metainfo):
-    with pytest.raises(UserError, match=metainfo.get("classes", r"metainfo=dict\(classes")):
+    error = FileNotFoundError if metainfo else UserError
+    with pytest.raises(error, match=metainfo.get("classes", r"metainfo=dict\(classes")):
         categories({}, config(metainfo=metainfo))
 
 

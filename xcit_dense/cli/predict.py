@@ -16,8 +16,6 @@ from xcit_dense.predict import Detections, Prediction, Predictor
 from xcit_dense.predict.inputs import InputImage, Skipped, find_files, is_video, read_inputs
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
 
-ALL_PREDICTED, SOME_NOT = 0, 1
-
 
 def make_parser() -> ArgumentParser:
     """The command line."""
@@ -132,20 +130,27 @@ def _predict(
     try:
         while batch := list(islice(inputs, args.batch_size)):
             for image, outcome in _outcomes(predictor, batch):
-                failure = _write(outputs, image, outcome, args.score_thr)
-                if failure:
-                    skipped.append(failure)
-                else:
-                    count += 1
                 progress.update()
+                if isinstance(outcome, Skipped):
+                    skipped.append(outcome)
+                    continue
+                if isinstance(outcome, Detections):
+                    outcome = outcome.above(args.score_thr)
+                try:
+                    outputs.write(image, outcome)
+                    count += 1
+                except OSError:  # other images fail too
+                    raise
+                except Exception as error:  # such as a picture that is too large for the memory
+                    skipped.append(Skipped(image.source, in_one_line(error)))
     except KeyboardInterrupt:
         skipped.append(Skipped("all that follows", "stopped"))
     finally:
         outputs.finish()
         print(file=sys.stderr)
         exit_code = _summarize(count, skipped)
-        if outputs.written:
-            print(f"written to {args.out}: {', '.join(sorted(outputs.written))}")
+        if count:
+            print(f"written to {args.out}")
     return exit_code
 
 
@@ -165,25 +170,8 @@ def _outcomes(
     return [*skipped, *zip(images, predictions, strict=True)]
 
 
-def _write(
-    outputs: Outputs, image: InputImage | None, outcome: Prediction | Skipped, score_thr: float
-) -> Skipped | None:
-    """Write the results of an image, or say why there are none."""
-    if isinstance(outcome, Skipped):
-        return outcome
-    if isinstance(outcome, Detections):
-        outcome = outcome.above(score_thr)
-    try:
-        outputs.write(image, outcome)
-    except OSError:  # other images fail too
-        raise
-    except Exception as error:  # a picture that cannot be drawn, or is too large for the memory
-        return Skipped(image.source, in_one_line(error))
-    return None
-
-
 def _summarize(images: int, skipped: Sequence[Skipped]) -> int:
     print(f"{images} images predicted, {len(skipped)} inputs skipped")
     for item in skipped:
         print(f"  skipped {item.source}: {item.reason}")
-    return SOME_NOT if skipped else ALL_PREDICTED
+    return 1 if skipped else 0

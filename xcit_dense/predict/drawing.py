@@ -80,9 +80,6 @@ def draw_ground_truth(
         annotated_as_read: the ground truth is that of the image in its file, which was resized
             since; else of the pixels.
 
-    Returns:
-        uint8 (H, W, 3) in blue, green, red.
-
     Raises:
         UserError: the label map has several channels.
     """
@@ -94,9 +91,10 @@ def draw_ground_truth(
         if annotated_as_read and "scale_factor" in described:
             # the factor tells the size before padding
             size = np.rint(np.array(annotated_size[:2]) * described["scale_factor"][::-1])
-        elif isinstance(truth, SegmentationMap):
-            # padding may be labelled too; some label maps are coarser than the image
-            size = np.maximum(truth.labels.shape, size)
+        else:  # padding may be annotated too; some label maps are coarser than the image
+            is_map = isinstance(truth, SegmentationMap)
+            sizes = [truth.labels.shape] if is_map else [mask["size"] for mask in truth.masks or ()]
+            size = np.max([size, *sizes], axis=0)
         height, width = np.clip(size, 1, picture.shape[:2]).astype(int)
         part = picture[:height, :width]
         part[:] = draw_prediction(part, truth, categories, image_size=annotated_size)

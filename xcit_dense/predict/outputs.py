@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -82,18 +82,14 @@ def _plain(file_name: str) -> str:
 
 def category_ids(names: Sequence[str]) -> list[int]:
     """Numbers of categories: COCO's own for its 80 classes, else 1, 2, 3 and so on."""
-    by_number = MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
-    of_coco = {
-        number: name
-        for number, name in enumerate(by_number)
-        if name not in ("__background__", "N/A")
-    }
+    by_number = enumerate(MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+    of_coco = {number: name for number, name in by_number if name not in ("__background__", "N/A")}
     return list(of_coco if [*names] == [*of_coco.values()] else range(1, len(names) + 1))
 
 
 @dataclass
 class Outputs:
-    """The results of a run, in one folder.
+    """The results of a run, in one folder; an OSError tells that one cannot be written.
 
     Attributes:
         folder: where they go.
@@ -102,7 +98,6 @@ class Outputs:
         annotations: numbers for the JSON, which leaves out images that they lack.
         with_pictures: whether predictions are drawn.
         longest_side: largest height or width of a picture; None keeps the image's.
-        written: names of what there is in the folder of this run.
 
     Raises:
         UserError: the annotations have not one category for each class.
@@ -114,7 +109,6 @@ class Outputs:
     annotations: Annotations | None = None
     with_pictures: bool = True
     longest_side: int | None = None
-    written: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._images: list[dict[str, Any]] = []
@@ -127,30 +121,20 @@ class Outputs:
             self._category_ids = category_ids(names)
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
-        """Write the results of an image; those for the JSON wait for :meth:`finish`.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write the results of an image; those for the JSON wait for :meth:`finish`."""
         if self.with_pictures:
             picture = draw_prediction(
                 image.background, prediction, self.categories, self.longest_side
             )
             write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
-            self.written.add(_PICTURES)
         if isinstance(prediction, Detections):
             self._add(image, prediction)
         else:
             path = self.folder / _LABEL_MAPS / f"{image.name}.png"
             write_label_map(path, prediction.labels, self.categories)
-            self.written.add(_LABEL_MAPS)
 
     def finish(self) -> None:
-        """Write the JSON, with the images so far, unless there are none.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write the JSON, with the images so far, unless there are none."""
         if not self._images:
             return
         content = {
@@ -163,7 +147,6 @@ class Outputs:
         }
         encoded = json.dumps(content).encode("ascii")
         write_atomically(self.folder / _DETECTIONS, lambda file: file.write(encoded))
-        self.written.add(_DETECTIONS)
 
     def _add(self, image: InputImage, detections: Detections) -> None:
         """Add an image and its objects to the JSON."""
@@ -199,11 +182,7 @@ class Outputs:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) in blue, green, red as a JPEG, shrunk if JPEG has no such sizes.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
+    """Write uint8 (H, W, 3) in blue, green, red as a JPEG, shrunk if JPEG has no such sizes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(shrunk(picture, LARGEST_SIDE_OF_JPEG)[..., ::-1])
     image.save(path, quality=95)
@@ -214,9 +193,6 @@ def write_label_map(path: Path, labels: np.ndarray, categories: Categories | Non
 
     It has a palette with the colours of the categories where these are given, and are at most 256;
     else 8 bits of grey, or 16 where a label needs them.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     if labels.max() > 255 or (categories and len(categories.names) > 256):
         picture = Image.fromarray(labels.astype(np.uint16))

@@ -7,6 +7,7 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from itertools import groupby
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from mmcv.transforms import LoadImageFromFile
 from mmengine.config import Config
-from mmengine.dataset import Compose
+from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 from torch import nn
@@ -39,10 +40,6 @@ from xcit_dense.predict.results import (
     metainfo_of_test_data,
 )
 from xcit_dense.weights import unwrap_checkpoint
-
-# a part that predictions do without; slim checkpoints lack it
-_ONLY_FOR_TRAINING = "auxiliary_head."
-_MUCH_SMALLER = 4
 
 
 class Predictor:
@@ -113,29 +110,21 @@ class Predictor:
     def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
         """Predict on images, each uint8 (H, W, 3) in blue, green, red, or as :attr:`loader` gives.
 
-        Images that the pipeline brings to different sizes are predicted one after the other:
-        padding them to a common size would change what attention sees, and so the predictions.
+        Neighbours that the pipeline brings to one size are predicted together: padding others to a
+        common size would change what attention sees, and so the predictions.
 
         Raises:
             ValueError: the model predicts a class without a name.
         """
         prepared = [self._prepare(image) for image in images]
-        of_shape: dict[torch.Size, list[int]] = {}
-        for index, sample in enumerate(prepared):
-            of_shape.setdefault(sample["inputs"].shape, []).append(index)
-        predictions: dict[int, Prediction] = {}
-        for indices in of_shape.values():
-            batch = {
-                key: [prepared[index][key] for index in indices]
-                for key in ("inputs", "data_samples")
-            }
-            kind = self._device.type
-            dtype = default_dtype(kind) if self._amp else None
+        kind = self._device.type
+        dtype = default_dtype(kind) if self._amp else None
+        predictions = []
+        for _, group in groupby(prepared, key=lambda item: item["inputs"].shape):
             with torch.autocast(kind, dtype, enabled=self._amp):
-                samples = self.model.test_step(batch)
-            for index, sample in zip(indices, samples, strict=True):
-                predictions[index] = self._named(from_sample(sample))
-        return [predictions[index] for index in range(len(images))]
+                samples = self.model.test_step(pseudo_collate(list(group)))
+            predictions += [self._named(from_sample(sample)) for sample in samples]
+        return predictions
 
     def draw(
         self, image: np.ndarray, prediction: Prediction, longest_side: int | None = None
@@ -157,8 +146,8 @@ class Predictor:
             "seg_fields": [],
         }
         prepared = self._transforms(results)
-        if max(size) > _MUCH_SMALLER * max(prepared["inputs"].shape[1:]):
-            warnings.warn(  # once
+        if max(size) > 4 * max(prepared["inputs"].shape[1:]):
+            warnings.warn(  # Python shows it once
                 "the test pipeline shrinks large images to less than a quarter: small objects may "
                 "be lost. Cut them into tiles, or let Resize keep more: --cfg-options "
                 "test_dataloader.dataset.pipeline.1.scale='(WIDTH,HEIGHT)', if it is step 1",
@@ -198,17 +187,14 @@ def _load(model: nn.Module, checkpoint: Path | str) -> dict[str, Any]:
     Returns:
         What the checkpoint says of its data.
     """
+
+    def is_needed(name: str) -> bool:
+        return not name.startswith("auxiliary_head.")  # slim checkpoints lack it
+
     loaded = load_checkpoint(str(checkpoint))
-    unused = load_complete(
-        model,
-        unwrap_checkpoint(loaded),
-        checkpoint,
-        is_needed=lambda name: not name.startswith(_ONLY_FOR_TRAINING),
-    )
-    surplus = [name for name in unused if name.startswith("backbone.")]
-    if surplus:
-        raise UserError(
-            f"{checkpoint} does not fit the config: {len(surplus)} of its tensors have no place in "
-            f"the backbone, {surplus[0]} among them"
-        )
+    for name in load_complete(model, unwrap_checkpoint(loaded), checkpoint, is_needed):
+        if name.startswith("backbone."):
+            raise UserError(
+                f"{checkpoint} does not fit the config: {name} has no place in the backbone"
+            )
     return metainfo_of_checkpoint(loaded)
