@@ -65,9 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        UserError: the config, the checkpoint or the annotations are unusable, or results cannot be
-            written.
-        SystemExit: the command line is wrong.
+        UserError: config, checkpoint or annotations are unusable, or results cannot be written.
     """
     parser = make_parser()
     args = parser.parse_args(argv)

@@ -17,7 +17,7 @@ def ids_of_classes(
 
     Args:
         names: of the classes.
-        categories: of a data set in COCO's format, each with ``name`` and ``id``.
+        categories: of a data set in COCO's format.
         source: whose they are, for the message.
 
     Raises:

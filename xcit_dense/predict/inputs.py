@@ -152,12 +152,8 @@ def read_inputs(
 ) -> Iterator[InputImage | Skipped]:
     """Read images, and the frames of videos, one after the other.
 
-    Outputs are named as :func:`output_names` says. Frames stand in a folder that is called as the
-    video is, ``a.mp4``.
-
-    Args:
-        files: absolute paths.
-        loader: how images are decoded; None for 8-bit blue, green, red.
+    Outputs are named as :func:`output_names` says, of frames by their number in a folder that is
+    called as the video is, ``a.mp4``. ``loader`` is as for :func:`read_image`.
     """
     for file, name in output_names(files).items():
         if is_video(file):

@@ -95,21 +95,21 @@ def encode_masks(model: nn.Module) -> int:
 
     if not predicts_as_mm(model):
         return 0
-    own = [module for module in model.modules() if predicts_as_mm(module)]
-    query_heads = [module for module in own if isinstance(module, fusion.MaskFormerFusionHead)]
-    for head in query_heads:
-        head.predict = partial(_predict_queries, head)
-    if any(isinstance(module, fusion.BasePanopticFusionHead) for module in model.modules()):
-        return len(query_heads)  # it would fuse masks in boxes, as arrays
-    pasting_heads = [
-        module
-        for module in own
-        if isinstance(module, FCNMaskHead)
-        and type(module)._predict_by_feat_single is FCNMaskHead._predict_by_feat_single
-    ]
-    for head in pasting_heads:
-        head._predict_by_feat_single = partial(_predict_in_boxes, head)
-    return len(pasting_heads)
+    kinds = (FCNMaskHead, fusion.BasePanopticFusionHead)
+    heads = [module for module in model.modules() if isinstance(module, kinds)]
+    are_fused = any(isinstance(head, fusion.BasePanopticFusionHead) for head in heads)
+    count = 0
+    for head in filter(predicts_as_mm, heads):
+        if isinstance(head, fusion.MaskFormerFusionHead):
+            head.predict = partial(_predict_queries, head)
+        elif not are_fused and (  # other fusion needs the arrays
+            type(head)._predict_by_feat_single is FCNMaskHead._predict_by_feat_single
+        ):
+            head._predict_by_feat_single = partial(_predict_in_boxes, head)
+        else:
+            continue
+        count += 1
+    return count
 
 
 @torch.no_grad()
@@ -176,16 +176,8 @@ def _predict_queries(
 ) -> list[dict[str, Any]]:
     """What ``MaskFormerFusionHead.predict`` does, upsampling the mask of one query at a time.
 
-    Args:
-        head: the fusion head.
-        mask_cls_results: logits of classes, (images, queries, classes and none).
-        mask_pred_results: logits of masks, (images, queries, h, w), at the size of the input.
-        batch_data_samples: with ``img_shape`` and ``ori_shape``.
-        rescale: predict at the size of the original image.
-        kwargs: unused, as by mmdet.
-
-    Returns:
-        Of each image ``pan_results``, a panoptic map, and ``ins_results``, with run lengths.
+    Logits of classes are (images, queries, classes and none), those of masks (images, queries, h,
+    w) at the size of the input.
     """
     results = []
     for classes, logits, sample in zip(

@@ -22,14 +22,7 @@ from xcit_dense.predict.results import (
 
 
 def names_of_images(dataset: Any) -> dict[Path, str]:
-    """A name for the outputs of each image of a data set: its path below the folder they share.
-
-    Args:
-        dataset: of mmengine's kind, of mmdet or mmseg.
-
-    Returns:
-        Names without a suffix, no two alike, by absolute path.
-    """
+    """Names for the outputs of the images of a data set of mm's, by their absolute paths."""
     paths = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
     return output_names(list(dict.fromkeys(map(_absolute, paths))))
 
