@@ -4,7 +4,6 @@ import io
 import os
 
 import cv2
-import mmcv
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
@@ -111,13 +110,6 @@ def test_frames_and_images_come_in_order_and_damage_is_told(tmp_path):
     skipped = [item.source for item in items if isinstance(item, Skipped)]
     assert {str(files[2]), str(files[3])} <= set(skipped)
     assert len([item for item in items if isinstance(item, InputImage)]) < 5 + 4
-
-
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp", ".gif"])
-def test_formats_are_read_as_mm_reads_them(tmp_path, suffix):
-    path = tmp_path / f"image{suffix}"
-    SMOOTH.save(path)
-    assert np.array_equal(read_image(path), mmcv.imread(str(path), backend="cv2"))
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])

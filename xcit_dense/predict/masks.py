@@ -97,14 +97,14 @@ def encode_masks(model: nn.Module) -> int:
         return 0
     kinds = (FCNMaskHead, fusion.BasePanopticFusionHead)
     heads = [module for module in model.modules() if isinstance(module, kinds)]
+    # fusion that is not of queries needs the arrays
     are_fused = any(isinstance(head, fusion.BasePanopticFusionHead) for head in heads)
+    pasted = FCNMaskHead._predict_by_feat_single
     count = 0
     for head in filter(predicts_as_mm, heads):
         if isinstance(head, fusion.MaskFormerFusionHead):
             head.predict = partial(_predict_queries, head)
-        elif not are_fused and (  # other fusion needs the arrays
-            type(head)._predict_by_feat_single is FCNMaskHead._predict_by_feat_single
-        ):
+        elif not are_fused and type(head)._predict_by_feat_single is pasted:
             head._predict_by_feat_single = partial(_predict_in_boxes, head)
         else:
             continue
