@@ -133,6 +133,22 @@ def test_numbers_of_annotations(detector, few, tmp_path, capsys):
 
 
 @pytest.fixture
+def at_third(monkeypatch):
+    """Has something done when the third picture is written."""
+    write = outputs.write_picture
+
+    def make(action):
+        def act_and_write(path, picture):
+            if path.name == "c.jpg":
+                action()
+            write(path, picture)
+
+        monkeypatch.setattr(outputs, "write_picture", act_and_write)
+
+    return make
+
+
+@pytest.fixture
 def heeds_ctrl_c():
     """A shell lets what it starts in the background ignore Ctrl-C, these tests too."""
     previous = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -142,18 +158,9 @@ def heeds_ctrl_c():
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_stopped_run_keeps_what_was_predicted(
-    detector, few, tmp_path, capsys, monkeypatch, number
-):
+def test_a_stopped_run_keeps_what_was_predicted(detector, few, tmp_path, capsys, at_third, number):
     before = signal.getsignal(signal.SIGTERM)
-    write = outputs.write_picture
-
-    def stop_after_two(path, picture):
-        if path.name == "c.jpg":
-            os.kill(os.getpid(), number)
-        write(path, picture)
-
-    monkeypatch.setattr(outputs, "write_picture", stop_after_two)
+    at_third(lambda: os.kill(os.getpid(), number))
     out = tmp_path / "out"
     arguments = [detector.config, detector.checkpoint, str(few), "--out", str(out)]
     assert predict.main(arguments) == 1
@@ -163,19 +170,25 @@ def test_a_stopped_run_keeps_what_was_predicted(
     assert "stopped" in printed
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_is_whole(detector, few, tmp_path, monkeypatch):
-    write = outputs.write_picture
+def test_a_full_disk_is_one_line_and_leaves_what_is_whole(detector, few, tmp_path, at_third):
+    def fail():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def fill(path, picture):
-        if path.name == "c.jpg":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, picture)
-
-    monkeypatch.setattr(outputs, "write_picture", fill)
+    at_third(fail)
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"^--out .*out: No space left on device$"):
         predict.main([detector.config, detector.checkpoint, str(few), "--out", str(out)])
     assert images_in(out) == ["a.jpg", "b.jpg"]
+
+
+def test_a_picture_that_fails_is_skipped(detector, few, tmp_path, capsys, at_third):
+    def fail():
+        raise MemoryError("9 TB")
+
+    at_third(fail)
+    arguments = [detector.config, detector.checkpoint, str(few), "--out", str(tmp_path / "out")]
+    assert predict.main(arguments) == 1
+    assert "c.jpg: MemoryError: 9 TB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -186,10 +199,8 @@ def test_a_full_disk_is_one_line_and_leaves_what_is_whole(detector, few, tmp_pat
         ("--device=meta", "--device meta: "),
         ("--out=setup.cfg", "--out setup.cfg: File exists"),
         ("--out=.", "pictures/a.jpg lies where results go"),
-        ("--max-side=x", "--max-side"),
-        ("--score-thr=1.5", "--score-thr 1.5: scores go from 0 to 1"),
-        ("--score-thr=nan", "--score-thr nan"),
-        ("--cfg-options=model", "expected KEY=VALUE"),
+        ("--max-side=-1", "--max-side -1"),
+        ("--score-thr=nan", "--score-thr nan: scores go from 0 to 1"),
     ],
 )
 def test_wrong_options_are_exit_code_2(detector, few, option, message, capsys, monkeypatch):

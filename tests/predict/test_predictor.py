@@ -73,6 +73,7 @@ def test_a_model_of_one_channel_also_gets_frames(
         "model.data_preprocessor": dict(mean=[110], std=[60], bgr_to_rgb=False),
         "model.backbone.in_channels": 1,
         "test_dataloader.dataset.pipeline.0.color_type": "grayscale",
+        "test_dataloader.dataset.pipeline.0.to_float32": True,
     }
     grey = save_model(tmp_path / "grey", detector.config, changes)
     model = init_detector(grey.config, grey.checkpoint, device="cpu")
