@@ -72,9 +72,7 @@ def test_masks_tint_their_place_in_the_colour_of_their_class(longest_side):
     assert np.array_equal(GREY, before)
 
 
-@pytest.mark.parametrize(
-    "box", [(0, 0, 300, 200), (0, 0, 1, 1), (299, 199, 300, 200), (50, 50, 50, 60), (-9, -9, 2, 2)]
-)
+@pytest.mark.parametrize("box", [(0, 0, 300, 200), (299, 199, 300, 200), (50, 50, 50, 60)])
 @pytest.mark.parametrize("longest_side", [None, 7])
 def test_boxes_at_the_border_and_without_area(box, longest_side):
     picture = draw_prediction(GREY, detections(box), CATEGORIES, longest_side)

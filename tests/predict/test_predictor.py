@@ -11,7 +11,7 @@ from mmengine.structures import BaseDataElement, PixelData
 from pycocotools import mask as coco_mask
 
 from xcit_dense.errors import UserError
-from xcit_dense.predict import Categories, Detections, Predictor, SegmentationMap, predictor
+from xcit_dense.predict import Categories, Detections, Predictor, SegmentationMap
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -82,34 +82,6 @@ def test_a_model_of_one_channel_also_gets_frames(
     np.testing.assert_allclose(ours(image_path).boxes, expected.bboxes.numpy(), atol=1e-3)
     assert len(ours(pixels)) > 0
     assert ours.draw(pixels, ours(pixels)).shape == pixels.shape
-
-
-def test_masks_of_queries_equal_those_of_mmdet(save_model, pixels, tmp_path, monkeypatch):
-    changes = {
-        "model.panoptic_head.num_queries": 12,
-        "model.panoptic_head.pixel_decoder.encoder.num_layers": 1,
-        "model.panoptic_head.transformer_decoder.num_layers": 1,
-        "model.panoptic_head.num_transformer_decoder_layers": 1,
-        "model.panoptic_head.in_channels": [16] * 4,
-        "model.test_cfg.max_per_image": 10,
-        "model.backbone": {
-            "_delete_": True,
-            "type": "XCiT",
-            "arch": {"embed_dims": 16, "depth": 4, "num_heads": 4, "eta": 1.0},
-            "patch_size": 16,
-        },
-        "metainfo": {"classes": tuple(map(str, range(80)))},
-    }
-    config = CONFIGS / "mask2former/xcit_small_12_p16_mask2former_coco.py"
-    model = save_model(tmp_path / "model", config, changes)
-    ours = Predictor(model.config, model.checkpoint, "cpu")(pixels)
-    monkeypatch.setattr(predictor, "encode_masks", lambda model: 0)
-    expected = Predictor(model.config, model.checkpoint, "cpu")(pixels)
-    assert np.array_equal(ours.labels, expected.labels)
-    np.testing.assert_allclose(ours.scores, expected.scores, rtol=1e-4)
-    for one, other in zip(ours.masks, expected.masks, strict=True):
-        assert (coco_mask.decode(one) != coco_mask.decode(other)).mean() < 1e-3
-    assert len(ours) > 0
 
 
 def test_void_of_a_panoptic_map_is_no_object(detector, pixels):

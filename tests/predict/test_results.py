@@ -125,16 +125,6 @@ def test_no_names_are_an_error(metainfo):
         categories({}, config(metainfo=metainfo))
 
 
-@pytest.mark.parametrize(
-    ("path", "number"), [("xcit_maskrcnn_coco.py", 80), ("xcit_upernet_ade20k.py", 150)]
-)
-def test_a_data_set_that_mm_knows_has_its_names_and_colours(path, number):
-    metainfo = metainfo_of_test_data(Config.fromfile(CONFIGS / path))
-    found = categories_of(metainfo, path)
-    assert len(found.names) == number
-    assert [list(colour) for colour in found.palette] == [list(c) for c in metainfo["palette"]]
-
-
 @pytest.mark.parametrize("count", [2, 10, 25])
 def test_own_classes_have_colours_that_differ(count):
     """And not the first of COCO's 80, of which two are reds."""

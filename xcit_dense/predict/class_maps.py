@@ -20,10 +20,8 @@ NUMBERS_AT_A_TIME = 2**26  # logits of an image that are resized together
 def keep_classes_only(model: nn.Module) -> bool:
     """Let a segmentor predict the class of each pixel and no logits, in place.
 
-    Segmentors that predict in their own way stay.
-
     Returns:
-        Whether the model was changed.
+        Whether it was changed: segmentors that predict in their own way stay.
     """
     from mmseg.models import BaseSegmentor
 

@@ -128,10 +128,7 @@ def output_names(files: Sequence[Path]) -> dict[Path, str]:
     """A name for the outputs of each file: its path below the shared folder, without a suffix.
 
     Where two would be equal, the later one keeps its suffix, ``a.png`` after ``a.jpg``, and if that
-    is taken too gets a number, ``a.png_2``. Videos always keep theirs.
-
-    Args:
-        files: absolute paths, each once, at least one.
+    is taken too gets a number, ``a.png_2``. Videos always keep theirs. ``files`` are absolute.
     """
     shared = shared_folder(files)
     names: dict[Path, str] = {}
@@ -171,8 +168,7 @@ def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
         for number, pixels in enumerate(video, start=1):
             yield InputImage(file, number, f"{name}/{number:06d}", pixels)
         if not number or number < len(video):
-            reason = f"{number} frames can be decoded, of {len(video)} that it declares"
-            yield Skipped(str(file), reason)
+            yield Skipped(str(file), f"only {number} of {len(video)} frames can be decoded")
 
 
 def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.ndarray:

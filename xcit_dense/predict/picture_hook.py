@@ -37,14 +37,10 @@ class PictureHook(Hook):
 
     Args:
         out_dir: folder of the pictures.
-        score_thr: least score of a detection that is drawn.
-        longest_side: largest height or width of an image in a picture.
     """
 
-    def __init__(self, out_dir: str, score_thr: float = 0.3, longest_side: int = 1600) -> None:
+    def __init__(self, out_dir: str) -> None:
         self._folder = Path(out_dir)
-        self._score_thr = score_thr
-        self._longest_side = longest_side
 
     def before_test(self, runner: Runner) -> None:
         """Look up the names of the images and of the classes."""
@@ -59,10 +55,10 @@ class PictureHook(Hook):
         for sample in outputs:
             path = _absolute(sample.img_path)
             image = read_image(path)
-            small = shrunk(image, self._longest_side)
+            small = shrunk(image, 1600)
             prediction = from_sample(sample)
             if isinstance(prediction, Detections):
-                prediction = prediction.above(self._score_thr)
+                prediction = prediction.above(0.3)
             truths = ground_truth_of(sample)
             halves = [small, small] if truths else [small]
             for position, each in [*((0, truth) for truth in truths), (-1, prediction)]:
