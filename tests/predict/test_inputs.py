@@ -143,7 +143,7 @@ def test_a_pipeline_chooses_channels_and_library(tmp_path, color_type, backend):
     load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
     expected = load({"img_path": str(tmp_path / "a.png")})["img"]
     assert np.array_equal(read_image(tmp_path / "a.png", load), expected)
-    image = InputImage(tmp_path / "a.png", None, "a", expected)
+    image = InputImage(tmp_path / "a.png", "a.png", "a", expected)
     assert np.array_equal(image.background, read_image(tmp_path / "a.png"))
 
 

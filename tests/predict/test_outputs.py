@@ -35,7 +35,7 @@ def found(label=1):
 def write(folder, files, results, annotations=None):
     outputs = Outputs(folder / "out", CATEGORIES, files, annotations)
     for file, result in zip(files, results, strict=True):
-        outputs.write(InputImage(file, None, file.stem, PIXELS), result)
+        outputs.write(InputImage(file, str(file), file.stem, PIXELS), result)
     outputs.finish()
 
 

@@ -36,20 +36,15 @@ class InputImage:
 
     Attributes:
         file: its file, or that of its video.
-        frame: its number in a video, counted from 1; None for a still image.
+        source: the path of the file, of a frame with ``#`` and its number, counted from 1.
         name: where its outputs go, relative and without a suffix; no two images share one.
         pixels: uint8 (H, W, 3) in blue, green, red, or what the test pipeline decodes instead.
     """
 
     file: Path
-    frame: int | None
+    source: str
     name: str
     pixels: np.ndarray
-
-    @property
-    def source(self) -> str:
-        """Its path, of a frame with ``#`` and its number."""
-        return str(self.file) if self.frame is None else f"{self.file}#{self.frame}"
 
     @property
     def background(self) -> np.ndarray:
@@ -157,7 +152,7 @@ def read_inputs(
             yield from _read_video(file, name)
             continue
         try:
-            yield InputImage(file, None, name, read_image(file, loader))
+            yield InputImage(file, str(file), name, read_image(file, loader))
         except UserError as error:
             yield Skipped(str(file), in_one_line(error.__cause__))
 
@@ -166,7 +161,7 @@ def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
     number = 0
     with mmcv.VideoReader(str(file)) as video:
         for number, pixels in enumerate(video, start=1):
-            yield InputImage(file, number, f"{name}/{number:06d}", pixels)
+            yield InputImage(file, f"{file}#{number}", f"{name}/{number:06d}", pixels)
         if not number or number < len(video):
             yield Skipped(str(file), f"only {number} of {len(video)} frames can be decoded")
 

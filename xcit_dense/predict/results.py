@@ -84,8 +84,11 @@ def from_sample(sample: Any) -> Prediction:
     """
     if "pred_sem_seg" in sample and "pred_instances" not in sample:
         return SegmentationMap(sample.pred_sem_seg.data[0].cpu().long().numpy())
-    if "pred_panoptic_seg" in sample:
-        return _from_panoptic_map(sample.pred_panoptic_seg.sem_seg[0].cpu().numpy())
+    if "pred_panoptic_seg" in sample:  # every segment is an object without a score
+        segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+        numbers = np.unique(segments)
+        masks = [encode_mask(segments == number) for number in numbers]
+        return Detections(boxes_around(masks), numbers % INSTANCE_OFFSET, masks=masks)
     if "pred_instances" in sample:
         return from_instances(sample.pred_instances)
     raise ValueError(
@@ -114,13 +117,6 @@ def _encoded(masks: Any) -> list[RunLengths]:
         return masks
     arrays = masks.cpu().numpy() if isinstance(masks, Tensor) else masks.to_ndarray()
     return [encode_mask(mask) for mask in arrays]
-
-
-def _from_panoptic_map(segments: np.ndarray) -> Detections:
-    """Every segment of a panoptic map as one object without a score."""
-    numbers = np.unique(segments)
-    masks = [encode_mask(segments == number) for number in numbers]
-    return Detections(boxes_around(masks), numbers % INSTANCE_OFFSET, masks=masks)
 
 
 def ground_truth_of(sample: Any) -> list[Prediction]:
