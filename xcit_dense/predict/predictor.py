@@ -87,7 +87,8 @@ class Predictor:
             ) from error
         described = {**metainfo_of_test_data(cfg), **_load(model, checkpoint)}
         self.categories = categories_of(described, checkpoint)
-        self.model = model.to(self._device).eval()
+        self.model = model.to(self._device)
+        self.model.eval()  # some of mm's models return nothing
         if scope == "mmseg":
             keep_classes_only(self.model)
         elif scope == "mmdet":
