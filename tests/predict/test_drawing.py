@@ -72,23 +72,11 @@ def test_masks_tint_their_place_in_the_colour_of_their_class(longest_side):
     assert np.array_equal(GREY, before)
 
 
-def test_small_objects_lie_above_large_ones():
-    found = detections((100, 60, 140, 100), (20, 20, 280, 190), labels=[0, 1])
-    blue, _, red = draw_prediction(GREY, found, CATEGORIES)[80, 120].astype(int)
-    assert red > blue
-
-
-@pytest.mark.parametrize(
-    "box", [(0, 0, 300, 200), (0, 0, 1, 1), (299, 199, 300, 200), (50, 50, 50, 60), (-9, -9, 2, 2)]
-)
+@pytest.mark.parametrize("box", [(0, 0, 300, 200), (299, 199, 300, 200), (50, 50, 50, 60)])
 @pytest.mark.parametrize("longest_side", [None, 7])
 def test_boxes_at_the_border_and_without_area(box, longest_side):
     picture = draw_prediction(GREY, detections(box), CATEGORIES, longest_side)
     assert (picture != 128).any()
-
-
-def test_nothing_found_leaves_the_image():
-    assert np.array_equal(draw_prediction(GREY, detections(), CATEGORIES), GREY)
 
 
 def test_texts_of_boxes_that_overlap_do_not(grounds):
@@ -134,36 +122,41 @@ BY_PREPROCESSOR = dict(ori_shape=READ, scale_factor=(2.0, 2.0), img_shape=RESIZE
 BY_PIPELINE = dict(ori_shape=READ, scale_factor=(2.0, 2.0), img_shape=PADDED)
 
 
-def drawn_box(as_read, described):
+def drawn(as_read, described, **truth):
+    """The last row and the last column of what is drawn, each plus one."""
     from mmdet.structures import DetDataSample
 
     sample = DetDataSample(metainfo=described)
-    boxes = torch.tensor([[10.0, 5.0, 30.0, 20.0]])
-    sample.gt_instances = InstanceData(bboxes=boxes, labels=torch.tensor([0]))
-    picture = draw_ground_truth(GREY[:100, :128], sample, CATEGORIES, as_read)
-    rows, columns = np.nonzero((picture == (0, 0, 250)).all(-1))
-    return [columns.min(), rows.max(), columns.max()]
-
-
-def drawn_labels(as_read, described, size):
-    """Height and width of what is tinted."""
-    from mmseg.structures import SegDataSample
-
-    sample = SegDataSample(metainfo=described)
-    sample.gt_sem_seg = PixelData(data=torch.ones(1, *size, dtype=torch.long))
+    sample.set_data(truth)
     picture = draw_ground_truth(GREY[:100, :128], sample, CATEGORIES, as_read)
     rows, columns = np.nonzero((picture != 128).any(-1))
     return rows.max() + 1, columns.max() + 1
 
 
+def instances(*mask_size):
+    """With a mask in the box, where a size is given."""
+    box = torch.tensor([[10.0, 20.0, 30.0, 39.0]])
+    found = InstanceData(bboxes=box, labels=torch.tensor([0]))
+    if mask_size:
+        found.masks = torch.zeros(1, *mask_size, dtype=torch.bool)
+        found.masks[0, 20:40, 10:31] = True
+    return found
+
+
+def label_map(*size):
+    return PixelData(sem_seg=torch.ones(1, *size, dtype=torch.long))
+
+
 @pytest.mark.parametrize("described", [BY_PREPROCESSOR, BY_PIPELINE])
 def test_ground_truth_of_the_image_as_read_is_enlarged_with_it(described):
-    assert drawn_box(True, described) == [20, 40, 60]
-    assert drawn_labels(True, described, READ) == RESIZED
+    assert drawn(True, described, gt_instances=instances()) == (79, 61)
+    assert drawn(True, described, gt_instances=instances(*READ)) == (80, 62)
+    assert drawn(True, described, gt_sem_seg=label_map(*READ)) == RESIZED
 
 
 def test_ground_truth_of_the_pixels_stays_where_it_is():
-    assert drawn_box(False, BY_PREPROCESSOR) == [10, 20, 30]
-    assert drawn_labels(False, BY_PREPROCESSOR, RESIZED) == RESIZED
-    assert drawn_labels(False, BY_PREPROCESSOR, (10, 15)) == RESIZED  # coarser, as of SegRescale
-    assert drawn_labels(False, BY_PREPROCESSOR, PADDED) == PADDED
+    for size in [(), RESIZED, PADDED]:  # mmdet pads masks with the batch
+        assert drawn(False, BY_PREPROCESSOR, gt_instances=instances(*size)) == (40, 31)
+    for size in [RESIZED, (10, 15)]:  # one is coarser, as of SegRescale
+        assert drawn(False, BY_PREPROCESSOR, gt_sem_seg=label_map(*size)) == RESIZED
+    assert drawn(False, BY_PREPROCESSOR, gt_sem_seg=label_map(*PADDED)) == PADDED

@@ -4,16 +4,15 @@ import io
 import os
 
 import cv2
-import mmcv
 import numpy as np
 import pytest
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
+from xcit_dense.errors import UserError
 from xcit_dense.predict.inputs import (
     InputImage,
     Skipped,
-    UnreadableImageError,
     find_files,
     output_names,
     read_image,
@@ -113,13 +112,6 @@ def test_frames_and_images_come_in_order_and_damage_is_told(tmp_path):
     assert len([item for item in items if isinstance(item, InputImage)]) < 5 + 4
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp", ".webp", ".gif"])
-def test_formats_are_read_as_mm_reads_them(tmp_path, suffix):
-    path = tmp_path / f"image{suffix}"
-    SMOOTH.save(path)
-    assert np.array_equal(read_image(path), mmcv.imread(str(path), backend="cv2"))
-
-
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGBA", "CMYK"])
 def test_other_kinds_of_pixels_become_blue_green_red(tmp_path, mode):
     converted = SMOOTH.convert(mode)
@@ -131,15 +123,11 @@ def test_other_kinds_of_pixels_become_blue_green_red(tmp_path, mode):
     assert np.abs(read_image(path) - expected.astype(int)).mean() < 3
 
 
-@pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_of_16_bits_the_upper_8_are_kept(tmp_path, suffix):
+def test_16_bits_and_rotations_of_exif(tmp_path):
     values = RNG.integers(0, 65536, (9, 7, 3), dtype=np.uint16)
-    cv2.imwrite(str(tmp_path / f"image{suffix}"), values)
-    read = read_image(tmp_path / f"image{suffix}")
+    cv2.imwrite(str(tmp_path / "deep.png"), values)
+    read = read_image(tmp_path / "deep.png")
     assert np.abs(read.astype(int) - values // 256).max() <= 1  # some versions round
-
-
-def test_rotations_of_exif_are_done(tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     SMOOTH.save(tmp_path / "turned.jpg", exif=exif)
@@ -155,7 +143,7 @@ def test_a_pipeline_chooses_channels_and_library(tmp_path, color_type, backend):
     load = LoadImageFromFile(color_type=color_type, imdecode_backend=backend)
     expected = load({"img_path": str(tmp_path / "a.png")})["img"]
     assert np.array_equal(read_image(tmp_path / "a.png", load), expected)
-    image = InputImage(tmp_path / "a.png", None, "a", expected)
+    image = InputImage(tmp_path / "a.png", "a.png", "a", expected)
     assert np.array_equal(image.background, read_image(tmp_path / "a.png"))
 
 
@@ -167,7 +155,7 @@ def test_truncated_files_are_refused(tmp_path, suffix, part):
     Image.fromarray(noise).save(whole, {".jpg": "JPEG", ".png": "PNG", ".tif": "TIFF"}[suffix])
     path = tmp_path / f"image{suffix}"
     path.write_bytes(whole.getvalue()[: int(whole.tell() * part)])
-    with pytest.raises(UnreadableImageError):
+    with pytest.raises(UserError):
         read_image(path)
 
 
@@ -176,9 +164,9 @@ def test_what_is_no_image_is_refused(tmp_path, monkeypatch):
     (tmp_path / "text.jpg").write_text("hello")
     Image.new("F", (4, 4)).save(tmp_path / "float.tif")
     for name in ["empty.jpg", "text.jpg", "float.tif", "none.jpg", "."]:
-        with pytest.raises(UnreadableImageError):
+        with pytest.raises(UserError):
             read_image(tmp_path / name)
     SMOOTH.save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UnreadableImageError, match="DecompressionBomb"):
+    with pytest.raises(UserError, match="DecompressionBomb"):
         read_image(tmp_path / "large.png")

@@ -1,20 +1,25 @@
-"""Masks encoded in their boxes equal mmdet's, which are pasted into whole images."""
+"""Masks made one by one equal mmdet's, which are pasted or upsampled all at once."""
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
 from pycocotools import mask as coco_mask
 from torch import nn
 
 import xcit_dense  # noqa: F401
-from xcit_dense.predict import encode_masks_in_boxes, masks
-from xcit_dense.predict.masks import boxes_around, encode_mask, encode_windows
+from xcit_dense.predict import encode_masks, masks
+from xcit_dense.predict.masks import boxes_around, encode_columns, encode_mask
 
 HEIGHT, WIDTH = 61, 83
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)
 META = {"scale_factor": (1.37, 0.81), "ori_shape": (HEIGHT, WIDTH)}
+THINGS, STUFF = 4, 3
+INPUT = (48, 64)  # with padding
+IMAGE = (45, 60)
+ORIGINALS = [(133, 177), (30, 40), (45, 60), (1, 150)]
 
 
 def by_pycocotools(mask):
@@ -46,7 +51,7 @@ def head():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_windows_are_encoded_as_the_whole_image(seed):
+def test_columns_are_encoded_as_the_whole_image(seed):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 30, 2).tolist()
     top, bottom = np.sort(rng.choice(height + 1, 2, replace=False)).tolist()
@@ -54,13 +59,13 @@ def test_windows_are_encoded_as_the_whole_image(seed):
     whole = np.zeros((height, width), dtype=bool)
     part = whole[top:bottom, left:right]
     part[:] = rng.random(part.shape) < rng.choice([0.0, 0.3, 0.9, 1.0])
-    bands = [(part[:, first : first + 7], top, left + first) for first in range(0, right - left, 7)]
-    assert encode_windows(bands, height, width) == by_pycocotools(whole) == encode_mask(whole)
+    columns = np.ascontiguousarray(whole[:, left:right].T)
+    assert encode_columns(columns, left, width) == by_pycocotools(whole) == encode_mask(whole)
 
 
 def test_boxes_around_masks():
     mask = np.zeros((20, 30), bool)
-    assert encode_windows([], 20, 30) == by_pycocotools(mask)
+    assert encode_columns(mask.T[:0], 0, 30) == by_pycocotools(mask)
     empty = encode_mask(mask)
     mask[4:6, 7:10] = True
     assert boxes_around([encode_mask(mask), empty]).tolist() == [[7, 4, 10, 6], [0, 0, 0, 0]]
@@ -68,41 +73,29 @@ def test_boxes_around_masks():
 
 
 @pytest.mark.parametrize("pixels_in_a_band", [100, 2**20], ids=["bands", "one band"])
-@pytest.mark.parametrize("rescale", [True, False])
 @pytest.mark.parametrize("class_agnostic", [True, False])
+@pytest.mark.parametrize("averaged", [False, True])
 def test_a_head_predicts_what_mmdet_pastes(
-    head, monkeypatch, pixels_in_a_band, rescale, class_agnostic
+    head, monkeypatch, pixels_in_a_band, class_agnostic, averaged
 ):
+    """Cascade heads hand over averaged probabilities of several stages, as arrays."""
     monkeypatch.setattr(masks, "PIXELS_IN_A_BAND", pixels_in_a_band)
     head.class_agnostic = class_agnostic
     whole_image = torch.tensor([[0, 0, WIDTH, HEIGHT], [-50, -50, 200, 200.0]])
     boxes = torch.cat([boxes_anywhere(20), whole_image])
     labels = torch.randint(0, 3, (len(boxes),))
     logits = torch.randn(len(boxes), 1 if class_agnostic else 3, 14, 14)
+    given = logits.sigmoid().numpy() if averaged else logits
+    options = dict(rescale=True, activate_map=averaged)
     theirs_boxes = boxes.clone()
     expected = type(head)._predict_by_feat_single(
-        head, logits, theirs_boxes, labels, META, TEST_CFG, rescale
+        head, given, theirs_boxes, labels, META, TEST_CFG, **options
     )
-    assert encode_masks_in_boxes(nn.ModuleList([head])) == 1
-    (result,) = head.predict_by_feat(
-        (logits,), [InstanceData(bboxes=boxes, labels=labels)], [META], TEST_CFG, rescale
-    )
+    assert encode_masks(nn.ModuleList([head])) == 1
+    instances = [InstanceData(bboxes=boxes, labels=labels)]
+    (result,) = head.predict_by_feat((given,), instances, [META], TEST_CFG, **options)
     assert_nearly_equal(decoded(result.masks), expected.numpy())
     assert torch.equal(result.bboxes, theirs_boxes)  # scaled to the original image, as mmdet does
-
-
-def test_averaged_masks_of_several_stages(head):
-    """Cascade heads hand over probabilities as arrays."""
-    boxes, labels = boxes_anywhere(5), torch.randint(0, 3, (5,))
-    probabilities = torch.rand(5, 3, 14, 14).numpy()
-    options = dict(rescale=True, activate_map=True)
-    expected = type(head)._predict_by_feat_single(
-        head, probabilities, boxes.clone(), labels, META, TEST_CFG, **options
-    )
-    encode_masks_in_boxes(nn.ModuleList([head]))
-    instances = [InstanceData(bboxes=boxes, labels=labels)]
-    (result,) = head.predict_by_feat((probabilities,), instances, [META], TEST_CFG, **options)
-    assert_nearly_equal(decoded(result.masks), expected.numpy())
 
 
 def test_boxes_outside_or_without_area(head):
@@ -116,7 +109,7 @@ def test_boxes_outside_or_without_area(head):
             [20, 20, 20, 30],
         ]
     )
-    encode_masks_in_boxes(nn.ModuleList([head]))
+    encode_masks(nn.ModuleList([head]))
     instances = [InstanceData(bboxes=boxes, labels=torch.zeros(5, dtype=torch.long))]
     meta = {**META, "scale_factor": (1.0, 1.0)}
     logits = torch.full((5, 3, 7, 7), 9.0)
@@ -126,15 +119,6 @@ def test_boxes_outside_or_without_area(head):
     assert last_pixel[-1, -1]
     assert last_pixel.sum() == 1
     assert line.sum() <= 3 * 12
-
-
-def test_masks_without_a_threshold_are_an_error(head):
-    encode_masks_in_boxes(nn.ModuleList([head]))
-    instances = [InstanceData(bboxes=boxes_anywhere(1), labels=torch.tensor([0]))]
-    with pytest.raises(ValueError, match="mask_thr_binary=-1"):
-        head.predict_by_feat(
-            (torch.rand(1, 3, 7, 7),), instances, [META], ConfigDict(mask_thr_binary=-1)
-        )
 
 
 def test_which_heads_change(head):
@@ -153,4 +137,84 @@ def test_which_heads_change(head):
         ([nn.Linear(2, 2)], 0),
         (cascade, 3),
     ]:
-        assert encode_masks_in_boxes(nn.ModuleList(heads)) == changed
+        assert encode_masks(nn.ModuleList(heads)) == changed
+
+
+def make_head(**test_cfg):
+    from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
+
+    both = {"panoptic_on": True, "instance_on": True, "max_per_image": 20}
+    return MaskFormerFusionHead(THINGS, STUFF, test_cfg=ConfigDict({**both, **test_cfg}))
+
+
+def queries_of(images, queries):
+    """Logits of classes and of masks, some of which are without pixels."""
+    classes = torch.randn(images, queries, THINGS + STUFF + 1) * 4
+    coarse = torch.randn(images * queries, 1, 5, 6) * 4
+    masks = F.interpolate(coarse, size=INPUT, mode="bilinear").view(images, queries, *INPUT)
+    masks[:, 0] = -3
+    return classes, masks
+
+
+def fuse(head, classes, masks, rescale):
+    from mmdet.structures import DetDataSample
+
+    sizes = ORIGINALS[: len(classes)]
+    samples = [DetDataSample(metainfo={"img_shape": IMAGE, "ori_shape": size}) for size in sizes]
+    return head.predict(classes, masks, samples, rescale=rescale)
+
+
+def assert_close(ours, expected):
+    assert ours.keys() == expected.keys()
+    if "pan_results" in expected:
+        one, other = ours["pan_results"].sem_seg, expected["pan_results"].sem_seg
+        assert one.shape == other.shape
+        assert (one != other).float().mean() < 1e-3
+    if "ins_results" in expected:
+        one, other = ours["ins_results"], expected["ins_results"]
+        assert set(one.keys()) == set(other.keys())
+        assert torch.equal(one.labels, other.labels)
+        torch.testing.assert_close(one.bboxes, other.bboxes)
+        torch.testing.assert_close(one.scores, other.scores, rtol=1e-5, atol=1e-6)
+        if len(one.masks):
+            assert (decoded(one.masks) != other.masks.numpy()).mean() < 1e-3
+
+
+TEST_CFGS = {
+    "both": {},
+    "panoptic": {"instance_on": False},
+    "instance": {"panoptic_on": False},
+    "low scores filtered": {"filter_low_score": True, "object_mask_thr": 0.3, "iou_thr": 0.3},
+    "all kept": {"object_mask_thr": 0.0, "iou_thr": 0.0, "max_per_image": 12 * (THINGS + STUFF)},
+    "none kept": {"object_mask_thr": 1.0, "max_per_image": 0},
+}
+
+
+@pytest.mark.parametrize("rescale", [True, False])
+@pytest.mark.parametrize("test_cfg", TEST_CFGS.values(), ids=TEST_CFGS)
+def test_equal_to_all_at_once(test_cfg, rescale):
+    head = make_head(**test_cfg)
+    inputs = queries_of(len(ORIGINALS), 12)
+    expected = fuse(head, *inputs, rescale)
+    assert encode_masks(nn.ModuleList([head])) == 1
+    for ours, theirs in zip(fuse(head, *inputs, rescale), expected, strict=True):
+        assert_close(ours, theirs)
+
+
+def test_half_precision():
+    head = make_head(object_mask_thr=0.3)
+    inputs = [tensor.to(torch.bfloat16) for tensor in queries_of(1, 12)]
+    encode_masks(nn.ModuleList([head]))
+    (ours,) = fuse(head, *inputs, True)
+    assert ours["pan_results"].sem_seg.shape == (1, *ORIGINALS[0])
+    assert len(ours["ins_results"].masks) == len(ours["ins_results"].scores) > 0
+
+
+@pytest.mark.parametrize("name", ["predict", "panoptic_postprocess", "instance_postprocess"])
+def test_heads_with_a_way_of_their_own_stay(name):
+    from mmdet.models.seg_heads.panoptic_fusion_heads import MaskFormerFusionHead
+
+    own = type("Own", (MaskFormerFusionHead,), {name: lambda self, *args: "own"})
+    head = own(THINGS, STUFF, test_cfg=ConfigDict())
+    assert encode_masks(nn.ModuleList([head])) == 0
+    assert getattr(head, name)() == "own"

@@ -52,12 +52,11 @@ def images_in(out):
     return [image["file_name"] for image in content["images"]]
 
 
-@pytest.mark.parametrize("batch_size", ["1", "3"])
-def test_detections_on_a_folder(detector, mixed, tmp_path, capsys, batch_size):
+def test_detections_on_a_folder(detector, mixed, tmp_path, capsys):
     out = tmp_path / "out"
     code = predict.main(
         [detector.config, detector.checkpoint, str(mixed), "missing.png", "--out", str(out),
-         "--batch-size", batch_size, "--score-thr", "0.1", "--max-side", "30"]
+         "--batch-size", "3", "--score-thr", "0.1", "--max-side", "30"]
     )  # fmt: skip
     assert code == 1
     printed = capsys.readouterr().out
@@ -95,14 +94,15 @@ def test_segmentations_of_a_video_and_a_pattern(segmentor, coco, tmp_path, capsy
     assert code == 0
     printed = capsys.readouterr().out
     assert "4 images predicted, 0 inputs skipped" in printed
-    assert f"written to {out}: labels\n" in printed
+    assert f"written to {out}\n" in printed
+    assert [path.name for path in out.iterdir()] == ["labels"]
     (frame,) = out.rglob("v.avi/000002.png")
     assert Image.open(frame).size == (64, 48)
     (still,) = out.rglob("000000000001.png")
     assert Image.open(still).mode == "P"
 
 
-@pytest.mark.parametrize("out", [".", "few", "few/out"])
+@pytest.mark.parametrize("out", [".", "few"])
 def test_results_may_lie_beside_or_among_the_images(detector, few, monkeypatch, out):
     monkeypatch.chdir(few.parent)
     for _ in range(2):
@@ -128,8 +128,24 @@ def test_numbers_of_annotations(detector, few, tmp_path, capsys):
     assert {a["category_id"] for a in found.anns.values()} <= {9 - n for n in range(len(names))}
     assert len(list((out / "pictures").iterdir())) == 3
     path.write_text(json.dumps(dict(images=images, categories=categories[1:])))
-    with pytest.raises(UserError, match=f"no category {names[0]!r}"):
+    with pytest.raises(UserError, match=f"class {names[0]!r}"):
         predict.main(arguments)
+
+
+@pytest.fixture
+def at_third(monkeypatch):
+    """Has something done when the third picture is written."""
+    write = outputs.write_picture
+
+    def make(action):
+        def act_and_write(path, picture):
+            if path.name == "c.jpg":
+                action()
+            write(path, picture)
+
+        monkeypatch.setattr(outputs, "write_picture", act_and_write)
+
+    return make
 
 
 @pytest.fixture
@@ -142,18 +158,9 @@ def heeds_ctrl_c():
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_stopped_run_keeps_what_was_predicted(
-    detector, few, tmp_path, capsys, monkeypatch, number
-):
+def test_a_stopped_run_keeps_what_was_predicted(detector, few, tmp_path, capsys, at_third, number):
     before = signal.getsignal(signal.SIGTERM)
-    write = outputs.write_picture
-
-    def stop_after_two(path, picture):
-        if path.name == "c.jpg":
-            os.kill(os.getpid(), number)
-        write(path, picture)
-
-    monkeypatch.setattr(outputs, "write_picture", stop_after_two)
+    at_third(lambda: os.kill(os.getpid(), number))
     out = tmp_path / "out"
     arguments = [detector.config, detector.checkpoint, str(few), "--out", str(out)]
     assert predict.main(arguments) == 1
@@ -163,31 +170,25 @@ def test_a_stopped_run_keeps_what_was_predicted(
     assert "stopped" in printed
 
 
-def test_a_full_disk_is_one_line_and_leaves_what_is_whole(detector, few, tmp_path, monkeypatch):
-    write = outputs.write_picture
+def test_a_full_disk_is_one_line_and_leaves_what_is_whole(detector, few, tmp_path, at_third):
+    def fail():
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def fill(path, picture):
-        if path.name == "c.jpg":
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        write(path, picture)
-
-    monkeypatch.setattr(outputs, "write_picture", fill)
+    at_third(fail)
     out = tmp_path / "out"
     with pytest.raises(UserError, match=r"^--out .*out: No space left on device$"):
         predict.main([detector.config, detector.checkpoint, str(few), "--out", str(out)])
     assert images_in(out) == ["a.jpg", "b.jpg"]
 
 
-def test_nothing_to_predict_keeps_earlier_results(detector, few, tmp_path, capsys):
-    (tmp_path / "empty.jpg").touch()
-    out = tmp_path / "out"
-    arguments = [detector.config, detector.checkpoint, "--out", str(out)]
-    assert predict.main([*arguments, str(few)]) == 0
-    capsys.readouterr()
-    for name in ["nowhere", "empty.jpg"]:
-        assert predict.main([*arguments, str(tmp_path / name)]) == 1
-        assert "0 images predicted, 1 inputs skipped" in capsys.readouterr().out
-    assert len(images_in(out)) == 3
+def test_a_picture_that_fails_is_skipped(detector, few, tmp_path, capsys, at_third):
+    def fail():
+        raise MemoryError("9 TB")
+
+    at_third(fail)
+    arguments = [detector.config, detector.checkpoint, str(few), "--out", str(tmp_path / "out")]
+    assert predict.main(arguments) == 1
+    assert "c.jpg: MemoryError: 9 TB" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -198,10 +199,8 @@ def test_nothing_to_predict_keeps_earlier_results(detector, few, tmp_path, capsy
         ("--device=meta", "--device meta: "),
         ("--out=setup.cfg", "--out setup.cfg: File exists"),
         ("--out=.", "pictures/a.jpg lies where results go"),
-        ("--max-side=x", "--max-side"),
-        ("--score-thr=1.5", "--score-thr 1.5: scores go from 0 to 1"),
-        ("--score-thr=nan", "--score-thr nan"),
-        ("--cfg-options=model", "expected KEY=VALUE"),
+        ("--max-side=-1", "--max-side -1"),
+        ("--score-thr=nan", "--score-thr nan: scores go from 0 to 1"),
     ],
 )
 def test_wrong_options_are_exit_code_2(detector, few, option, message, capsys, monkeypatch):
@@ -220,14 +219,11 @@ PIPELINE = "test_dataloader.dataset.pipeline"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("model.typo=1", "the model cannot be built.*typo"),
-        ("model.type=Nope", "the model cannot be built.*Nope"),
-        ("model=None", "the model cannot be built"),
-        ("model.backbone.0=1", "cannot be (changed by model.backbone.0=1|built)"),
-        (f"{PIPELINE}.1.type=Nope", "the test pipeline cannot be built.*Nope"),
-        (f"{PIPELINE}.0.type=Resize", "the test pipeline begins with Resize"),
-        (f"{PIPELINE}=None", "no data set with a pipeline"),
-        ("test_dataloader=None", "no data set with a pipeline"),
+        ("model.typo=1", "model .*cannot be built.*typo"),
+        ("model=None", "model .*cannot be built"),
+        (f"{PIPELINE}.1.type=Nope", "pipeline cannot be built.*Nope"),
+        (f"{PIPELINE}.0.type=Resize", "LoadImageFromFile, not Resize"),
+        ("test_dataloader=None", "a data set with a pipeline"),
     ],
 )
 def test_unusable_configs_end_with_one_line(
@@ -238,32 +234,6 @@ def test_unusable_configs_end_with_one_line(
     with pytest.raises(SystemExit, match=rf"^error: config .*{message}") as ended:
         run(predict.main)
     assert "\n" not in ended.value.code.strip()
-
-
-NEW_STYLE = """
-from mmcv.transforms import LoadImageFromFile
-from mmdet.datasets import CocoDataset
-from mmdet.datasets.transforms import PackDetInputs, Resize
-from mmdet.models.detectors import MaskRCNN
-
-default_scope = None
-model = dict({model}, type=MaskRCNN)
-metas = ("img_id", "img_path", "ori_shape", "img_shape", "scale_factor")
-pipeline = [
-    dict(type=LoadImageFromFile, color_type="color", imdecode_backend="cv2"),
-    dict(type=Resize, scale=(64, 64), keep_ratio=True),
-    dict(type=PackDetInputs, meta_keys=metas),
-]
-test_dataloader = dict(dataset=dict(type=CocoDataset, pipeline=pipeline))
-"""
-
-
-def test_new_configs_whose_types_are_classes(detector, image_path, tmp_path):
-    settings = Config.fromfile(detector.config).to_dict()["model"]
-    model = ", ".join(f"{key}={value!r}" for key, value in settings.items() if key != "type")
-    (tmp_path / "new.py").write_text(NEW_STYLE.format(model=model))
-    arguments = [f"{tmp_path}/new.py", detector.checkpoint, str(image_path)]
-    assert predict.main([*arguments, "--out", str(tmp_path / "out")]) == 0
 
 
 # what finds no package of mmdet's
@@ -287,4 +257,4 @@ def test_segmentors_do_without_mmdet(segmentor, image_path, tmp_path):
         [sys.executable, "-c", _WITHOUT_MMDET, *arguments], capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
-    assert "labels, pictures" in process.stdout
+    assert "1 images predicted" in process.stdout

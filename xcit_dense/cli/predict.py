@@ -16,8 +16,6 @@ from xcit_dense.predict import Detections, Prediction, Predictor
 from xcit_dense.predict.inputs import InputImage, Skipped, find_files, is_video, read_inputs
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
 
-ALL_PREDICTED, SOME_NOT = 0, 1
-
 
 def make_parser() -> ArgumentParser:
     """The command line."""
@@ -67,9 +65,7 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        UserError: the config, the checkpoint or the annotations are unusable, or results cannot be
-            written.
-        SystemExit: the command line is wrong.
+        UserError: config, checkpoint or annotations are unusable, or results cannot be written.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -80,8 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         if any(folder.absolute() in file.parents for folder in folders_of_results(args.out)):
             parser.error(f"--out {args.out}: the input {file} lies where results go")
     if not files:
-        _summarize(0, skipped)
-        return SOME_NOT
+        return _summarize(0, skipped)
     annotations = Annotations(args.annotations, files) if args.annotations else None
     predictor = Predictor(cfg, args.checkpoint, args.device, args.amp)
     outputs = Outputs(
@@ -93,7 +88,6 @@ def main(argv: list[str] | None = None) -> int:
         longest_side=args.max_side or None,
     )
     if annotations:
-        annotations.category_ids(predictor.categories.names)  # before there is work to lose
         reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
         skipped += [Skipped(str(file), reason) for file in unknown]
@@ -133,25 +127,32 @@ def _predict(
     inputs = read_inputs(outputs.files, predictor.loader)
     try:
         while batch := list(islice(inputs, args.batch_size)):
-            for image, prediction in _predictions(predictor, batch):
-                failure = _write(outputs, image, prediction, args.score_thr)
-                if failure:
-                    skipped.append(failure)
-                else:
-                    count += 1
+            for image, outcome in _outcomes(predictor, batch):
                 progress.update()
+                if isinstance(outcome, Skipped):
+                    skipped.append(outcome)
+                    continue
+                if isinstance(outcome, Detections):
+                    outcome = outcome.above(args.score_thr)
+                try:
+                    outputs.write(image, outcome)
+                    count += 1
+                except OSError:  # other images fail too
+                    raise
+                except Exception as error:  # such as a picture that is too large for the memory
+                    skipped.append(Skipped(image.source, in_one_line(error)))
     except KeyboardInterrupt:
         skipped.append(Skipped("all that follows", "stopped"))
     finally:
         outputs.finish()
         print(file=sys.stderr)
-        _summarize(count, skipped)
-        if outputs.written:
-            print(f"written to {args.out}: {', '.join(sorted(outputs.written))}")
-    return SOME_NOT if skipped else ALL_PREDICTED
+        exit_code = _summarize(count, skipped)
+        if count:
+            print(f"written to {args.out}")
+    return exit_code
 
 
-def _predictions(
+def _outcomes(
     predictor: Predictor, batch: Sequence[InputImage | Skipped]
 ) -> list[tuple[InputImage | None, Prediction | Skipped]]:
     """Images with their predictions, or why there is none."""
@@ -163,29 +164,12 @@ def _predictions(
         if len(images) == 1:
             return [*skipped, (None, Skipped(images[0].source, in_one_line(error)))]
         # find out whose fault it is
-        predicted = [outcome for image in images for outcome in _predictions(predictor, [image])]
-        return [*skipped, *predicted]
+        return skipped + [pair for image in images for pair in _outcomes(predictor, [image])]
     return [*skipped, *zip(images, predictions, strict=True)]
 
 
-def _write(
-    outputs: Outputs, image: InputImage | None, prediction: Prediction | Skipped, score_thr: float
-) -> Skipped | None:
-    """Write the results of an image, or say why there are none."""
-    if isinstance(prediction, Skipped):
-        return prediction
-    if isinstance(prediction, Detections):
-        prediction = prediction.above(score_thr)
-    try:
-        outputs.write(image, prediction)
-    except OSError:  # other images fail too
-        raise
-    except Exception as error:  # a picture that cannot be drawn, or is too large for the memory
-        return Skipped(image.source, in_one_line(error))
-    return None
-
-
-def _summarize(images: int, skipped: Sequence[Skipped]) -> None:
+def _summarize(images: int, skipped: Sequence[Skipped]) -> int:
     print(f"{images} images predicted, {len(skipped)} inputs skipped")
     for item in skipped:
         print(f"  skipped {item.source}: {item.reason}")
+    return 1 if skipped else 0

@@ -190,9 +190,9 @@ def prediction_succeeds(trial: Trial) -> Iterator[Finding]:
     try:
         if model_scope(trial.cfg) != "mmseg":
             # here, since it needs pycocotools, which comes with mmdet
-            from xcit_dense.predict import encode_masks_in_boxes
+            from xcit_dense.predict import encode_masks
 
-            encode_masks_in_boxes(model)  # mmdet's own way fails where boxes miss a small image
+            encode_masks(model)  # mmdet's own way fails where boxes miss a small image
         batch = model.data_preprocessor(random_batch(trial, 1), training=False)
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             model(**batch, mode="predict")

@@ -2,9 +2,9 @@
 
 from xcit_dense.predict.class_maps import keep_classes_only
 from xcit_dense.predict.drawing import draw_ground_truth, draw_prediction
-from xcit_dense.predict.inputs import UnreadableImageError, read_image
-from xcit_dense.predict.masks import encode_masks_in_boxes
-from xcit_dense.predict.predictor import Predictor, encode_masks
+from xcit_dense.predict.inputs import read_image
+from xcit_dense.predict.masks import encode_masks
+from xcit_dense.predict.predictor import Predictor
 from xcit_dense.predict.results import Categories, Detections, Prediction, SegmentationMap
 
 __all__ = [
@@ -13,11 +13,9 @@ __all__ = [
     "Prediction",
     "Predictor",
     "SegmentationMap",
-    "UnreadableImageError",
     "draw_ground_truth",
     "draw_prediction",
     "encode_masks",
-    "encode_masks_in_boxes",
     "keep_classes_only",
     "read_image",
 ]

@@ -14,17 +14,14 @@ from torch import Tensor, nn
 
 from xcit_dense.predict.masks import predicts_as_mm
 
-# logits of an image that are resized together
-NUMBERS_AT_A_TIME = 2**26
+NUMBERS_AT_A_TIME = 2**26  # logits of an image that are resized together
 
 
 def keep_classes_only(model: nn.Module) -> bool:
     """Let a segmentor predict the class of each pixel and no logits, in place.
 
-    Segmentors that predict in their own way stay.
-
     Returns:
-        Whether the model was changed.
+        Whether it was changed: segmentors that predict in their own way stay.
     """
     from mmseg.models import BaseSegmentor
 
@@ -42,23 +39,18 @@ def _predict_classes(
     if data_samples is None:
         return as_mmseg(seg_logits)
     for logits, sample in zip(seg_logits, data_samples, strict=True):
-        height, width = sample.ori_shape[:2]
-        is_small = len(logits) == 1 or len(logits) * height * width <= NUMBERS_AT_A_TIME
+        size = sample.ori_shape[:2]
+        is_small = len(logits) == 1 or len(logits) * size[0] * size[1] <= NUMBERS_AT_A_TIME
         if is_small or sample.get("flip"):
             as_mmseg(logits[None], [sample])
             del sample.seg_logits
         else:
-            inner = _without_padding(logits, sample.metainfo)
-            labels = _class_map(inner, (height, width), segmentor.align_corners)
+            padding = sample.get("img_padding_size", sample.get("padding_size", (0, 0, 0, 0)))
+            left, right, top, bottom = padding
+            inner = logits[:, top : logits.shape[1] - bottom, left : logits.shape[2] - right]
+            labels = _class_map(inner, size, segmentor.align_corners)
             sample.set_data({"pred_sem_seg": PixelData(data=labels)})
     return data_samples
-
-
-def _without_padding(logits: Tensor, described: dict[str, Any]) -> Tensor:
-    padding = described.get("img_padding_size", described.get("padding_size", (0, 0, 0, 0)))
-    left, right, top, bottom = padding
-    _, height, width = logits.shape
-    return logits[:, top : height - bottom, left : width - right]
 
 
 def _class_map(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:

@@ -3,9 +3,9 @@
 One mask at a time is unpacked, so that memory does not grow with the number of instances.
 """
 
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import matplotlib
@@ -24,11 +24,19 @@ from xcit_dense.predict.results import (
 OPACITY = 0.45
 NO_CLASS = 255  # pixels that ground truth leaves out
 _GREY = (128, 128, 128)
-# of the pixels; smaller classes do not stand in the legend
-_SMALLEST_IN_LEGEND = 0.002
+_SMALLEST_IN_LEGEND = 0.002  # of the pixels
 
 Colour = tuple[int, int, int]
-Rectangle = tuple[float, float, float, float]
+Font = ImageFont.FreeTypeFont
+
+
+class Text(NamedTuple):
+    """A line on a ground of ``colour``, to be written at the first of ``tops`` that is free."""
+
+    line: str
+    colour: Colour
+    left: float
+    tops: Sequence[float]
 
 
 def draw_prediction(
@@ -51,9 +59,13 @@ def draw_prediction(
         uint8 (h, w, 3) in blue, green, red.
     """
     picture = shrunk(image, longest_side)
+    font = _font(picture)
     if isinstance(prediction, SegmentationMap):
-        return _draw_map(picture, prediction.labels, categories)
-    return _draw_detections(picture, image_size or image.shape[:2], prediction, categories)
+        texts = _draw_map(picture, prediction.labels, categories, font)
+    else:
+        size = image_size or image.shape[:2]
+        texts = _draw_detections(picture, size, prediction, categories, font)
+    return _written(picture, texts, font)
 
 
 def draw_ground_truth(
@@ -68,9 +80,6 @@ def draw_ground_truth(
         annotated_as_read: the ground truth is that of the image in its file, which was resized
             since; else of the pixels.
 
-    Returns:
-        uint8 (H, W, 3) in blue, green, red.
-
     Raises:
         UserError: the label map has several channels.
     """
@@ -82,34 +91,22 @@ def draw_ground_truth(
         if annotated_as_read and "scale_factor" in described:
             # the factor tells the size before padding
             size = np.rint(np.array(annotated_size[:2]) * described["scale_factor"][::-1])
-        elif isinstance(truth, SegmentationMap):
-            # padding may be labelled too; some label maps are coarser than the image
-            size = np.maximum(truth.labels.shape, size)
+        else:  # padding may be annotated too; some label maps are coarser than the image
+            is_map = isinstance(truth, SegmentationMap)
+            sizes = [truth.labels.shape] if is_map else [mask["size"] for mask in truth.masks or ()]
+            size = np.max([size, *sizes], axis=0)
         height, width = np.clip(size, 1, picture.shape[:2]).astype(int)
         part = picture[:height, :width]
         part[:] = draw_prediction(part, truth, categories, image_size=annotated_size)
     return picture
 
 
-def side_by_side(pictures: list[np.ndarray], captions: list[str]) -> np.ndarray:
-    """Pictures of one height in a row, each below its caption; all uint8 in blue, green, red."""
-    columns = []
-    for picture, caption in zip(pictures, captions, strict=True):
-        font = _pen(Image.fromarray(picture)).font
-        head = Image.new("RGB", (picture.shape[1], sum(font.getmetrics()) + 8), "white")
-        ImageDraw.Draw(head).text((4, 4), caption, fill="black", font=font)
-        columns.append(np.concatenate([np.asarray(head), picture]))
-    return np.concatenate(columns, axis=1)
-
-
 def shrunk(image: np.ndarray, longest_side: int | None) -> np.ndarray:
     """A copy of an image with no side longer than ``longest_side``, if that is given."""
-    height, width = image.shape[:2]
-    if longest_side is None or max(height, width) <= longest_side:
-        return image.copy()
-    ratio = longest_side / max(height, width)
-    size = max(1, round(width * ratio)), max(1, round(height * ratio))
-    return cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    picture = Image.fromarray(image)
+    if longest_side:
+        picture.thumbnail((longest_side, longest_side))
+    return np.array(picture)
 
 
 def _draw_detections(
@@ -117,32 +114,24 @@ def _draw_detections(
     image_size: tuple[int, int],
     detections: Detections,
     categories: Categories,
-) -> np.ndarray:
+    font: Font,
+) -> list[Text]:
+    """Draw masks and boxes, in place; returns names and scores."""
     ratios = np.array(picture.shape[:2]) / image_size  # vertical, horizontal
     boxes = detections.boxes * np.tile(ratios[::-1], 2)
     largest_first = np.argsort(-np.prod(boxes[:, 2:] - boxes[:, :2], axis=1), kind="stable")
+    described = [_name_and_colour(label, categories) for label in detections.labels]
+    if detections.masks is not None:
+        for index in largest_first:
+            _draw_mask(picture, detections.masks[index], described[index][1])
+    texts = []
     for index in largest_first:
-        if detections.masks is not None:
-            _, colour = _name_and_colour(detections.labels[index], categories)
-            _draw_mask(picture, detections.masks[index], colour)
-    canvas = Image.fromarray(picture[..., ::-1])
-    pen = _pen(canvas)
-    width = max(1, pen.font.size // 8)
-    for index in largest_first:
-        left, top, right, bottom = boxes[index]
-        _, colour = _name_and_colour(detections.labels[index], categories)
-        corners = (left, top, max(left, right), max(top, bottom))
-        pen.rectangle(corners, outline=colour, width=width)
-    taken: list[Rectangle] = []
-    for index in largest_first[::-1]:  # the smallest have least room
-        text, colour = _name_and_colour(detections.labels[index], categories)
-        if detections.scores is not None:
-            text += f" {detections.scores[index]:.0%}"
-        place = _free_place(_extent(pen, text), boxes[index], canvas.size, taken)
-        if place:
-            taken.append(place)
-            _write(pen, text, place, colour)
-    return np.asarray(canvas)[..., ::-1].copy()
+        name, colour = described[index]
+        left, top, right, bottom = boxes[index].round().astype(int).tolist()
+        cv2.rectangle(picture, (left, top), (right, bottom), colour[::-1], max(1, font.size // 8))
+        score = "" if detections.scores is None else f" {detections.scores[index]:.0%}"
+        texts.append(Text(name + score, colour, left, (top - _height(font), top, bottom)))
+    return texts[::-1]  # the smallest have least room
 
 
 def _draw_mask(picture: np.ndarray, mask: RunLengths, colour: Colour) -> None:
@@ -156,33 +145,24 @@ def _draw_mask(picture: np.ndarray, mask: RunLengths, colour: Colour) -> None:
     cv2.drawContours(picture, outlines, -1, colour[::-1])
 
 
-def _draw_map(picture: np.ndarray, labels: np.ndarray, categories: Categories) -> np.ndarray:
+def _draw_map(
+    picture: np.ndarray, labels: np.ndarray, categories: Categories, font: Font
+) -> list[Text]:
+    """Tint the classes, in place; returns a legend, the largest first."""
     height, width = picture.shape[:2]
     labels = cv2.resize(labels.astype(np.uint16), (width, height), interpolation=cv2.INTER_NEAREST)
     count = len(categories.names)
     colours = np.array([*categories.palette[:count], _GREY], np.uint8)[:, ::-1]
     tinted = cv2.addWeighted(picture, 1 - OPACITY, colours[np.minimum(labels, count)], OPACITY, 0)
     picture[labels < count] = tinted[labels < count]
-    canvas = Image.fromarray(picture[..., ::-1])
-    pen = _pen(canvas)
-    row_height = sum(pen.font.getmetrics()) + 2
-    legend = _legend(labels, categories, rows=max(1, height // row_height))
-    for row, label in enumerate(legend):
-        text, colour = _name_and_colour(label, categories)
-        columns, rows = _extent(pen, text)
-        top = row * row_height
-        _write(pen, text, (0, top, columns, top + rows), colour)
-    return np.asarray(canvas)[..., ::-1].copy()
-
-
-def _legend(labels: np.ndarray, categories: Categories, rows: int) -> list[int]:
-    """At most so many labels in their order: those that are no class, and the largest classes."""
-    found, counts = np.unique(labels, return_counts=True)
-    sizes = dict(zip(found.tolist(), counts.tolist(), strict=True))
-    sizes.pop(NO_CLASS, None)
-    sizes.update((label, labels.size) for label in sizes if label >= len(categories.names))
-    shown = [label for label in sizes if sizes[label] >= _SMALLEST_IN_LEGEND * labels.size]
-    return sorted(sorted(shown, key=sizes.get)[-rows:])
+    found, areas = np.unique(labels, return_counts=True)
+    areas[found >= count] = labels.size  # what is no class is said, however small
+    rows = range(0, max(1, height - _height(font)), _height(font))
+    return [
+        Text(*_name_and_colour(found[index], categories), 0, rows)
+        for index in np.argsort(-areas, kind="stable")
+        if areas[index] >= _SMALLEST_IN_LEGEND * labels.size and found[index] != NO_CLASS
+    ]
 
 
 def _name_and_colour(label: int, categories: Categories) -> tuple[str, Colour]:
@@ -191,55 +171,34 @@ def _name_and_colour(label: int, categories: Categories) -> tuple[str, Colour]:
     return f"no class: {label}", _GREY
 
 
-def _pen(canvas: Image.Image) -> ImageDraw.ImageDraw:
-    """A pen whose letters are well read in a picture of this size."""
+def _font(picture: np.ndarray) -> Font:
+    """Letters that are well read in a picture of this size.
+
+    DejaVu Sans comes with matplotlib; Pillow's own font has no letters beyond ASCII.
+    """
+    path = Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf")
+    return ImageFont.truetype(path, 3 + 7 * max(1, round(max(picture.shape) / 500)))
+
+
+def _height(font: Font) -> int:
+    return sum(font.getmetrics())
+
+
+def _written(picture: np.ndarray, texts: Sequence[Text], font: Font) -> np.ndarray:
+    """A copy of a picture with texts, but for those that would stand on others."""
+    canvas = Image.fromarray(picture[..., ::-1])
     pen = ImageDraw.Draw(canvas)
-    pen.font = _font(3 + 7 * max(1, round(max(canvas.size) / 500)))
-    return pen
-
-
-@cache
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib: Pillow's own has no letters beyond ASCII."""
-    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts/ttf/DejaVuSans.ttf"), size)
-
-
-def _free_place(
-    extent: tuple[float, float],
-    box: np.ndarray,
-    limits: tuple[int, int],
-    taken: list[Rectangle],
-) -> Rectangle | None:
-    """Where a text of that width and height stands at a box and on no other text, if anywhere."""
-    width, height = extent
-    left, top, right, bottom = box
-    for x, y in (
-        (left, top - height),
-        (left, top),
-        (left, bottom),
-        (right - width, top - height),
-        (right - width, bottom),
-    ):
-        x = max(0, min(x, limits[0] - width))
-        y = max(0, min(y, limits[1] - height))
-        place = (x, y, x + width, y + height)
-        if not any(_overlap(place, other) for other in taken):
-            return place
-    return None
-
-
-def _overlap(one: Rectangle, other: Rectangle) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _extent(pen: ImageDraw.ImageDraw, text: str) -> tuple[float, float]:
-    """Width and height of a text with its ground."""
-    return pen.textlength(text) + 4, sum(pen.font.getmetrics())
-
-
-def _write(pen: ImageDraw.ImageDraw, text: str, place: Rectangle, colour: Colour) -> None:
-    """Write on a ground of ``colour``."""
-    left, top, right, bottom = place
-    pen.rectangle((left, top, right - 1, bottom - 1), fill=colour)
-    dark_ground = np.dot(colour, (0.299, 0.587, 0.114)) < 140
-    pen.text((left + 2, top), text, fill="white" if dark_ground else "black")
+    is_taken = np.zeros(picture.shape[:2], bool)
+    for text in texts:
+        width, height = int(pen.textlength(text.line, font)) + 4, _height(font)
+        left = max(0, min(text.left, canvas.width - width))
+        for wanted in text.tops:
+            top = max(0, min(wanted, canvas.height - height))
+            place = is_taken[top : top + height, left : left + width]
+            if not place.any():
+                place[:] = True
+                pen.rectangle((left, top, left + width - 1, top + height - 1), fill=text.colour)
+                is_dark = np.dot(text.colour, (0.299, 0.587, 0.114)) < 140
+                pen.text((left + 2, top), text.line, "white" if is_dark else "black", font)
+                break
+    return np.array(canvas)[..., ::-1].copy()

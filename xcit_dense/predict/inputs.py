@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, count
 from pathlib import Path, PurePath
 
 import mmcv
@@ -12,7 +13,7 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
-from xcit_dense.errors import in_one_line
+from xcit_dense.errors import UserError, in_one_line
 
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"}
@@ -21,18 +22,9 @@ IMAGE_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 
 
-class UnreadableImageError(ValueError):
-    """A file is no image that could be read; the message says why."""
-
-
 @dataclass(frozen=True)
 class Skipped:
-    """An input without a result.
-
-    Attributes:
-        source: its path.
-        reason: why.
-    """
+    """An input without a result: its path, and why."""
 
     source: str
     reason: str
@@ -44,20 +36,15 @@ class InputImage:
 
     Attributes:
         file: its file, or that of its video.
-        frame: its number in a video, counted from 1; None for a still image.
+        source: the path of the file, of a frame with ``#`` and its number, counted from 1.
         name: where its outputs go, relative and without a suffix; no two images share one.
         pixels: uint8 (H, W, 3) in blue, green, red, or what the test pipeline decodes instead.
     """
 
     file: Path
-    frame: int | None
+    source: str
     name: str
     pixels: np.ndarray
-
-    @property
-    def source(self) -> str:
-        """Its path, of a frame with ``#`` and its number."""
-        return str(self.file) if self.frame is None else f"{self.file}#{self.frame}"
 
     @property
     def background(self) -> np.ndarray:
@@ -82,23 +69,21 @@ def find_files(
         Absolute paths, and the inputs that name none or cannot be searched.
     """
     excluded = {os.path.realpath(folder) for folder in leave_out}
-    found: dict[Path, None] = {}
+    found: list[str] = []
     skipped: list[Skipped] = []
     for name in inputs:
         if os.path.isfile(name):
-            found[Path(os.path.abspath(name))] = None
+            found.append(name)
             continue
-        before = len(skipped)
-        files = []
+        before = len(found), len(skipped)
         for match in [name] if os.path.isdir(name) else sorted(glob.glob(name, recursive=True)):
             if os.path.isdir(match):
-                files += _files_in(match, excluded, skipped)
+                found += _files_in(match, excluded, skipped)
             elif not _is_below(match, excluded):
-                files.append(match)
-        if not files and len(skipped) == before:
+                found.append(match)
+        if (len(found), len(skipped)) == before:
             skipped.append(Skipped(name, "no images or videos there, earlier results aside"))
-        found.update((Path(os.path.abspath(file)), None) for file in files)
-    return list(found), skipped
+    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in found)), skipped
 
 
 def _files_in(folder: str, excluded: set[str], skipped: list[Skipped]) -> list[str]:
@@ -138,24 +123,19 @@ def output_names(files: Sequence[Path]) -> dict[Path, str]:
     """A name for the outputs of each file: its path below the shared folder, without a suffix.
 
     Where two would be equal, the later one keeps its suffix, ``a.png`` after ``a.jpg``, and if that
-    is taken too gets a number, ``a.png_2``. Videos always keep theirs.
-
-    Args:
-        files: absolute paths, each once.
+    is taken too gets a number, ``a.png_2``. Videos always keep theirs. ``files`` are absolute.
     """
+    shared = shared_folder(files)
     names: dict[Path, str] = {}
     taken: set[str] = set()
-    shared = shared_folder(files) if files else Path()
     for file in files:
         path = file.relative_to(shared)
         whole = path.as_posix()
         name = whole if is_video(file) else path.with_suffix("").as_posix()
-        number = 1
-        while name.casefold() in taken:  # some file systems take A for a
-            name = whole if number == 1 else f"{whole}_{number}"
-            number += 1
-        taken.add(name.casefold())
-        names[file] = name
+        candidates = chain([name, whole], (f"{whole}_{number}" for number in count(2)))
+        # some file systems take A for a
+        names[file] = next(each for each in candidates if each.casefold() not in taken)
+        taken.add(names[file].casefold())
     return names
 
 
@@ -164,34 +144,26 @@ def read_inputs(
 ) -> Iterator[InputImage | Skipped]:
     """Read images, and the frames of videos, one after the other.
 
-    Outputs are named as :func:`output_names` says. Frames stand in a folder that is called as the
-    video is, ``a.mp4``.
-
-    Args:
-        files: absolute paths.
-        loader: how images are decoded; None for 8-bit blue, green, red.
+    Outputs are named as :func:`output_names` says, of frames by their number in a folder that is
+    called as the video is, ``a.mp4``. ``loader`` is as for :func:`read_image`.
     """
     for file, name in output_names(files).items():
         if is_video(file):
             yield from _read_video(file, name)
             continue
         try:
-            yield InputImage(file, None, name, read_image(file, loader))
-        except UnreadableImageError as error:
-            yield Skipped(str(file), str(error))
+            yield InputImage(file, str(file), name, read_image(file, loader))
+        except UserError as error:
+            yield Skipped(str(file), in_one_line(error.__cause__))
 
 
 def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
     number = 0
     with mmcv.VideoReader(str(file)) as video:
         for number, pixels in enumerate(video, start=1):
-            yield InputImage(file, number, f"{name}/{number:06d}", pixels)
-        if not number:
-            yield Skipped(str(file), "no video, or of an unknown format")
-        elif number < len(video):
-            yield Skipped(
-                str(file), f"it declares {len(video)} frames, of which {number} can be decoded"
-            )
+            yield InputImage(file, f"{file}#{number}", f"{name}/{number:06d}", pixels)
+        if not number or number < len(video):
+            yield Skipped(str(file), f"only {number} of {len(video)} frames can be decoded")
 
 
 def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.ndarray:
@@ -209,8 +181,7 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
         uint8 (H, W, 3), or what ``loader`` gives.
 
     Raises:
-        UnreadableImageError: the file is missing, empty, damaged, too large, or of an unknown
-            format.
+        UserError: the file is missing, empty, damaged, too large, or of an unknown format.
     """
     try:
         with warnings.catch_warnings():
@@ -219,7 +190,5 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
                 image.load()
         # for what OpenCV cannot decode it raises, or gives None
         return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
-    except Image.UnidentifiedImageError as error:
-        raise UnreadableImageError("empty, or no image of a known format") from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        raise UnreadableImageError(in_one_line(error)) from error
+        raise UserError(f"{path} cannot be read ({in_one_line(error)})") from error

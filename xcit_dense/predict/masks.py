@@ -1,18 +1,20 @@
-"""Instance masks as COCO's run lengths, made one by one in the boxes that they lie in.
+"""Masks of instances as COCO's run lengths, made one by one.
 
-mmdet pastes the predicted masks of an image into one array of instances x height x width: 2.4 GB
-for 100 instances on 6000 x 4000 pixels, before they are encoded or drawn. Here a mask is sampled
-and encoded in its box, in bands of columns, so that memory grows with the length of its outline.
+mmdet makes the masks of an image as one array of instances x height x width, and those of queries
+several times over, as floats: 2.4 GB for 100 pasted masks on 6000 x 4000 pixels, over 24 GB for 100
+queries. Here a mask is sampled and encoded before the next one, so that memory does not grow with
+their number.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import ModuleType
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
 PIXELS_IN_A_BAND = 2**20
@@ -20,17 +22,10 @@ INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label 
 _LIBRARIES = ("mmengine", "mmdet", "mmseg")
 _THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
 
-
-class RunLengths(TypedDict):
-    """A mask in COCO's compressed form, as pycocotools takes it.
-
-    Attributes:
-        size: height and width of the image.
-        counts: the run lengths, compressed.
-    """
-
-    size: list[int]
-    counts: bytes
+RunLengths = dict[str, Any]
+"""A mask as pycocotools takes it: ``size``, height and width, and compressed ``counts``."""
+Upsample = Callable[[int], Tensor]
+"""Gives the logits (H, W) of the mask of a query, by its number."""
 
 
 def coco_masks() -> ModuleType:
@@ -45,32 +40,19 @@ def encode_mask(mask: np.ndarray) -> RunLengths:
     return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
 
 
-def encode_windows(
-    windows: Iterable[tuple[np.ndarray, int, int]], height: int, width: int
-) -> RunLengths:
-    """Encode a mask that is given piece by piece, without making the image.
+def encode_columns(columns: np.ndarray, first: int, width: int) -> RunLengths:
+    """Encode a mask that is empty but for some columns, without making the others.
 
     COCO counts zeros and ones in turn, down the columns, the first column first.
 
     Args:
-        windows: pieces of the mask, bool (h, w), each with the row and the column of its top left
-            corner in the image; from left to right, no column in two of them.
-        height: rows of the image.
+        columns: bool (n, H), the mask in columns that lie side by side.
+        first: where they begin in the image.
         width: columns of the image.
-
-    Returns:
-        What pycocotools makes of the whole mask.
     """
-    borders = [np.empty(0, np.int64)]  # where ones start and end in turn
-    for mask, top, left in windows:
-        padded = np.pad(mask.T, ((0, 0), (1, 1)))
-        column, row = (padded[:, 1:] != padded[:, :-1]).nonzero()
-        borders.append((left + column) * height + top + row)
-    joined = np.concatenate(borders)
-    # a run that goes on in the next column ends and starts at the same place
-    meets = np.flatnonzero(joined[1:] == joined[:-1])
-    joined = np.delete(joined, np.concatenate([meets, meets + 1]))
-    counts = np.diff(joined, prepend=0, append=height * width)
+    height = columns.shape[1]
+    borders = np.flatnonzero(np.diff(columns.reshape(-1), prepend=False, append=False))
+    counts = np.diff(borders + first * height, prepend=0, append=height * width)
     if len(counts) > 1 and not counts[-1]:
         counts = counts[:-1]
     uncompressed = {"size": [height, width], "counts": counts.tolist()}
@@ -98,36 +80,40 @@ def predicts_as_mm(module: nn.Module) -> bool:
     )
 
 
-def encode_masks_in_boxes(model: nn.Module) -> int:
-    """Let the mask heads of a detector predict run lengths instead of arrays, in place.
+def encode_masks(model: nn.Module) -> int:
+    """Let a detector predict masks one by one, as run lengths instead of arrays, in place.
 
-    Heads that paste masks in boxes as ``FCNMaskHead`` does are changed, those of Mask R-CNN and
-    Cascade Mask R-CNN among them; others stay. The masks of a prediction are then a list of
-    :class:`RunLengths`, which COCO's evaluation takes as it is. Models that fuse the masks to a
-    panoptic map need arrays and stay too.
+    Heads are changed that are mmdet's own: those that paste masks in boxes (Mask R-CNN, Cascade)
+    and those that fuse queries (MaskFormer, Mask2Former, panoptic maps too). Others stay. Masks of
+    instances are then a list of :class:`RunLengths`, which COCO's evaluation takes as it is.
 
     Returns:
         How many heads were changed.
     """
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
-    from mmdet.models.seg_heads.panoptic_fusion_heads import BasePanopticFusionHead
+    from mmdet.models.seg_heads import panoptic_fusion_heads as fusion
 
-    if any(isinstance(module, BasePanopticFusionHead) for module in model.modules()):
+    if not predicts_as_mm(model):
         return 0
-    heads = [
-        module
-        for module in model.modules()
-        if isinstance(module, FCNMaskHead)
-        and type(module)._predict_by_feat_single is FCNMaskHead._predict_by_feat_single
-        and predicts_as_mm(module)
-    ]
-    for head in heads:
-        head._predict_by_feat_single = partial(_predict_run_lengths, head)
-    return len(heads)
+    kinds = (FCNMaskHead, fusion.BasePanopticFusionHead)
+    heads = [module for module in model.modules() if isinstance(module, kinds)]
+    # fusion that is not of queries needs the arrays
+    are_fused = any(isinstance(head, fusion.BasePanopticFusionHead) for head in heads)
+    pasted = FCNMaskHead._predict_by_feat_single
+    count = 0
+    for head in filter(predicts_as_mm, heads):
+        if isinstance(head, fusion.MaskFormerFusionHead):
+            head.predict = partial(_predict_queries, head)
+        elif not are_fused and type(head)._predict_by_feat_single is pasted:
+            head._predict_by_feat_single = partial(_predict_in_boxes, head)
+        else:
+            continue
+        count += 1
+    return count
 
 
 @torch.no_grad()
-def _predict_run_lengths(
+def _predict_in_boxes(
     head: nn.Module,
     mask_preds: Tensor,
     bboxes: Tensor,
@@ -136,60 +122,143 @@ def _predict_run_lengths(
     rcnn_test_cfg: Any,
     rescale: bool = False,
     activate_map: bool = False,
-) -> list[RunLengths]:
+) -> list[RunLengths] | Tensor:
     """What ``FCNMaskHead._predict_by_feat_single`` does, with run lengths for its result.
 
     As there, ``bboxes`` are scaled to the original image in place: their owner relies on it.
     """
     threshold = rcnn_test_cfg.mask_thr_binary
-    if threshold < 0:  # mmdet gives probabilities then
-        raise ValueError(f"mask_thr_binary={threshold}: run lengths need a threshold of at least 0")
-    scale = bboxes.new_tensor(img_meta["scale_factor"])  # (horizontal, vertical)
+    if not rescale or threshold < 0:  # for others than evaluation; or mmdet gives probabilities
+        as_mmdet = partial(type(head)._predict_by_feat_single, head)
+        return as_mmdet(mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map)
+    bboxes /= bboxes.new_tensor(img_meta["scale_factor"]).repeat(2)  # horizontal, vertical
     height, width = img_meta["ori_shape"][:2]
-    if rescale:
-        bboxes /= scale.repeat(2)
-    else:
-        width, height = (
-            round(side) for side in (scale * scale.new_tensor([width, height])).tolist()
-        )
     masks = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
     classes = torch.zeros_like(labels) if head.class_agnostic else labels
     masks = masks[torch.arange(len(masks), device=masks.device), classes]
     return [
-        encode_windows(_bands(mask, box, height, width, threshold), height, width)
+        _encode_in_box(mask, box, height, width, threshold)
         for mask, box in zip(masks.float(), bboxes.float(), strict=True)
     ]
 
 
-def _bands(
+def _encode_in_box(
     mask: Tensor, box: Tensor, height: int, width: int, threshold: float
-) -> Iterator[tuple[np.ndarray, int, int]]:
-    """The mask in the image, band by band of its box, each with its row and column."""
-    left, top, right, bottom = box.tolist()
-    rows = _pixels(top, bottom, height)
-    columns = _pixels(left, right, width)
-    if not rows or not columns:
-        return
-    across = max(1, PIXELS_IN_A_BAND // len(rows))
-    vertical = _normalized(rows, box[1], box[3])
-    for first in range(columns.start, columns.stop, across):
-        band = range(first, min(first + across, columns.stop))
-        horizontal = _normalized(band, box[0], box[2])
-        grid = torch.stack(torch.meshgrid(horizontal, vertical, indexing="xy"), dim=-1)
-        sampled = F.grid_sample(mask[None, None], grid[None], align_corners=False)[0, 0]
-        yield (sampled >= threshold).cpu().numpy(), rows.start, first
+) -> RunLengths:
+    """Paste a mask of probabilities (h, w) into its box, in bands of columns, and encode it."""
+    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
+
+    # with one pixel on each side, where interpolation reaches, as by mmdet
+    left, top = (box[:2].floor() - 1).clamp(min=0).tolist()
+    right, bottom = (box[2:].ceil() + 1).minimum(box.new_tensor([width, height])).tolist()
+    if not (left < right and top < bottom):  # outside of the image, or not a number
+        return encode_columns(np.zeros((0, height), bool), 0, width)
+    left, right = int(left), int(right)
+    pasted = np.zeros((right - left, height), bool)
+    across = max(1, PIXELS_IN_A_BAND // int(bottom - top))
+    for first in range(left, right, across):
+        beside = box - box.new_tensor([first, 0, first, 0])
+        across = min(across, right - first)
+        part, (rows, columns) = _do_paste_mask(mask[None, None], beside[None], height, across)
+        band = pasted[first - left : first - left + across]
+        band[columns, rows] = (part[0] >= threshold).T.cpu().numpy()
+    return encode_columns(pasted, left, width)
 
 
-def _pixels(low: float, high: float, size: int) -> range:
-    """The pixels that an interval touches, and one on each side, where interpolation reaches."""
-    if not (np.isfinite(low) and np.isfinite(high)):
-        return range(0)
-    first = max(0, int(np.floor(low)) - 1)
-    return range(first, max(first, min(size, int(np.ceil(high)) + 1)))
+@torch.no_grad()
+def _predict_queries(
+    head: nn.Module,
+    mask_cls_results: Tensor,
+    mask_pred_results: Tensor,
+    batch_data_samples: Sequence[Any],
+    rescale: bool = False,
+    **kwargs: Any,
+) -> list[dict[str, Any]]:
+    """What ``MaskFormerFusionHead.predict`` does, upsampling the mask of one query at a time.
+
+    Logits of classes are (images, queries, classes and none), those of masks (images, queries, h,
+    w) at the size of the input.
+    """
+    results = []
+    for classes, logits, sample in zip(
+        mask_cls_results, mask_pred_results, batch_data_samples, strict=True
+    ):
+        height, width = sample.metainfo["img_shape"][:2]
+        size = tuple(sample.metainfo["ori_shape"][:2]) if rescale else (height, width)
+        upsample = partial(_upsample, logits[:, :height, :width], size)
+        result = {}
+        if head.test_cfg.get("panoptic_on", True):
+            segments = _panoptic_map(head, classes, upsample, size)
+            result["pan_results"] = PixelData(sem_seg=segments[None])
+        if head.test_cfg.get("instance_on", False):
+            result["ins_results"] = _instances(head, classes, upsample)
+        results.append(result)
+    return results
 
 
-def _normalized(pixels: Sequence[int], low: Tensor, high: Tensor) -> Tensor:
-    """Centres of pixels in coordinates that go from -1 to 1 over an interval."""
-    centres = torch.arange(pixels[0], pixels[-1] + 1, device=low.device, dtype=torch.float32) + 0.5
-    position = (centres - low) / (high - low) * 2 - 1
-    return torch.where(position.isinf(), 0, position)  # of an interval without length
+def _upsample(logits: Tensor, size: tuple[int, int], query: int) -> Tensor:
+    mask = logits[None, query : query + 1]
+    return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)[0, 0]
+
+
+def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> InstanceData:
+    """The best pairs of a query and a class of things.
+
+    A pair scores the probability of its class times the mean one of the pixels in its mask.
+    """
+    count = head.test_cfg.get("max_per_image", 100)
+    scores, pairs = classes.softmax(-1)[:, :-1].flatten().topk(count, sorted=False)
+    is_thing = pairs % head.num_classes < head.num_things_classes
+    scores, pairs = scores[is_thing], pairs[is_thing]
+    queries = pairs // head.num_classes
+
+    masks, means = {}, torch.zeros(len(classes), device=scores.device)
+    for query in set(queries.tolist()):
+        logits = upsample(query)
+        mask = logits > 0
+        masks[query] = encode_mask(mask.cpu().numpy())
+        means[query] = logits.sigmoid().float().mul_(mask).sum() / (mask.count_nonzero() + 1e-6)
+    encoded = [masks[query] for query in queries.tolist()]
+    return InstanceData(
+        bboxes=torch.from_numpy(boxes_around(encoded)).to(scores.device, torch.float32),
+        labels=pairs % head.num_classes,
+        scores=scores * means[queries],
+        masks=encoded,
+    )
+
+
+def _panoptic_map(
+    head: nn.Module, classes: Tensor, upsample: Upsample, size: tuple[int, int]
+) -> Tensor:
+    """Label + 1000 * number of the instance for each pixel, int32 (H, W).
+
+    A pixel belongs to the kept query of the largest product of score and probability. Segments that
+    lost too much of their query's own mask are left out.
+    """
+    scores, labels = classes.softmax(-1).max(-1)
+    is_kept = (labels != head.num_classes) & (scores > head.test_cfg.get("object_mask_thr", 0.8))
+    winner = torch.full(size, -1, dtype=torch.int32, device=classes.device)
+    largest = torch.full(size, -1.0, device=classes.device)
+    own_areas = {}
+    for query in is_kept.nonzero().flatten().tolist():
+        probability = upsample(query).sigmoid()
+        own_areas[query] = int((probability >= 0.5).count_nonzero())
+        product = scores[query] * probability
+        winner[product > largest] = query
+        largest = torch.maximum(largest, product)
+
+    segments = torch.full(size, head.num_classes, dtype=torch.int32, device=classes.device)
+    instance = 0
+    for query, own_area in own_areas.items():
+        wins = winner == query
+        area = int(wins.count_nonzero())
+        if not area or not own_area or area / own_area < head.test_cfg.get("iou_thr", 0.8):
+            continue
+        number = int(labels[query])
+        if number < head.num_things_classes:
+            instance += 1
+            number += instance * INSTANCE_OFFSET
+        if head.test_cfg.get("filter_low_score", False):
+            wins &= largest >= 0.5 * scores[query]
+        segments[wins] = number
+    return segments

@@ -1,28 +1,24 @@
 """What a run of predictions writes: pictures, label maps, and detections in COCO's format."""
 
 import json
-import ntpath
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from io import BytesIO
-from pathlib import Path, PureWindowsPath
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
+from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.mm.category_order import ids_of_classes
 from xcit_dense.predict.drawing import draw_prediction, shrunk
 from xcit_dense.predict.inputs import InputImage, shared_folder
 from xcit_dense.predict.masks import coco_masks
 from xcit_dense.predict.results import Categories, Detections, Prediction
 
 LARGEST_SIDE_OF_JPEG = 65500
-# of the 90 numbers of COCO's categories the data set of 2017 uses 80
-_UNUSED_BY_COCO = {12, 26, 29, 30, 45, 66, 68, 69, 71, 83}
 _PICTURES, _LABEL_MAPS, _DETECTIONS = "pictures", "labels", "predictions.json"
 
 
@@ -41,6 +37,7 @@ class Annotations:
         files: the inputs, absolute paths.
 
     Attributes:
+        categories: as in the data set.
         images: ``id`` and ``file_name`` of each input that is annotated, as the data set has them.
 
     Raises:
@@ -49,82 +46,50 @@ class Annotations:
     """
 
     def __init__(self, path: Path, files: Sequence[Path]) -> None:
-        self._path = path
         try:
             content = json.loads(path.read_bytes())
-            annotated = {_parts(image["file_name"]): image for image in content["images"]}
-            self._categories = [(each["name"], each["id"]) for each in content["categories"]]
-            self.images = {
-                file: {"id": image["id"], "file_name": image["file_name"]}
-                for file in files
-                if (image := _longest_end(file.parts, annotated))
-            }
-        except OSError as error:
-            raise UserError(f"--annotations {path}: {error.strerror}") from error
-        except (ValueError, TypeError, KeyError) as error:
+            annotated = {_plain(image["file_name"]): image for image in content["images"]}
+            self.categories = [{"id": c["id"], "name": c["name"]} for c in content["categories"]]
+        except (OSError, ValueError, TypeError, KeyError) as error:
             raise UserError(
-                f"--annotations {path} is no data set in COCO's format "
-                f"({type(error).__name__}: {error})"
+                f"--annotations {path} is no data set in COCO's format ({in_one_line(error)})"
             ) from error
+        self.images: dict[Path, dict[str, Any]] = {}
+        input_of: dict[str, Path] = {}
+        for file in files:
+            ends = ("/".join(file.parts[first:]) for first in range(1, len(file.parts)))
+            image = next((annotated[end] for end in ends if end in annotated), None)
+            if image is None:
+                continue
+            name = image["file_name"]
+            if input_of.setdefault(name, file) != file:
+                raise UserError(
+                    f"--annotations {path}: {file} and {input_of[name]} both end with the "
+                    f"file_name {name}; predict on one of them"
+                )
+            self.images[file] = {"id": image["id"], "file_name": name}
         if not self.images:
             raise UserError(
                 f"--annotations {path}: the inputs are not in it; {files[0]} ends with none of "
-                f"the file_names, of which one is {'/'.join(next(iter(annotated), ()))}"
+                f"the file_names, of which one is {next(iter(annotated), None)}"
             )
-        of_image = {image["id"]: file for file, image in self.images.items()}
-        for file, image in self.images.items():
-            if of_image[image["id"]] != file:
-                raise UserError(
-                    f"--annotations {path}: {file} and {of_image[image['id']]} both end with the "
-                    f"file_name {image['file_name']}; predict on one of them"
-                )
-
-    def category_ids(self, names: Sequence[str]) -> list[Any]:
-        """The numbers of classes, by their names.
-
-        Raises:
-            UserError: a class is no category, or two categories have its name.
-        """
-        numbers: dict[str, list[Any]] = {}
-        for name, number in self._categories:
-            numbers.setdefault(name, []).append(number)
-        for name in names:
-            if name not in numbers:
-                raise UserError(
-                    f"--annotations {self._path} has no category {name!r}, which the model "
-                    f"predicts; it has {', '.join(map(str, numbers))}"
-                )
-            if len(numbers[name]) > 1:
-                raise UserError(
-                    f"--annotations {self._path}: two categories are called {name!r}, of the ids "
-                    f"{' and '.join(map(str, numbers[name]))}; remove the one that is not annotated"
-                )
-        return [numbers[name][0] for name in names]
 
 
-def _parts(file_name: str) -> tuple[str, ...]:
-    """The parts of a path with slashes of either kind, without a drive and leading dots."""
-    parts = PureWindowsPath(ntpath.normpath(file_name)).parts
-    return tuple(part for part in parts if part != ".." and not part.endswith("\\"))
-
-
-def _longest_end(parts: tuple[str, ...], annotated: Mapping[tuple[str, ...], Any]) -> Any:
-    ends = (parts[first:] for first in range(len(parts)))
-    return next((annotated[end] for end in ends if end in annotated), None)
+def _plain(file_name: str) -> str:
+    """A path with slashes, without the dots that it begins with."""
+    return file_name.replace("\\", "/").lstrip("./")
 
 
 def category_ids(names: Sequence[str]) -> list[int]:
     """Numbers of categories: COCO's own for its 80 classes, else 1, 2, 3 and so on."""
-    from mmdet.datasets import CocoDataset
-
-    if tuple(names) == tuple(CocoDataset.METAINFO["classes"]):
-        return [number for number in range(1, 91) if number not in _UNUSED_BY_COCO]
-    return list(range(1, len(names) + 1))
+    by_number = enumerate(MaskRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"])
+    of_coco = {number: name for number, name in by_number if name not in ("__background__", "N/A")}
+    return list(of_coco if [*names] == [*of_coco.values()] else range(1, len(names) + 1))
 
 
 @dataclass
 class Outputs:
-    """The results of a run, in one folder.
+    """The results of a run, in one folder; an OSError tells that one cannot be written.
 
     Attributes:
         folder: where they go.
@@ -133,7 +98,9 @@ class Outputs:
         annotations: numbers for the JSON, which leaves out images that they lack.
         with_pictures: whether predictions are drawn.
         longest_side: largest height or width of a picture; None keeps the image's.
-        written: names of what there is in the folder of this run.
+
+    Raises:
+        UserError: the annotations have not one category for each class.
     """
 
     folder: Path
@@ -142,38 +109,32 @@ class Outputs:
     annotations: Annotations | None = None
     with_pictures: bool = True
     longest_side: int | None = None
-    written: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._images: list[dict[str, Any]] = []
         self._objects: list[dict[str, Any]] = []
         self._shared = shared_folder(self.files)
+        names = self.categories.names
+        if self.annotations:
+            self._category_ids = ids_of_classes(names, self.annotations.categories, "--annotations")
+        else:
+            self._category_ids = category_ids(names)
 
     def write(self, image: InputImage, prediction: Prediction) -> None:
-        """Write the results of an image; those for the JSON wait for :meth:`finish`.
-
-        Raises:
-            OSError: a file cannot be written.
-        """
+        """Write the results of an image; those for the JSON wait for :meth:`finish`."""
         if self.with_pictures:
             picture = draw_prediction(
                 image.background, prediction, self.categories, self.longest_side
             )
             write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
-            self.written.add(_PICTURES)
         if isinstance(prediction, Detections):
             self._add(image, prediction)
         else:
             path = self.folder / _LABEL_MAPS / f"{image.name}.png"
             write_label_map(path, prediction.labels, self.categories)
-            self.written.add(_LABEL_MAPS)
 
     def finish(self) -> None:
-        """Write the JSON, with the images so far, unless there are none.
-
-        Raises:
-            OSError: it cannot be written.
-        """
+        """Write the JSON, with the images so far, unless there are none."""
         if not self._images:
             return
         content = {
@@ -186,12 +147,6 @@ class Outputs:
         }
         encoded = json.dumps(content).encode("ascii")
         write_atomically(self.folder / _DETECTIONS, lambda file: file.write(encoded))
-        self.written.add(_DETECTIONS)
-
-    @cached_property
-    def _category_ids(self) -> list[Any]:
-        names = self.categories.names
-        return self.annotations.category_ids(names) if self.annotations else category_ids(names)
 
     def _add(self, image: InputImage, detections: Detections) -> None:
         """Add an image and its objects to the JSON."""
@@ -227,14 +182,10 @@ class Outputs:
 
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 (H, W, 3) in blue, green, red as a JPEG, shrunk if JPEG has no such sizes.
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    _, content = cv2.imencode(".jpg", shrunk(picture, LARGEST_SIDE_OF_JPEG))
+    """Write uint8 (H, W, 3) in blue, green, red as a JPEG, shrunk if JPEG has no such sizes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.tobytes())
+    image = Image.fromarray(shrunk(picture, LARGEST_SIDE_OF_JPEG)[..., ::-1])
+    image.save(path, quality=95)
 
 
 def write_label_map(path: Path, labels: np.ndarray, categories: Categories | None = None) -> None:
@@ -242,9 +193,6 @@ def write_label_map(path: Path, labels: np.ndarray, categories: Categories | Non
 
     It has a palette with the colours of the categories where these are given, and are at most 256;
     else 8 bits of grey, or 16 where a label needs them.
-
-    Raises:
-        OSError: the file cannot be written.
     """
     if labels.max() > 255 or (categories and len(categories.names) > 256):
         picture = Image.fromarray(labels.astype(np.uint16))
@@ -252,7 +200,5 @@ def write_label_map(path: Path, labels: np.ndarray, categories: Categories | Non
         picture = Image.fromarray(labels.astype(np.uint8))
         if categories:
             picture.putpalette(np.array(categories.palette, dtype=np.uint8).tobytes())
-    content = BytesIO()
-    picture.save(content, "PNG")
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content.getvalue())
+    picture.save(path)

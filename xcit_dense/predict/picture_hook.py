@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from xcit_dense.predict.drawing import draw_prediction, shrunk, side_by_side
+from xcit_dense.predict.drawing import draw_prediction, shrunk
 from xcit_dense.predict.inputs import output_names, read_image
 from xcit_dense.predict.outputs import write_label_map, write_picture
 from xcit_dense.predict.results import (
@@ -21,14 +22,7 @@ from xcit_dense.predict.results import (
 
 
 def names_of_images(dataset: Any) -> dict[Path, str]:
-    """A name for the outputs of each image of a data set: its path below the folder they share.
-
-    Args:
-        dataset: of mmengine's kind, of mmdet or mmseg.
-
-    Returns:
-        Names without a suffix, no two alike, by absolute path.
-    """
+    """Names for the outputs of the images of a data set of mm's, by their absolute paths."""
     paths = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
     return output_names(list(dict.fromkeys(map(_absolute, paths))))
 
@@ -43,14 +37,10 @@ class PictureHook(Hook):
 
     Args:
         out_dir: folder of the pictures.
-        score_thr: least score of a detection that is drawn.
-        longest_side: largest height or width of an image in a picture.
     """
 
-    def __init__(self, out_dir: str, score_thr: float = 0.3, longest_side: int = 1600) -> None:
+    def __init__(self, out_dir: str) -> None:
         self._folder = Path(out_dir)
-        self._score_thr = score_thr
-        self._longest_side = longest_side
 
     def before_test(self, runner: Runner) -> None:
         """Look up the names of the images and of the classes."""
@@ -65,21 +55,17 @@ class PictureHook(Hook):
         for sample in outputs:
             path = _absolute(sample.img_path)
             image = read_image(path)
-            size = image.shape[:2]
+            small = shrunk(image, 1600)
             prediction = from_sample(sample)
             if isinstance(prediction, Detections):
-                prediction = prediction.above(self._score_thr)
-            small = shrunk(image, self._longest_side)
-            halves = {}
-            for truth in ground_truth_of(sample):
-                below = halves.get("ground truth", small)
-                drawn = draw_prediction(below, truth, self._categories, image_size=size)
-                halves["ground truth"] = drawn
-            halves["prediction"] = draw_prediction(
-                small, prediction, self._categories, image_size=size
-            )
-            picture = side_by_side(list(halves.values()), list(halves))
-            write_picture(self._folder / f"{self._names[path]}.jpg", picture)
+                prediction = prediction.above(0.3)
+            truths = ground_truth_of(sample)
+            halves = [small, small] if truths else [small]
+            for position, each in [*((0, truth) for truth in truths), (-1, prediction)]:
+                halves[position] = draw_prediction(
+                    halves[position], each, self._categories, image_size=image.shape[:2]
+                )
+            write_picture(self._folder / f"{self._names[path]}.jpg", np.hstack(halves))
 
 
 @HOOKS.register_module()

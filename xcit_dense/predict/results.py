@@ -2,12 +2,10 @@
 
 from collections.abc import Mapping
 from colorsys import hsv_to_rgb
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import TABLEAU_COLORS, to_rgb
 from mmengine.config import Config
 from mmengine.fileio import list_from_file
 from mmengine.registry import DATASETS
@@ -16,9 +14,6 @@ from torch import Tensor
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import innermost_dataset, model_scope
 from xcit_dense.predict.masks import INSTANCE_OFFSET, RunLengths, boxes_around, encode_mask
-
-# matplotlib's "tab10" without its grey
-_FIRST_COLOURS = [to_rgb(value) for name, value in TABLEAU_COLORS.items() if "gray" not in name]
 
 
 @dataclass(frozen=True)
@@ -89,8 +84,11 @@ def from_sample(sample: Any) -> Prediction:
     """
     if "pred_sem_seg" in sample and "pred_instances" not in sample:
         return SegmentationMap(sample.pred_sem_seg.data[0].cpu().long().numpy())
-    if "pred_panoptic_seg" in sample:
-        return _from_panoptic_map(sample.pred_panoptic_seg.sem_seg[0].cpu().numpy())
+    if "pred_panoptic_seg" in sample:  # every segment is an object without a score
+        segments = sample.pred_panoptic_seg.sem_seg[0].cpu().numpy()
+        numbers = np.unique(segments)
+        masks = [encode_mask(segments == number) for number in numbers]
+        return Detections(boxes_around(masks), numbers % INSTANCE_OFFSET, masks=masks)
     if "pred_instances" in sample:
         return from_instances(sample.pred_instances)
     raise ValueError(
@@ -117,16 +115,8 @@ def _encoded(masks: Any) -> list[RunLengths]:
     """Run lengths of masks that are such, or a tensor, or one of mmdet's structures."""
     if isinstance(masks, list):
         return masks
-    if isinstance(masks, Tensor):
-        return [encode_mask(mask.cpu().numpy()) for mask in masks]
-    return [encode_mask(mask) for mask in masks.to_ndarray()]
-
-
-def _from_panoptic_map(segments: np.ndarray) -> Detections:
-    """Every segment of a panoptic map as one object without a score."""
-    numbers = np.unique(segments)
-    masks = [encode_mask(segments == number) for number in numbers]
-    return Detections(boxes_around(masks), numbers % INSTANCE_OFFSET, masks=masks)
+    arrays = masks.cpu().numpy() if isinstance(masks, Tensor) else masks.to_ndarray()
+    return [encode_mask(mask) for mask in arrays]
 
 
 def ground_truth_of(sample: Any) -> list[Prediction]:
@@ -155,21 +145,19 @@ def categories_of(metainfo: Mapping[str, Any], source: object) -> Categories:
     """The classes that a data set describes.
 
     Colours are its own where there is one for each class. Else (classes of one's own in mmdet's
-    ``CocoDataset`` come with COCO's 80) they are chosen to be told apart.
+    ``CocoDataset`` come with COCO's 80) they are hues far from each other.
 
     Args:
-        metainfo: of a data set.
+        metainfo: of a data set. As in mm, the names may be in a file, one a line.
         source: whose it is, for the messages.
 
     Raises:
+        FileNotFoundError: the names are a text, and no such file.
         UserError: it names no classes.
     """
     names = metainfo.get("classes")
     if isinstance(names, str):
-        raise UserError(
-            f"{source}, or the test data of the config: classes={names!r} is neither a list of "
-            f"names nor a file with one a line; a tuple of one name has a comma: ({names!r},)"
-        )
+        names = list_from_file(names)
     if names is None or not len(names):
         raise UserError(
             f"{source}: neither it nor the test data of the config name the classes; add "
@@ -177,20 +165,15 @@ def categories_of(metainfo: Mapping[str, Any], source: object) -> Categories:
         )
     palette = metainfo.get("palette")
     if not isinstance(palette, list | tuple | np.ndarray) or len(palette) != len(names):
-        palette = _distinct_colours(len(names))
+        hues = np.arange(len(names)) / len(names)
+        colours = [hsv_to_rgb(hue, 0.85, (1, 0.6)[i % 2]) for i, hue in enumerate(hues)]
+        palette = np.multiply(colours, 255)
     return Categories(tuple(names), tuple(tuple(map(int, colour)) for colour in palette))
 
 
 def metainfo_of_test_data(cfg: Config) -> dict[str, Any]:
-    """What the config and the data set's class say about the test data; no data are needed.
-
-    As in mm, a text may be the name of a file with the values, one a line.
-    """
+    """What the config and the data set's class say about the test data; no data are needed."""
     dataset = innermost_dataset((cfg.get("test_dataloader") or {}).get("dataset") or {})
-    described = dict(dataset.get("metainfo") or {})
-    if isinstance(described.get("classes"), str):
-        with suppress(OSError, TypeError):  # no file; categories_of refuses the text
-            described["classes"] = list_from_file(described["classes"])
     kind = dataset.get("type")
     if isinstance(kind, str):
         with DATASETS.switch_scope_and_registry(model_scope(cfg)) as datasets:
@@ -198,7 +181,7 @@ def metainfo_of_test_data(cfg: Config) -> dict[str, Any]:
                 kind = datasets.get(kind)
             except RuntimeError:  # nobody has registered it, and predictions do without
                 kind = None
-    return {**getattr(kind, "METAINFO", {}), **described}
+    return {**getattr(kind, "METAINFO", {}), **(dataset.get("metainfo") or {})}
 
 
 def metainfo_of_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
@@ -210,15 +193,3 @@ def metainfo_of_checkpoint(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
     described = {name.lower(): value for name, value in described.items()}
     found = {name: described.get(name) for name in ("classes", "palette")}
     return {name: value for name, value in found.items() if value is not None and len(value)}
-
-
-def _distinct_colours(count: int) -> list[tuple[int, int, int]]:
-    """Colours for eyes to tell apart: a few that are known for it, then hues far from the last."""
-    strengths = ((0.9, 0.9), (0.5, 0.95), (0.8, 0.55))  # saturation and brightness
-    golden = 0.618034
-    more = [
-        hsv_to_rgb((number + 0.3) * golden % 1, *strengths[number % 3])
-        for number in range(count - len(_FIRST_COLOURS))
-    ]
-    colours = [*_FIRST_COLOURS[:count], *more]
-    return [tuple(round(255 * part) for part in colour) for colour in colours]
