@@ -156,6 +156,9 @@ class XCiT(BaseModule):
 def _fit_state_dict(backbone: XCiT, state_dict: dict[str, Tensor], prefix: str, *_: Any) -> None:
     """Let every way of loading a state dict, detectors' included, take published tensors."""
     keys = [key for key in state_dict if key.startswith(prefix)]
+    own = {prefix + name: tensor.shape for name, tensor in backbone.state_dict().items()}
+    if own == {key: state_dict[key].shape for key in keys}:
+        return
     fitted = backbone.fit({key.removeprefix(prefix): state_dict.pop(key) for key in keys})
     state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
     for note in fitted.notes:

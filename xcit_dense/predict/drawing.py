@@ -109,6 +109,14 @@ def shrunk(image: np.ndarray, longest_side: int | None) -> np.ndarray:
     return np.array(picture)
 
 
+def below_caption(picture: np.ndarray, caption: str) -> np.ndarray:
+    """A picture with a line of text above it; uint8 in blue, green, red."""
+    font = _font(picture)
+    head = Image.new("RGB", (picture.shape[1], _height(font) + 8), "white")
+    ImageDraw.Draw(head).text((4, 4), caption, fill="black", font=font)
+    return np.concatenate([np.asarray(head), picture])
+
+
 def _draw_detections(
     picture: np.ndarray,
     image_size: tuple[int, int],

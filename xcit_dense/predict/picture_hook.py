@@ -9,7 +9,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from xcit_dense.predict.drawing import draw_prediction, shrunk
+from xcit_dense.predict.drawing import below_caption, draw_prediction, shrunk
 from xcit_dense.predict.inputs import output_names, read_image
 from xcit_dense.predict.outputs import write_label_map, write_picture
 from xcit_dense.predict.results import (
@@ -60,12 +60,16 @@ class PictureHook(Hook):
             if isinstance(prediction, Detections):
                 prediction = prediction.above(0.3)
             truths = ground_truth_of(sample)
-            halves = [small, small] if truths else [small]
-            for position, each in [*((0, truth) for truth in truths), (-1, prediction)]:
-                halves[position] = draw_prediction(
-                    halves[position], each, self._categories, image_size=image.shape[:2]
+            halves = (
+                {"ground truth": small, "prediction": small} if truths else {"prediction": small}
+            )
+            drawn = [*(("ground truth", truth) for truth in truths), ("prediction", prediction)]
+            for half, each in drawn:
+                halves[half] = draw_prediction(
+                    halves[half], each, self._categories, image_size=image.shape[:2]
                 )
-            write_picture(self._folder / f"{self._names[path]}.jpg", np.hstack(halves))
+            captioned = [below_caption(picture, half) for half, picture in halves.items()]
+            write_picture(self._folder / f"{self._names[path]}.jpg", np.hstack(captioned))
 
 
 @HOOKS.register_module()
