@@ -15,16 +15,14 @@ from xcit_dense.predict.drawing import draw_ground_truth
 from xcit_dense.predict.outputs import write_picture
 from xcit_dense.predict.results import categories_of
 
-ALL_DRAWN, NOTHING_DRAWN, SOME_SKIPPED = 0, 1, 3
-
 
 def make_parser() -> ArgumentParser:
     """The command line."""
     parser = ArgumentParser(
         description="Draw what the model really gets in training: images after all augmentations, "
         "normalization (undone in the pictures) and padding, with their boxes, masks and labels.",
-        epilog="Exit code 0: all drawn, 3: some images skipped, 1: nothing drawn, or the config or "
-        "its data unusable, 2: wrong command line.",
+        epilog="Exit code 0: all drawn, 1: something was not, or the config or its data are "
+        "unusable, 2: wrong command line.",
     )
     parser.add_argument("config", help="path of the config")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where pictures go")
@@ -72,9 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     print(f"{drawn} pictures written to {args.out}, {len(failed)} images skipped")
     for image in failed:
         print(f"  skipped {image.source}: {image.reason}")
-    if drawn:
-        return SOME_SKIPPED if failed else ALL_DRAWN
-    return NOTHING_DRAWN
+    return 1 if failed or not drawn else 0
 
 
 def _draw(image: FedImage, images: FedImages, folder: Path, number: int) -> FailedImage | None:
