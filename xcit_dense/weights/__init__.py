@@ -13,8 +13,8 @@ from xcit_dense.weights.checkpoint_keys import (
     backbone_tensors,
     convert_state_dict,
     rename_state_dict,
-    unwrap_checkpoint,
 )
+from xcit_dense.weights.safe_loading import unwrap_checkpoint
 
 __all__ = [
     "NAMINGS",

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,14 +115,6 @@ def backbone_prefix(state_dict: Mapping[str, Tensor]) -> str:
     if any(key.startswith(prefix + "backbone.") for key in state_dict):
         prefix += "backbone."
     return prefix
-
-
-def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
-    """The state dict in a checkpoint: under ``state_dict``, under ``model``, or the whole of it."""
-    for name in ("state_dict", "model"):
-        if isinstance(checkpoint.get(name), Mapping):
-            return checkpoint[name]
-    return checkpoint
 
 
 def rename_state_dict(state_dict: Mapping[str, Tensor], naming: str) -> dict[str, Tensor]:

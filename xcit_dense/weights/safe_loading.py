@@ -12,7 +12,7 @@ import os.path
 import pickle
 import re
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.util import find_spec
 from pkgutil import resolve_name
@@ -21,6 +21,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors.torch import load as parse_safetensors
+from torch import Tensor
 
 from xcit_dense.errors import UserError
 
@@ -63,6 +64,14 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         raise FileNotFoundError(f"{filename}: no such checkpoint file") from error
     except OSError as error:
         raise UserError(f"{filename}: cannot be read ({error.strerror or error})") from error
+
+
+def unwrap_checkpoint(checkpoint: Mapping[str, Any]) -> Mapping[str, Tensor]:
+    """The state dict in a checkpoint: under ``state_dict``, under ``model``, or the whole of it."""
+    for name in ("state_dict", "model"):
+        if isinstance(checkpoint.get(name), Mapping):
+            return checkpoint[name]
+    return checkpoint
 
 
 def load_checkpoint_file(file: BinaryIO, map_location: Any, name: str) -> dict:
