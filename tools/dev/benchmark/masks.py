@@ -31,8 +31,10 @@ def mask_rcnn(height: int, width: int, instances: int) -> Head:
     """Pastes masks in boxes of up to half the image's height and width."""
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
     from mmengine.config import ConfigDict
+    from mmengine.registry import DefaultScope
 
-    head = FCNMaskHead(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=1)
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        head = FCNMaskHead(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=1)
     corners, extents = torch.rand(2, instances, 2) / 2
     boxes = torch.cat([corners, corners + extents], dim=1) * torch.tensor([width, height] * 2)
     logits, labels = _blobs(instances, (28, 28))[:, None], torch.zeros(instances).long()
