@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.util import find_spec
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the processes that tests start
 
@@ -9,6 +10,11 @@ import pytest
 import torch
 
 torch.set_num_threads(1)
+
+# yapf, which mmengine imports, caches its grammar when it is first imported, and two workers that
+# do so at once read half a file. pytest loads this before it starts them.
+if find_spec("yapf"):
+    import yapf.yapflib.yapf_api  # noqa: F401
 
 
 @pytest.fixture(autouse=True)
