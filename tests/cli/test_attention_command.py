@@ -89,10 +89,8 @@ def test_class_attention_of_classification_weights(
     [
         (["{detection}", "{nano}", "{image}"], "does not fit the config"),
         (["{detection}", "{trained}", "{image}", "--class-attention"], "classification weights"),
-        (["none.py", "{trained}", "{image}"], "none.py"),
         (["{detection}", "{trained}", "none.jpg"], "none.jpg"),
         (["{detection}", "{trained}", __file__], "cannot prepare"),
-        (["{detection}", "{trained}", "{image}", "--blocks", "6"], "no block 6"),
         (["{detection}", "{trained}", "{image}", "--cfg-options", "test_dataloader=None"], "demo"),
         (["{detection}", "{trained}", "{image}", "--out", "{image}/a.png"], r"jpg/a\.png"),
         (

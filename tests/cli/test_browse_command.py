@@ -8,7 +8,6 @@ from dev.demo_data import Plan, write_ade20k, write_coco
 
 import xcit_dense  # noqa: F401
 from xcit_dense.cli import browse
-from xcit_dense.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 CONFIG = {
@@ -39,18 +38,6 @@ def test_pictures_of_both_tasks(data, tmp_path, capsys, kind, split, expected):
     drawn = [cv2.imread(str(path)) for path in sorted(tmp_path.iterdir())]
     assert len(drawn) == expected
     assert all(picture.std() > 0 for picture in drawn)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "error", "message"),
-    [
-        (["--data-root", "/no/where"], FileNotFoundError, "/no/where/annotations.*--data-root"),
-        (["--cfg-options", "train_dataloader=None"], UserError, "no train_dataloader"),
-    ],
-)
-def test_what_is_missing_is_named(tmp_path, arguments, error, message):
-    with pytest.raises(error, match=message):
-        browse.main([CONFIG["coco"], "--out", str(tmp_path), *arguments])
 
 
 def test_images_that_fail_are_skipped_and_change_the_exit_code(tmp_path, capsys):

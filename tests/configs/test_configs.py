@@ -60,16 +60,6 @@ def expected_losses(cfg):
     return {"decode.loss_ce"} | ({"aux.loss_ce"} if "auxiliary_head" in cfg.model else set())
 
 
-def test_there_are_all_published_variants():
-    expected = {
-        f"{head}/xcit_{arch}_p{patch_size}_{head}_{data}.py"
-        for head, data in [("maskrcnn", "coco"), ("upernet", "ade20k"), ("semfpn", "ade20k")]
-        for arch in WIDTHS
-        for patch_size in (8, 16)
-    }
-    assert {name_of(path) for path in VARIANTS} == expected
-
-
 @pytest.mark.parametrize("path", ALL, ids=name_of)
 def test_the_model_builds(path):
     cfg = Config.fromfile(path)
@@ -169,15 +159,6 @@ def test_weight_decay_spares_norms_temperatures_and_layer_scales(path):
     names = [name for name, _ in model.named_parameters()]
     for key in cfg.optim_wrapper.paramwise_cfg.custom_keys:
         assert any(key in name for name in names), key
-
-
-@pytest.mark.parametrize(
-    "name", ["maskrcnn/xcit_tiny_12_p16_maskrcnn_coco.py", "_base_/models/upernet.py"]
-)
-def test_a_config_is_found_by_the_name_of_the_package(name, tmp_path):
-    (tmp_path / "mine.py").write_text(f"_base_ = 'xcit_dense::{name}'\n")
-    mine = Config.fromfile(tmp_path / "mine.py")
-    assert mine.model == Config.fromfile(CONFIGS / name).model
 
 
 def test_mmengines_hub_knows_the_configs_and_their_weights():

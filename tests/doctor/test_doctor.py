@@ -103,6 +103,7 @@ def test_the_report_has_a_table_of_levels_and_who_reads_them():
     assert lines[-1] == "healthy"
 
 
+ROI_STRIDES = "model.roi_head.bbox_roi_extractor.featmap_strides"
 KEYS = "optim_wrapper.paramwise_cfg.custom_keys"
 AUXILIARY_WEIGHT = "model.auxiliary_head.loss_decode.loss_weight"
 CLASSES = "train_dataloader.dataset.metainfo"
@@ -113,27 +114,15 @@ FOUR_LEVELS = {  # nobody reads the first
 
 
 @pytest.mark.parametrize(
-    ("name", "place", "value"),
-    [
-        (RETINANET, "model.neck.in_channels", [WIDTH, WIDTH, 64]),
-        (PSPNET, "model.auxiliary_head.in_channels", 8),
-        (FASTER_RCNN, "model.roi_head.bbox_roi_extractor.featmap_strides", [8, 16, 32, 64]),
-        (SEMANTIC_FPN, "model.decode_head.feature_strides", [8, 16, 32, 64]),
-    ],
-)
-def test_what_does_not_fit_is_found_at_its_place(name, place, value):
-    first = texts(diagnose(small(name, {place: value}), SIZE), are_wrong=True)[0]
-    assert first.startswith(place)
-    assert str(value) in first
-
-
-@pytest.mark.parametrize(
     ("name", "place", "value", "named"),
     [
+        (RETINANET, "model.neck.in_channels", [WIDTH, WIDTH, 64], "model.neck.in_channels"),
+        (PSPNET, "model.auxiliary_head.in_channels", 8, "model.auxiliary_head.in_channels"),
+        (FASTER_RCNN, ROI_STRIDES, [8, 16, 32, 64], f"{ROI_STRIDES} = [8, 16, 32, 64]"),
+        (SEMANTIC_FPN, "model.decode_head.feature_strides", [8, 16, 32, 64], "feature_strides"),
         (YOLOX, "model.bbox_head.strides", [4, 8, 16], "prior_generator.strides = [4, 8, 16]"),
         (FCOS, "model.backbone.out_strides", (4, 8, 16), "prior_generator.strides = [8, 16, "),
         (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
-        (RETINANET, KEYS, {"cls_token": {}}, f"{KEYS}: 'cls_token' matches no parameter"),
         (RETINANET, "optim_wrapper.optimizer.type", "Nobody", "building the optimizer fails"),
         (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
         (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
@@ -161,7 +150,6 @@ def test_a_fault_is_found_and_told(name, place, value, named):
         (PSPNET, CLASSES, {"classes": ["a"] * 149}, "model.decode_head.num_classes = 150, but the"),
         # names that a data set has by default
         (RETINANET, "model.bbox_head.num_classes", 3, "num_classes = 3, but the training data"),
-        (RETINANET, KEYS, {"_delete_": True, "backbone": {}}, "temperature of XCiT is decayed"),
         (RETINANET, KEYS, {"backbone.trunk.blocks": {}}, "temperature of XCiT is decayed"),
     ],
 )
@@ -169,7 +157,6 @@ def test_what_may_be_meant_so_is_a_note(name, place, value, named):
     trial = diagnose(small(name, {place: value}), SIZE)
     assert trial.is_healthy, report(trial)
     assert named in texts(trial, are_wrong=False)[0]
-    assert trial.losses
 
 
 @pytest.mark.parametrize(

