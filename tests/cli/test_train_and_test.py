@@ -67,20 +67,31 @@ class TestDetection:
         train_command.main([*detection_options(data), "--work-dir", str(work_dir)])
         return work_dir
 
+    def test_training_leaves_checkpoints(self, work_dir):
+        checkpoints = {path.name for path in work_dir.glob("*.pth")}
+        assert checkpoints == {"epoch_1.pth", "epoch_2.pth"}
+
     def test_resume_goes_on_where_it_stopped(self, work_dir, data):
         options = [*detection_options(data), "train_cfg.max_epochs=3"]
-        train_command.main([*options, "--work-dir", str(work_dir), "--resume", "auto"])
+        train_command.main([*options, "--work-dir", str(work_dir), "--resume"])
         resumed = torch.load(work_dir / "epoch_3.pth", weights_only=False)
         assert resumed["meta"]["epoch"] == 3
         assert resumed["meta"]["iter"] == 9  # 6 images, one of them empty: 3 iterations an epoch
 
     def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd):
         options = detection_options(data)
+        evaluator = {
+            "type": "Evaluator",
+            "metrics": [dict(Config.fromfile(DETECTION).val_evaluator)],
+        }
+        evaluator["metrics"][0]["ann_file"] = f"{data}/coco/annotations/instances_val2017.json"
+        options += [f"test_evaluator={evaluator | {'_delete_': True}}"]
         checkpoint = work_dir / "epoch_2.pth"
         outputs = [f"--out={tmp_path}/out.pkl", f"--show-dir={tmp_path}/pictures"]
         test_command.main([*evaluating(options, checkpoint, tmp_path), *outputs])
-        # COCO's 12 numbers, boxes and masks
-        assert capfd.readouterr().out.count("Average Precision") == 2 * 6
+        printed = capfd.readouterr().out
+        assert printed.count("Average Precision") == 2 * 6  # COCO's 12 numbers, boxes and masks
+        assert printed.count("Average Recall") == 2 * 6
         with open(tmp_path / "out.pkl", "rb") as file:
             assert len(pickle.load(file)) == PLAN.val
         drawn = pictures(tmp_path / "pictures")
@@ -101,6 +112,15 @@ class TestSegmentation:
         work_dir = tmp_path_factory.mktemp("segmentation")
         train_command.main([*segmentation_options(data), "--work-dir", str(work_dir)])
         return work_dir
+
+    def test_training_leaves_checkpoints(self, work_dir):
+        assert {path.name for path in work_dir.glob("*.pth")} == {"iter_2.pth", "iter_4.pth"}
+
+    def test_resume_goes_on_where_it_stopped(self, work_dir, data):
+        options = [*segmentation_options(data), "train_cfg.max_iters=6"]
+        train_command.main([*options, "--work-dir", str(work_dir), "--resume", "auto"])
+        resumed = torch.load(work_dir / "iter_6.pth", weights_only=False)
+        assert resumed["meta"]["iter"] == 6
 
     @pytest.mark.parametrize("tta", [[], ["--tta"]], ids=["plain", "tta"])
     def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd, tta):

@@ -33,6 +33,7 @@ def keys_of(swap):
     [
         ("mmdet", {"base_batch_size": 16}, 1e-4, 0.05),
         ("mmdet", {"base_batch_size": 64}, 4e-4, 0.05),
+        ("mmdet", None, 1e-4, 0.05),
         ("mmseg", {"enable": True}, 6e-5, 0.01),
     ],
 )
@@ -170,23 +171,26 @@ def test_mmengine_spares_every_norm_temperature_and_layer_scale(patch_size, keys
 
 
 @pytest.mark.parametrize(
-    ("prefix", "more"), [("detector", {}), ("student", {"semi_train_cfg": {}})]
+    ("prefix", "more", "whole"),
+    [("detector", {}, True), ("detector", {}, False), ("student", {"semi_train_cfg": {}}, False)],
 )
-def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(prefix, more):
+def test_keys_of_a_detector_inside_leave_room_for_those_of_xcit(prefix, more, whole):
     """The longest key wins, and ``detector.backbone`` is longer than ``temperature``."""
-    keys = {
-        "backbone": {"lr_mult": 0.5},
-        f"{prefix}.backbone": {"lr_mult": 0.1},
-        f"{prefix}.backbone.layer4": {"lr_mult": 0.2},
-        f"{prefix}.backbone_aux": {"lr_mult": 0.3},
-        f"{prefix}.neck": {"lr_mult": 2.0},
-    }
+    keys = {prefix: {"lr_mult": 0.1}}
+    if not whole:
+        keys = {
+            "backbone": {"lr_mult": 0.5},
+            f"{prefix}.backbone": {"lr_mult": 0.1},
+            f"{prefix}.backbone.layer4": {"lr_mult": 0.2},
+            f"{prefix}.backbone_aux": {"lr_mult": 0.3},
+        }
+    keys[f"{prefix}.neck"] = {"lr_mult": 2.0}
     cfg = config(**wrapper("AdamW", 1.0, paramwise_cfg={"custom_keys": keys}))
     cfg.model = {"type": "Any", "detector": {"type": "RPN", **cfg.model}, **more}
     swap = plan_swap(cfg, "nano_12")
-    assert any(f"{prefix}.backbone is backbone now" in note for note in swap.notes)
+    assert whole != any(f"{prefix}.backbone is backbone now" in note for note in swap.notes)
     assert not [key for key in keys_of(swap) if "layer4" in key]
-    assert f"{prefix}.backbone_aux" in keys_of(swap)
+    assert whole or f"{prefix}.backbone_aux" in keys_of(swap)
     for name, is_spared, group in built_groups(swap.config, prefix):
         rate = 0.1 if "trunk" in name else 2.0 if "neck" in name else 1.0
         assert group["lr"] == pytest.approx(rate), name
@@ -215,11 +219,13 @@ def test_images_are_normalized_as_imagenet(preprocessor, changes):
     assert len(noted) == bool(changes)
 
 
-@pytest.mark.parametrize(
-    "place", ["model.backbone.in_channels", "train_dataloader.dataset.dataset"]
-)
-def test_images_of_other_channels_or_normalized_by_the_pipeline_are_left(place):
+def test_images_of_other_channels_or_normalized_by_the_pipeline_are_left():
     cfg = config()
     cfg.model.data_preprocessor = {"type": "DetDataPreprocessor", "pad_size_divisor": 32}
-    cfg.merge_from_dict({place: 4 if "model" in place else {"pipeline": [{"type": "Normalize"}]}})
+    cfg.model.backbone.in_channels = 4
     assert plan_swap(cfg).config.model.data_preprocessor == cfg.model.data_preprocessor
+    cfg.model.backbone.in_channels = 3
+    cfg.train_dataloader = {"dataset": {"dataset": {"pipeline": [{"type": "Normalize"}]}}}
+    swap = plan_swap(cfg)
+    assert swap.config.model.data_preprocessor == cfg.model.data_preprocessor
+    assert any(note.startswith("The pipeline normalizes") for note in swap.notes)
