@@ -126,6 +126,6 @@ def load_from_timm(name: str, map_location: Any = None) -> dict[str, Tensor]:
         )
     try:
         model = timm.create_model(model_name, pretrained=True)
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise UserError(f"{name}: timm cannot fetch the weights ({error})") from error
     return dict(model.to(map_location or "cpu").state_dict())
