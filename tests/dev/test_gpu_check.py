@@ -42,7 +42,7 @@ def test_a_network_that_is_a_little_wrong_fails(monkeypatch, parameter):
 
 
 def test_an_op_that_is_wrong_on_the_device_fails():
-    pytest.importorskip("mmdet")
+    pytest.importorskip("mmdet", reason="the checks with OpenMMLab import its models")
     from dev.gpu_check.openmmlab_checks import check_op
 
     def op(numbers):

@@ -4,7 +4,7 @@ import plain_ops as plain
 import pytest
 import torch
 
-pytest.importorskip("mmcv")
+pytest.importorskip("mmcv", reason="the ops are those of mmcv")
 
 from mmcv.ops import bbox_overlaps, nms, nms_match, soft_nms
 

@@ -11,7 +11,7 @@ import torch
 
 import xcit_dense.mmcv_ops as mmcv_ops
 
-pytest.importorskip("mmcv")
+pytest.importorskip("mmcv", reason="the ops are those of mmcv")
 
 import mmcv
 from mmcv.ops import nms_rotated

@@ -5,7 +5,7 @@ from importlib import import_module
 import pytest
 import torch
 
-pytest.importorskip("mmcv")
+pytest.importorskip("mmcv", reason="the ops are those of mmcv")
 
 from mmcv.ops import (
     BorderAlign,

@@ -7,7 +7,7 @@ kernels. A gradient is that of the output's sum.
 import pytest
 import torch
 
-pytest.importorskip("mmcv")
+pytest.importorskip("mmcv", reason="the ops are those of mmcv")
 
 from mmcv.ops import (
     DeformConv2dPack,
