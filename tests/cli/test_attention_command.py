@@ -14,7 +14,7 @@ import xcit_dense  # noqa: F401
 from xcit_dense.cli import attention as command
 from xcit_dense.errors import UserError
 from xcit_dense.look.attention import BlockAttention
-from xcit_dense.look.attention_pictures import Backdrop, draw_attention
+from xcit_dense.look.attention_pictures import draw_attention
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 DETECTION = str(CONFIGS / "demo/xcit_maskrcnn_demo.py")
@@ -60,75 +60,61 @@ def test_the_attention_of_a_trained_model(config, trained, image, tmp_path):
     assert picture.std() > 0
 
 
-@pytest.mark.parametrize("only", [[], ["--class-attention"]])
-def test_class_attention_of_classification_weights(
-    classification_weights, image, tmp_path, monkeypatch, only
+def test_published_weights_are_looked_at_where_the_pyramid_taps(
+    classification_weights, image, tmp_path, monkeypatch
 ):
     drawn = {}
-
-    def look(backdrop, blocks, class_maps, target):
-        drawn.update(blocks=[block.block for block in blocks], maps=class_maps)
-        draw_attention(backdrop, blocks, class_maps, target)
-
-    monkeypatch.setattr(command, "draw_attention", look)
-    out = tmp_path / "attention.png"
+    monkeypatch.setattr(
+        command, "draw_attention", lambda image, *rest: drawn.update(image=image, rest=rest)
+    )
     size = "test_dataloader.dataset.pipeline.1.scale=(99,99)"
-    arguments = ["--out", str(out), "--cfg-options", size]
-    command.main([NANO, classification_weights, image, *only, *arguments])
-    assert drawn["blocks"] == ([] if only else [3, 5, 7, 11])
-    assert len(drawn["maps"]) == 2
-    for maps in drawn["maps"]:
-        assert maps.shape == (4, 6, 8)  # 68 x 99 pixels, padded to 96 x 128
-        assert (maps.sum((1, 2)) > 0).all()
-        assert (maps.sum((1, 2)) < 1).all()
-    assert out.stat().st_size > 0
+    command.main([NANO, classification_weights, image, "--cfg-options", size])
+    patch_size, blocks, _ = drawn["rest"]
+    assert [block.block for block in blocks] == [3, 5, 7, 11]
+    assert patch_size == 16
+    assert drawn["image"].shape == (68, 99, 3)
+    assert all(block.maps.shape == (4, 6, 8) for block in blocks)  # of 96 x 128 pixels
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["{detection}", "{nano}", "{image}"], "does not fit the config"),
-        (["{detection}", "{trained}", "{image}", "--class-attention"], "classification weights"),
         (["{detection}", "{trained}", "none.jpg"], "none.jpg"),
         (["{detection}", "{trained}", __file__], "cannot prepare"),
         (["{detection}", "{trained}", "{image}", "--cfg-options", "test_dataloader=None"], "demo"),
         (["{detection}", "{trained}", "{image}", "--out", "{image}/a.png"], r"jpg/a\.png"),
-        (
-            ["{fit}", "{nano}", "{image}", "--cfg-options", "model.backbone.out_indices=(1,3,5,8)"],
-            "block 11.*out_indices",
-        ),
     ],
 )
 def test_what_does_not_fit_is_an_error_of_the_user(
     trained, classification_weights, image, arguments, message
 ):
-    names = dict(detection=DETECTION, fit=NANO, image=image)
+    names = dict(detection=DETECTION, image=image)
     names.update(trained=trained[DETECTION], nano=classification_weights)
     with pytest.raises(UserError, match=message):
         command.main([argument.format(**names) for argument in arguments])
 
 
-def test_a_wrong_command_line_is_refused_before_all_else():
-    inputs = ["no_config.py", "none.pth", "none.jpg"]
-    with pytest.raises(UserError, match=r"attention\.xyz.*\.png"):
-        command.main([*inputs, "--out", "attention.xyz"])
+def test_a_name_of_no_picture_is_refused_before_all_else(capsys):
     with pytest.raises(SystemExit, match="2"):
-        command.main([*inputs, "--blocks", "0", "--class-attention"])
+        command.main(["no_config.py", "none.pth", "none.jpg", "--out", "attention.xyz"])
+    assert "attention.xyz: a picture's name ends in one of .eps" in capsys.readouterr().err
 
 
-def test_padding_of_the_test_pipeline_is_no_part_of_the_image(image):
-    """As in YOLOX's and RTMDet's: maps lie on the same places with padding and without."""
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_the_image_below_the_maps_is_what_the_model_gets_in_red_green_blue(tmp_path, channels):
+    pixels = np.random.default_rng(0).integers(0, 256, (90, 131, channels), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "image.png"), pixels)
     cfg = Config.fromfile(DETECTION)
-    pipeline = cfg.test_dataloader.dataset.pipeline
-    pipeline[1].scale = (99, 99)
+    cfg.test_dataloader.dataset.pipeline[0].color_type = "unchanged"
+    cfg.test_dataloader.dataset.pipeline[1].scale = (131, 131)
+    cfg.model.data_preprocessor = dict(type="DetDataPreprocessor", pad_size_divisor=32)
     command.init_default_scope("mmdet")
-    plain, on_plain = command.prepare(cfg, image, patch_size=8)
-    pipeline.insert(2, dict(type="Pad", size=(160, 128), pad_val=dict(img=(114, 114, 114))))
-    padded, on_padded = command.prepare(cfg, image, patch_size=8)
-    assert padded.shape[-2:] == (128, 160)
-    for inputs, backdrop in ((plain, on_plain), (padded, on_padded)):
-        rows, columns = (side * 131 / 99 for side in inputs.shape[-2:])
-        assert (backdrop.rows, backdrop.columns) == pytest.approx((rows, columns), rel=0.01)
+    inputs, image = command.prepare(cfg, str(tmp_path / "image.png"))
+    assert inputs.shape == (1, channels, 96, 160)
+    assert image.shape == (90, 131, 3)
+    np.testing.assert_allclose(image[..., 2], pixels[..., 0] / 255, rtol=1e-5)
+    np.testing.assert_allclose(image[..., 0], pixels[..., min(2, channels - 1)] / 255, rtol=1e-5)
 
 
 def test_a_map_lies_over_its_place(tmp_path):
@@ -137,7 +123,7 @@ def test_a_map_lies_over_its_place(tmp_path):
     maps[0, 0, 3] = 1
     block = BlockAttention(0, torch.eye(2)[None], maps)
     image = np.full((80, 80, 3), 0.5)
-    draw_attention(Backdrop(image, 80, 80), [block], [], tmp_path / "a.png")
+    draw_attention(image, 20, [block], tmp_path / "a.png")
     picture = cv2.imread(str(tmp_path / "a.png")).astype(int)
     red = (picture[..., 2] > picture[..., 0] + 60) & (picture[..., 1] < 60)
     red = red[: picture.shape[0] // 2, picture.shape[1] // 2 :]  # the map of head 0

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from mmengine.runner import CheckpointLoader
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
+from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.weights import (
     NAMINGS,
     backbone_prefix,
@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
         raise UserError(f"{args.target}: DST is SRC; the source is never overwritten")
     if args.target.is_dir() or (args.target.exists() and not args.force):
         raise UserError(f"{args.target}: is there already; --force replaces a file")
-    checkpoint = CheckpointLoader.load_checkpoint(args.source, "cpu", logger=None)
+    checkpoint = load_checkpoint(args.source)
     inside = unwrap_checkpoint(checkpoint)
     tensors = {name: value for name, value in inside.items() if isinstance(value, Tensor)}
     network = identify(convert_state_dict(tensors))
@@ -68,18 +68,13 @@ def main(argv: list[str] | None = None) -> None:
     write_atomically(args.target, lambda file: _save(content, file, args.target.suffix))
     print(f"{args.source}: {network}, {len(tensors)} tensors")
     print(f"{args.target}: {len(renamed)} tensors, named as by {args.to}")
-    left_out = set(checkpoint) - set(tensors) - {"state_dict", "model", "meta"}
-    if left_out:
-        print(f"left out, since they are no weights: {', '.join(sorted(left_out))}")
 
 
 def _save(content: Mapping[str, Any], file: BinaryIO, suffix: str) -> None:
-    if suffix == ".safetensors":
-        # the format wants tensors that share no memory and have no gaps
-        apart = {
-            key: value.clone(memory_format=torch.contiguous_format)
-            for key, value in content.items()
-        }
-        file.write(to_safetensors(apart, metadata={"format": "pt"}))
-    else:
+    if suffix != ".safetensors":
         torch.save(content, file)
+        return
+    # the format wants tensors that share no memory and have no gaps
+    contiguous = torch.contiguous_format
+    apart = {key: value.clone(memory_format=contiguous) for key, value in content.items()}
+    file.write(to_safetensors(apart, metadata={"format": "pt"}))

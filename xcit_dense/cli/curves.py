@@ -1,9 +1,9 @@
 """Curves and figures of one or several runs: the command line of ``tools/analyze_logs.py``."""
 
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from xcit_dense.look import picture_path
 from xcit_dense.look.curves import draw_curves, read_run
 
 
@@ -21,7 +21,10 @@ def make_parser() -> ArgumentParser:
         help="work folder, a time-stamped one in it, or a scalars.json",
     )
     parser.add_argument(
-        "-o", "--out", type=Path, help="picture to write (RUN/curves.png; of several: curves.png)"
+        "-o",
+        "--out",
+        type=picture_path,
+        help="picture to write (RUN/curves.png; of several: curves.png)",
     )
     parser.add_argument(
         "--keys",
@@ -44,30 +47,11 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     folder = args.runs[0] if len(args.runs) == 1 and args.runs[0].is_dir() else Path()
     target = args.out or folder / "curves.png"
-    runs = dict(zip(_names(args.runs), map(read_run, args.runs), strict=True))
+    runs = {str(run): read_run(run) for run in args.runs}
     draw_curves(runs, target, args.keys)
-    print_metrics({name: run.last_evaluation() for name, run in runs.items()})
-    for run in runs.values():
-        print(*(f"read:    {log}" for log in run.logs), sep="\n")
+    for name, run in runs.items():
+        evaluation = run.last_evaluation()
+        print(f"{name}:" if evaluation else f"{name}: no evaluation yet")
+        for metric, value in evaluation.items():
+            print(f"  {metric:24} {value:.4f}")
     print(f"written: {target}")
-
-
-def _names(runs: Sequence[Path]) -> list[str]:
-    """Short names of runs: those of their folders, or their paths where these are equal."""
-    names = [run.resolve().name for run in runs]
-    return names if len(set(names)) == len(names) else [str(run) for run in runs]
-
-
-def print_metrics(runs: Mapping[str, Mapping[str, float]]) -> None:
-    """Print metrics by the name of the run, a line a metric and a column a run."""
-    names = list(dict.fromkeys(name for metrics in runs.values() for name in metrics))
-    if not names:
-        print("no evaluation yet")
-        return
-    rows = [["", *runs]] if len(runs) > 1 else []
-    for name in names:
-        of_runs = (metrics.get(name) for metrics in runs.values())
-        rows.append([name, *("-" if value is None else f"{value:.4f}" for value in of_runs)])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for name, *values in rows:
-        print(name.ljust(widths[0]), *map(str.rjust, values, widths[1:]), sep="  ")

@@ -1,1 +1,30 @@
 """Pictures of what goes on: attention, the images that a model is fed, curves of training."""
+
+from argparse import ArgumentTypeError
+from pathlib import Path
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from xcit_dense.atomic_files import write_atomically
+from xcit_dense.errors import UserError
+
+
+def picture_path(text: str) -> Path:
+    """Read the name of a picture to write, as the type of an argument of a command."""
+    path, formats = Path(text), FigureCanvasAgg.get_supported_filetypes()
+    if path.suffix[1:].lower() not in formats:
+        raise ArgumentTypeError(f"{text}: a picture's name ends in one of .{', .'.join(formats)}")
+    return path
+
+
+def save_figure(figure: Figure, target: Path) -> None:
+    """Write a figure, whole or not at all; the suffix of the name chooses the format.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    try:
+        write_atomically(target, lambda file: figure.savefig(file, format=target.suffix[1:]))
+    except OSError as error:
+        raise UserError(f"{target}: the picture cannot be written ({error})") from error

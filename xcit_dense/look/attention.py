@@ -16,8 +16,7 @@ map divides among the places how far attention is from attending to all channels
 that does so has an empty map.
 
 This is a definition of this project. What the XCiT paper shows (its figure of attention maps) is
-class attention, which only the classification models have: see
-:mod:`xcit_dense.look.class_attention`.
+class attention, which only the classification models have.
 """
 
 from collections.abc import Sequence

@@ -12,18 +12,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.look.figures import save_figure
+from xcit_dense.errors import UserError
+from xcit_dense.look import save_figure
 
-TOTAL_LOSS = "loss"
-# ends of the names of the metrics that papers report
-MAIN_METRICS = ("mAP", "mIoU", "PQ")
+MAIN_METRICS = ("mAP", "mIoU", "PQ")  # ends of the names of those that papers report
 _NO_METRICS = ("step", "time", "data_time")
 _MOST_CURVES = 10  # in a panel where nothing is named; more are told apart by nobody
-_LINE_STYLES = ("-", "--", ":", "-.")
 
 
 @dataclass
@@ -31,12 +27,10 @@ class Run:
     """What a run logged: numbers by iteration, by name.
 
     Attributes:
-        logs: the files that it is from, the oldest first.
         training: losses, learning rates, norms of gradients, times.
         metrics: of evaluations.
     """
 
-    logs: list[Path]
     training: dict[str, dict[int, float]] = field(default_factory=dict)
     metrics: dict[str, dict[int, float]] = field(default_factory=dict)
 
@@ -58,69 +52,58 @@ def read_run(source: Path) -> Run:
 
     Raises:
         FileNotFoundError: there is no log.
-        UserError: a log is damaged elsewhere than in its last line, or nothing was logged yet.
+        UserError: nothing was logged yet, or a log is none of mmengine's.
     """
-    logs = {path: lines for path in _logs_of(source) if (lines := _read_lines(path))}
+    # sorted by age: mmengine names their folders by the time
+    patterns = ("vis_data/scalars.json", "*/vis_data/scalars.json")
+    paths = sorted(path for pattern in patterns for path in source.glob(pattern))
+    if source.is_file():
+        paths = [source]
+    if not paths:
+        raise FileNotFoundError(
+            f"{source}: no */vis_data/scalars.json in it; wanted is a work folder (--work-dir, by "
+            "default work_dirs/CONFIG) of a run that has logged something"
+        )
+    logs = [lines for path in paths if (lines := _read_lines(path))]
     if not logs:
         raise UserError(f"{source}: nothing was logged yet")
-    trained = {path: lines for path, lines in logs.items() if any(TOTAL_LOSS in x for x in lines)}
-    counting = trained or dict([logs.popitem()])
     entries: list[tuple[int, dict[str, Any]]] = []
-    for lines in counting.values():
-        first = min((line["iter"] for line in lines if TOTAL_LOSS in line), default=0)
+    for lines in [lines for lines in logs if any("iter" in line for line in lines)] or logs:
+        first = min((line["iter"] for line in lines if "iter" in line), default=0)
         entries = [(at, line) for at, line in entries if at < first]
         iteration = entries[-1][0] if entries else 0
         for line in lines:
-            iteration = line["iter"] if TOTAL_LOSS in line else iteration
+            iteration = line.get("iter", iteration)
             entries.append((iteration, line))
-    run = Run([*counting])
+    run = Run()
     for iteration, line in entries:
-        curves, left_out = (run.training, ()) if TOTAL_LOSS in line else (run.metrics, _NO_METRICS)
+        curves, left_out = (run.training, ()) if "iter" in line else (run.metrics, _NO_METRICS)
         for name, value in line.items():
             if isinstance(value, int | float) and name not in left_out:
                 curves.setdefault(name, {})[iteration] = value
     return run
 
 
-def _logs_of(source: Path) -> list[Path]:
-    """The logs of all starts, by age, as mmengine names their folders by the time."""
-    for single in (source, source / "scalars.json", source / "vis_data" / "scalars.json"):
-        if single.is_file():
-            return [single]
-    logs = sorted(source.glob("*/vis_data/scalars.json"))
-    if not logs:
-        raise FileNotFoundError(
-            f"{source}: no */vis_data/scalars.json in it; wanted is a work folder (--work-dir, by "
-            "default work_dirs/CONFIG) of a run that has logged something"
-        )
-    return logs
-
-
 def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The objects of a log; a damaged last line, as a killed run leaves it, is left out."""
+    """The objects of a log; a damaged line, as a killed run leaves its last one, is left out."""
     entries = []
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            entry = dict(json.loads(line))
-            if "mode" in entry:
-                raise ValueError("a log of mm 2, whose iterations begin anew with every epoch")
-            if TOTAL_LOSS in entry:
-                entry["iter"] = int(entry["iter"])
-            entries.append(entry)
-        except (ValueError, KeyError, TypeError) as error:
-            if number < len(lines):
-                reason = f"{path}: line {number} is none of a scalars.json of mmengine"
-                raise UserError(f"{reason} ({in_one_line(error)}): {line[:80]}") from error
-            warnings.warn(f"{path}: skipped the damaged last line ({number})", stacklevel=2)
+            entries.append(dict(json.loads(line)))
+        except (ValueError, TypeError):
+            warnings.warn(f"{path}: skipped line {number}, which is damaged", stacklevel=2)
+    if any("mode" in entry for entry in entries):
+        raise UserError(f"{path} is of mm 2, whose iterations begin anew with every epoch")
     return entries
 
 
 def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()) -> None:
     """Draw losses and metrics over the iterations.
 
-    Of one run the total loss is drawn with its largest terms, of several the total loss, each run
-    in its colour; beside it the metrics that papers report, or the first ten if there are none.
+    Of one run a panel has the total loss with its largest terms, another the metrics that papers
+    report, or the first ten if there are none. Of several the total loss and each of the metrics
+    have a panel, in which each run has its colour.
 
     Args:
         runs: what was logged, by the name of the run.
@@ -130,21 +113,32 @@ def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()
     Raises:
         UserError: no run has logged something of a name, or the picture cannot be written.
     """
-    losses = dict.fromkeys(name for run in runs.values() for name in run.training)
-    metrics = dict.fromkeys(name for run in runs.values() for name in run.metrics)
-    for name in names:
-        if name not in losses | metrics:
-            raise UserError(f"{name!r} was not logged; there are {', '.join(losses | metrics)}")
-    main = [name for name in metrics if name.endswith(MAIN_METRICS)]
-    panels = {name: [name] for name in names} or {
-        "training": [TOTAL_LOSS] if len(runs) > 1 else _largest_losses(*runs.values()),
-        "evaluation": main or [*metrics][:_MOST_CURVES],
-    }
-    height = 5 + 0.2 * len(runs) * max(map(len, panels.values()))  # with the longest legend
-    figure = Figure(figsize=(6.5 * len(panels), height), layout="constrained")
+    metrics = list(dict.fromkeys(name for run in runs.values() for name in run.metrics))
+    known = {*metrics, *(name for run in runs.values() for name in run.training)}
+    if unknown := [name for name in names if name not in known]:
+        raise UserError(f"{unknown} were not logged; there are {', '.join(sorted(known))}")
+    main = [name for name in metrics if name.endswith(MAIN_METRICS)] or metrics[:_MOST_CURVES]
+    if names or len(runs) > 1:
+        panels = {name: [name] for name in names or ["loss", *main]}
+    else:
+        panels = {"training": _largest_losses(*runs.values()), "evaluation": main}
+    figure = Figure(figsize=(6.5 * len(panels), 6), layout="constrained")
     every_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, drawn) in zip(every_axes, panels.items(), strict=True):
-        _draw_panel(axes, title, drawn, runs)
+        axes.set(title=title, xlabel="iteration")
+        axes.grid(alpha=0.3)
+        for run_number, (run_name, run) in enumerate(runs.items()):
+            for number, name in enumerate(drawn):
+                if curve := run.training.get(name) or run.metrics.get(name):
+                    axes.plot(
+                        [*curve],
+                        [None if value == -1 else value for value in curve.values()],  # COCO's none
+                        label=run_name if len(runs) > 1 else name,
+                        color=f"C{run_number + number}",  # there are several of one of them only
+                        marker="o" if name in run.metrics else "",
+                    )
+        if axes.lines:
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
     save_figure(figure, target)
 
 
@@ -156,25 +150,3 @@ def _largest_losses(run: Run) -> list[str]:
         if "loss" in name.rsplit(".", 1)[-1]  # as in decode.loss_ce
     }
     return sorted(first, key=first.get, reverse=True)[:_MOST_CURVES]
-
-
-def _draw_panel(axes: Axes, title: str, names: Sequence[str], runs: Mapping[str, Run]) -> None:
-    several = len(runs) > 1
-    for run_number, (run_name, run) in enumerate(runs.items()):
-        for number, name in enumerate(names):
-            curve = run.training.get(name) or run.metrics.get(name)
-            if not curve:
-                continue
-            axes.plot(
-                [*curve],
-                [value if value != -1 else None for value in curve.values()],  # COCO's "no result"
-                label=f"{run_name}: {name}" if several else name,
-                color=f"C{run_number if several else number}",
-                linestyle=_LINE_STYLES[number % len(_LINE_STYLES)] if several else "-",
-                linewidth=2.5 if name == TOTAL_LOSS or name.endswith(MAIN_METRICS) else 1,
-                marker="o" if name in run.metrics else "",
-            )
-    axes.set(title=title, xlabel="iteration")
-    axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
