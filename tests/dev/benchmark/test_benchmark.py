@@ -9,17 +9,15 @@ from types import SimpleNamespace
 import compare_attention_forms
 import pytest
 import torch
-from dev.benchmark import checkouts, command, masks, run
+from dev.benchmark import command, run
 from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING, Contender
 from dev.benchmark.plain_models import PlainXCiT
 from dev.benchmark.processes import OwnProcess
 from dev.benchmark.report import report
 from dev.benchmark.run import Measurement, Size, run_benchmark
-from dev.benchmark.worker import Runner
+from dev.benchmark.runner import Runner
 
 from xcit_dense import convert_state_dict
-
-PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -95,21 +93,19 @@ def test_ratios_are_to_the_reference_in_the_same_mode_at_the_same_size():
 
 
 @pytest.mark.parametrize(
-    ("main", "arguments", "parts"),
+    ("arguments", "parts"),
     [
-        (command.main, ["--contenders", "vit"], ["'vit'", "timm_xcit"]),
-        (command.main, ["--contenders", "xcit_auto:fp8"], ["fp8", "bf16"]),
-        (command.main, ["--out", __file__], [__file__]),
-        (command.main, ["--sizes", "12x"], ["'12x'", "800x1344"]),
-        (command.main, [*compare_attention_forms.OPTIONS.split(), "--dtype", "x"], ["'x'", "bf16"]),
-        (checkouts.main, ["nowhere", "inference:8"], ["'nowhere'", "no checkout"]),
-        (checkouts.main, [str(PROJECT), "sleeping:8"], ["'sleeping'", "training"]),
-        (masks.main, ["--heads", "YOLO"], ["'YOLO'", "segmentor"]),
+        (["--contenders", "vit"], ["'vit'", "timm_xcit"]),
+        (["--contenders", "xcit_auto:fp8"], ["fp8", "bf16"]),
+        (["--contenders", "xcit_auto@nowhere"], ["'nowhere'", "no checkout"]),
+        (["--out", __file__], [__file__]),
+        (["--sizes", "12x"], ["'12x'", "800x1344"]),
+        ([*compare_attention_forms.OPTIONS.split(), "--dtype", "x"], ["'x'", "bf16"]),
     ],
 )
-def test_wrong_values_are_named_with_what_is_right(capsys, main, arguments, parts):
+def test_wrong_values_are_named_with_what_is_right(capsys, arguments, parts):
     with pytest.raises(SystemExit) as stop:
-        main(arguments)
+        command.main(arguments)
     message = f"{capsys.readouterr().err}{stop.value}".splitlines()[-2:]
     assert all(part in " ".join(message) for part in parts), message
 
@@ -133,10 +129,13 @@ def test_the_command_lets_contenders_take_turns_and_leaves_files(tmp_path, capsy
 
 def test_a_comparison_of_checkouts_gives_each_its_own(tmp_path, asked):
     (tmp_path / "xcit_dense").mkdir()
-    out = tmp_path / "out"
-    checkouts.main([str(tmp_path), "inference:8", "--repeats", "1", "--out", str(out)])
-    assert asked[:3] == [("published", PROJECT), ("other", tmp_path), ("this", PROJECT)]
-    assert "to published and to other" in (out / "table.md").read_text()
+    other = f"xcit_auto@{tmp_path}"
+    arguments = ["--contenders", "timm_xcit", other, "xcit_auto", "xcit_auto:fp32"]
+    arguments += ["--modes", "inference", "--sizes", "8", "--repeats", "1", "--out", str(tmp_path)]
+    command.main(arguments)
+    assert asked[:3] == [("timm_xcit", None), ("xcit_auto", tmp_path), ("xcit_auto", None)]
+    assert [method for _, method in asked].count("stop") == 3  # each once
+    assert f"to timm_xcit and to {other}" in (tmp_path / "table.md").read_text()
 
 
 def test_a_process_imports_from_the_checkout_it_is_given(tmp_path, runner):
@@ -189,12 +188,3 @@ def test_peers_give_the_four_strides(name):
         levels = CONTENDERS[name].build("nano_12", 16).eval()(torch.empty(1, 3, 64, 96))
     for level, stride in zip(levels, (4, 8, 16, 32), strict=True):
         assert (64 // stride, 96 // stride) in (level.shape[2:], level.shape[1:3])
-
-
-@pytest.mark.parametrize("head", masks.HEADS)
-def test_both_ways_make_the_same_masks(head):
-    pytest.importorskip("mmseg", reason="its way of making class maps is one of the two")
-    _, _, mm = masks.measure(head, False, 150, 200, 5)
-    _, _, one_by_one = masks.measure(head, True, 150, 200, 5)
-    _, _, others = masks.measure(head, True, 150, 200, 6)
-    assert mm == one_by_one != others

@@ -28,8 +28,9 @@ class Contender:
 
     @property
     def label(self) -> str:
-        """How tables call it."""
-        return self.name if self.dtype == "fp32" else f"{self.name}:{self.dtype}"
+        """How tables call it, and the command line."""
+        dtype = "" if self.dtype == "fp32" else f":{self.dtype}"
+        return f"{self.name}{dtype}@{self.checkout}" if self.checkout else f"{self.name}{dtype}"
 
 
 def xcit(arch: str | dict, patch_size: int, attention: str = "auto") -> nn.Module:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from dev.benchmark.contenders import Contender
 from dev.benchmark.processes import OwnProcess, ProcessError
-from dev.benchmark.worker import Runner
+from dev.benchmark.runner import Runner
 from tqdm import tqdm
 
 MEASURED = "measured"

@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from dev.benchmark.command import device
 from dev.benchmark.contenders import CONTENDERS, INFERENCE, TRAINING
-from dev.benchmark.options import device
 from dev.benchmark.report import describe_machine, markdown_table, report
 from dev.benchmark.run import Size, run_benchmark
 from dev.gpu_check.network_checks import compiler_checks, network_checks
