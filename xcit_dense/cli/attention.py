@@ -35,14 +35,10 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("checkpoint", help="trained model, or published classification weights")
     parser.add_argument("image", help="path of the image")
     parser.add_argument(
-        "--out", type=picture_path, default="attention.png", help="to write (attention.png)"
+        "--out", type=picture_path, default="attention.png", help="picture (attention.png)"
     )
     parser.add_argument(
-        "--blocks",
-        type=int,
-        nargs="+",
-        metavar="N",
-        help="blocks to look at, from 0 (those that the pyramid taps)",
+        "--blocks", type=int, nargs="+", metavar="N", help="from 0 (those that the pyramid taps)"
     )
     add_config_changes(parser)
     return parser
@@ -73,10 +69,8 @@ def load_trunk(cfg: Config, checkpoint: str) -> Trunk:
     """
     init_default_scope(model_scope(cfg) or "mmengine")
     settings = (cfg.get("model") or {}).get("backbone") or {}
-    if type_name(settings) != "XCiT":
-        raise UserError(
-            f"{cfg.filename}: the backbone is {type_name(settings) or 'missing'}, wanted is XCiT"
-        )
+    if (kind := type_name(settings)) != "XCiT":
+        raise UserError(f"{cfg.filename}: the backbone is {kind or 'missing'}, wanted is XCiT")
     backbone = MODELS.build(settings)
     tensors = convert_state_dict(unwrap_checkpoint(load_checkpoint(checkpoint)))
     load_complete(backbone, tensors, checkpoint, lambda name: name.startswith("trunk."))

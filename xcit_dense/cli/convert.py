@@ -71,10 +71,9 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _save(content: Mapping[str, Any], file: BinaryIO, suffix: str) -> None:
-    if suffix != ".safetensors":
+    if suffix == ".safetensors":  # wants tensors that share no memory and have no gaps
+        contiguous = torch.contiguous_format
+        apart = {key: value.clone(memory_format=contiguous) for key, value in content.items()}
+        file.write(to_safetensors(apart, metadata={"format": "pt"}))
+    else:
         torch.save(content, file)
-        return
-    # the format wants tensors that share no memory and have no gaps
-    contiguous = torch.contiguous_format
-    apart = {key: value.clone(memory_format=contiguous) for key, value in content.items()}
-    file.write(to_safetensors(apart, metadata={"format": "pt"}))

@@ -14,17 +14,10 @@ def make_parser() -> ArgumentParser:
         "evaluations."
     )
     parser.add_argument(
-        "runs",
-        nargs="+",
-        type=Path,
-        metavar="RUN",
-        help="work folder, a time-stamped one in it, or a scalars.json",
+        "runs", nargs="+", type=Path, metavar="RUN", help="work folder, time-stamped folder or log"
     )
     parser.add_argument(
-        "-o",
-        "--out",
-        type=picture_path,
-        help="picture to write (RUN/curves.png; of several: curves.png)",
+        "-o", "--out", type=picture_path, help="picture (RUN/curves.png; of several: curves.png)"
     )
     parser.add_argument(
         "--keys",
