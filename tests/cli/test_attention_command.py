@@ -117,13 +117,14 @@ def test_the_image_below_the_maps_is_what_the_model_gets_in_red_green_blue(tmp_p
     np.testing.assert_allclose(image[..., 0], pixels[..., min(2, channels - 1)] / 255, rtol=1e-5)
 
 
-def test_a_map_lies_over_its_place(tmp_path):
+@pytest.mark.parametrize("patch_size", [20, 600])
+def test_a_map_lies_over_its_place(tmp_path, patch_size):
     """One place of the grid is coloured in the picture where it is in the image."""
     maps = torch.zeros(1, 4, 4)
     maps[0, 0, 3] = 1
     block = BlockAttention(0, torch.eye(2)[None], maps)
-    image = np.full((80, 80, 3), 0.5)
-    draw_attention(image, 20, [block], tmp_path / "a.png")
+    image = np.full((4 * patch_size, 4 * patch_size, 3), 0.5)
+    draw_attention(image, patch_size, [block], tmp_path / "a.png")
     picture = cv2.imread(str(tmp_path / "a.png")).astype(int)
     red = (picture[..., 2] > picture[..., 0] + 60) & (picture[..., 1] < 60)
     red = red[: picture.shape[0] // 2, picture.shape[1] // 2 :]  # the map of head 0

@@ -11,6 +11,7 @@ from xcit_dense.look import save_figure
 from xcit_dense.look.attention import BlockAttention
 
 _INCHES = 2.0
+_LONGEST_SIDE = 1000  # of the image, which is drawn many times
 _THINNEST = 3.0  # a picture's place, height to width or width to height
 _CAPTION = (
     "maps: places that drive the attention of a head more than the average place are red, those "
@@ -34,6 +35,7 @@ def draw_attention(
     Raises:
         UserError: the file cannot be written.
     """
+    step = -(-max(image.shape[:2]) // _LONGEST_SIDE)
     tall = min(_THINNEST, max(1 / _THINNEST, image.shape[0] / image.shape[1]))
     columns = 1 + len(blocks[0].maps)
     heights = [tall, 1.0] * len(blocks)
@@ -41,7 +43,7 @@ def draw_attention(
     rows = iter(figure.subplots(len(heights), columns, height_ratios=heights))
     figure.supxlabel(_CAPTION, fontsize="small")
     for block in blocks:
-        _draw_maps(next(rows), image, patch_size, block)
+        _draw_maps(next(rows), image[::step, ::step], patch_size / step, block)
         _draw_matrices(next(rows), block.attention.numpy())
     for axes in figure.axes:
         axes.set_axis_off()
@@ -49,7 +51,7 @@ def draw_attention(
 
 
 def _draw_maps(
-    row: Iterable[Axes], image: np.ndarray, patch_size: int, block: BlockAttention
+    row: Iterable[Axes], image: np.ndarray, patch_size: float, block: BlockAttention
 ) -> None:
     """Draw the image, and for each head a map over it, the more opaque the farther from average."""
     whole, *places = row
