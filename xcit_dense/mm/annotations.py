@@ -140,7 +140,9 @@ def _check_all(
         try:
             identity = record["id"]
             if not isinstance(identity, int | str):
-                raise ValueError("must be a number or a text")
+                raise ValueError("the id must be a whole number or a text")
+            if isinstance(identity, int) and abs(identity) >= 2**63:
+                raise ValueError("the id must fit into 64 bits")
             if identity in by_id:
                 raise ValueError("another one has this id")
             check(record)
