@@ -6,9 +6,14 @@ from collections import Counter
 
 from dev.fuzz.annotations import annotation_cases
 from dev.fuzz.cases import run_cases
+from dev.fuzz.command_lines import command_line_cases
 from dev.fuzz.images import image_cases
 
-KINDS = {"annotations": annotation_cases, "images": image_cases}
+KINDS = {
+    "annotations": annotation_cases,
+    "images": image_cases,
+    "command_lines": command_line_cases,
+}
 """What makes the cases of a kind, from a random generator and their number."""
 
 
