@@ -60,7 +60,7 @@ _LINES = {
     ],
     "doctor": ["config.py", "--size", "128", "128"],
     "attention": ["config.py", "model.pth", "data/val2017/000000000001.jpg", "--out", "a.png"],
-    "browse": ["config.py", "--out", "fed", "--cfg-options", "train_dataloader.batch_size=1"],
+    "browse": ["config.py", "--data-root", "data", "--out", "fed", "--number", "2"],
     "curves": ["work", "--out", "curves.png"],
     "convert": ["model.pth", "new.pth"],
 }
