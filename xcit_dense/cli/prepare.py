@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 from mmengine.config import Config
 
-from xcit_dense.mm.category_order import number_labels_by_name
+from xcit_dense.mm.annotations import read_annotations_safely
 from xcit_dense.mm.config import add_config_changes, model_scope, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import use_launcher
@@ -44,8 +44,6 @@ def prepare(args: Namespace, changes: Iterable[Change], splits: list[str]) -> Co
     """
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
     cfg = read_config(args.config, args.cfg_options)
-    if model_scope(cfg) == "mmdet":
-        number_labels_by_name()
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
@@ -59,4 +57,6 @@ def prepare(args: Namespace, changes: Iterable[Change], splits: list[str]) -> Co
     use_atomic_checkpoints(cfg)
     check_checkpoints(cfg)
     check_data_exists(cfg, splits)
+    if model_scope(cfg) == "mmdet":
+        read_annotations_safely(cfg)
     return cfg

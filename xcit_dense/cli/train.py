@@ -11,6 +11,7 @@ from xcit_dense.errors import UserError
 from xcit_dense.mm.config import type_name
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
+from xcit_dense.mm.object_count_hook import ObjectCountHook
 from xcit_dense.mm.resuming import use_resume
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
@@ -137,6 +138,7 @@ def main(argv: list[str] | None = None) -> None:
     changes = (use_amp, scale_learning_rate, use_pretrained, resume)
     cfg = prepare(args, changes, splits=["train", "val"])
     runner = build_runner(cfg)
+    runner.register_hook(ObjectCountHook())
     pretrained = cfg.model.get("backbone", {}).get("init_cfg")
     if not (cfg.get("resume") or cfg.get("load_from") or pretrained):
         print_log(

@@ -12,7 +12,7 @@ from torchvision.models.detection import MaskRCNN_ResNet50_FPN_Weights
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.category_order import ids_of_classes
+from xcit_dense.mm.annotations import ids_of_classes
 from xcit_dense.predict.drawing import draw_prediction, shrunk
 from xcit_dense.predict.inputs import InputImage, shared_folder
 from xcit_dense.predict.masks import coco_masks

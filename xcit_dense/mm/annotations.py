@@ -1,0 +1,283 @@
+"""Annotation files in COCO's format: checked before compiled code reads them, labels by name."""
+
+import inspect
+import logging
+import math
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partialmethod, wraps
+from typing import Any
+
+import numpy as np
+from mmengine.config import Config
+from mmengine.logging import print_log
+
+from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.mm.config import dicts_in
+
+MAX_PIXELS = 2**31
+"""Of an annotated image: pycocotools counts the pixels of a mask in 32 bits."""
+
+_LISTS = ("images", "categories", "annotations")
+
+
+def read_annotations_safely(cfg: Config) -> None:
+    """Let mmdet's data sets and metrics check files in COCO's format, and number labels by name.
+
+    pycocotools and OpenCV believe what a file says: sizes, polygons or run lengths that are out of
+    range crash the process or fill the memory. mmdet takes the categories in the order of the file
+    and calls them by the names in the order of ``metainfo.classes``: where the two differ, names
+    are swapped, and so are labels where two files of one data set differ. With this, label i is
+    class i.
+
+    Args:
+        cfg: the config; masks are checked only where it reads them.
+
+    Raises:
+        UserError: (when a file is read) as :func:`check_coco` and :func:`ids_of_classes`.
+    """
+    from mmdet.datasets.api_wrappers import COCO
+
+    COCO.__init__ = _naming_the_file(inspect.unwrap(COCO.__init__))
+    COCO.createIndex = partialmethod(_create_checked_index, with_masks=_reads_masks(cfg))
+    COCO.get_cat_ids = _category_ids
+
+
+def _reads_masks(cfg: Config) -> bool:
+    parts = [value for key, value in cfg.items() if key.endswith(("_dataloader", "_evaluator"))]
+    return any(
+        node.get("with_mask") or "segm" in (node.get("metric") or ()) for _, node in dicts_in(parts)
+    )
+
+
+def _naming_the_file(init: Callable[..., None]) -> Callable[..., None]:
+    @wraps(init)
+    def read(coco: Any, annotation_file: str | None = None) -> None:
+        try:
+            init(coco, annotation_file)
+        except UserError as error:
+            raise UserError(f"{annotation_file}: {error}") from error
+        except (ValueError, AssertionError, LookupError, TypeError, RecursionError) as error:
+            raise UserError(
+                f"{annotation_file}: is no annotation file in COCO's format ({in_one_line(error)})"
+            ) from error
+
+    return read
+
+
+def _create_checked_index(coco: Any, with_masks: bool) -> None:
+    """In place of mmdet's ``COCO.createIndex``, which is that of pycocotools."""
+    from pycocotools.coco import COCO
+
+    for warning in check_coco(coco.dataset, with_masks):
+        _warn_once(warning)
+    COCO.createIndex(coco)
+
+
+@cache
+def _warn_once(line: str) -> None:
+    print_log(line, logger="current", level=logging.WARNING)
+
+
+def check_coco(content: Mapping[str, Any], with_masks: bool = True) -> list[str]:
+    """Check the content of an annotation file, and complete what exporters leave out, in place.
+
+    ``iscrowd`` is 0 where it is missing, and ``area`` that of the box where it is missing or 0:
+    mmdet leaves such objects out of training.
+
+    Args:
+        content: what is in the file, in COCO's format (https://cocodataset.org/#format-data).
+        with_masks: whether every object needs a mask; else ``segmentation`` is not looked at.
+
+    Returns:
+        What a user should know of it, a line each.
+
+    Raises:
+        UserError: something in it cannot be used; says how much, names the first and what is wrong.
+    """
+    for name in _LISTS:
+        if not isinstance(content.setdefault(name, []), list):
+            found = type(content[name]).__name__
+            raise UserError(f"{name!r} must be a list, as in COCO's format, and is {found}")
+    if not content["images"]:
+        raise UserError("lists no images")
+    faults: list[str] = []
+    images = _check_all(content, "images", _check_image, faults)
+    categories = _check_all(content, "categories", _check_category, faults)
+    without_area: list[dict] = []
+
+    def check_object(record: dict) -> None:
+        image = images.get(record["image_id"])
+        if image is None:
+            raise ValueError(f"image_id {record['image_id']!r} is the id of no image")
+        if record["category_id"] not in categories:
+            raise ValueError(f"category_id {record['category_id']!r} is the id of no category")
+        _check_box(record, without_area)
+        if with_masks:
+            _check_mask(record.get("segmentation"), image["height"], image["width"])
+
+    _check_all(content, "annotations", check_object, faults)
+    if faults:
+        raise UserError(
+            f"{len(faults)} of its entries cannot be used, {faults[0]}: mend or remove them"
+        )
+    if without_area:
+        return [
+            f"the area of {len(without_area)} objects is missing or 0: that of their box counts"
+        ]
+    return []
+
+
+def _check_all(
+    content: Mapping[str, Any], name: str, check: Callable[[dict], None], faults: list[str]
+) -> dict[Any, dict]:
+    """Check the records of a list; returns them by their ids."""
+    by_id: dict[Any, dict] = {}
+    for number, record in enumerate(content[name]):
+        if not isinstance(record, dict):
+            faults.append(f"{name}[{number}] is {record!r:.40}, no object of JSON")
+            continue
+        try:
+            identity = record["id"]
+            if not isinstance(identity, int | str):
+                raise ValueError("the id must be a whole number or a text")
+            if isinstance(identity, int) and abs(identity) >= 2**63:
+                raise ValueError("the id must fit into 64 bits")
+            if identity in by_id:
+                raise ValueError("another one has this id")
+            check(record)
+            by_id[identity] = record
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            of_id = f" (id {record['id']!r:.40})" if "id" in record else ""
+            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            faults.append(f"{name}[{number}]{of_id}: {reason}")
+    return by_id
+
+
+def _check_image(record: dict) -> None:
+    for side in ("width", "height"):
+        value = record[side]
+        if not isinstance(value, int | float) or value < 1 or value % 1:
+            raise ValueError(f"{side} {value!r:.40} must be a whole number of pixels")
+        record[side] = int(value)
+    if record["width"] * record["height"] > MAX_PIXELS:
+        raise ValueError(f"{record['width']} x {record['height']} pixels are more than 2^31")
+    if not isinstance(record["file_name"], str):
+        raise ValueError(f"file_name {record['file_name']!r:.40} must be a text")
+
+
+def _check_category(record: dict) -> None:
+    if not isinstance(record["name"], str):
+        raise ValueError(f"name {record['name']!r:.40} must be a text")
+
+
+def _check_box(record: dict, without_area: list[dict]) -> None:
+    box = record["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(map(math.isfinite, box)):
+        raise ValueError(f"bbox {box!r:.80} must be [left, top, width, height], in pixels")
+    record.setdefault("iscrowd", 0)
+    if not math.isfinite(record.get("area") or 0):
+        raise ValueError(f"area {record['area']} must be a number of pixels")
+    if (record.get("area") or 0) <= 0:
+        record["area"] = box[2] * box[3]
+        without_area.append(record)
+
+
+def _check_mask(mask: Any, height: int, width: int) -> None:
+    """See that a mask is polygons near the image, or run lengths that fill it."""
+    if not mask:
+        raise ValueError("has no segmentation, and the config reads masks")
+    if isinstance(mask, list):
+        # pycocotools walks along every edge, so that what is far away takes time and memory
+        margin = max(height, width)
+        for polygon in mask:
+            if len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
+                raise ValueError(
+                    f"a polygon {polygon!r:.60} must be [x1, y1, x2, y2, ...] of three points or "
+                    "more"
+                )
+            if min(polygon) < -margin or max(polygon) > 2 * margin:
+                raise ValueError(f"a polygon {polygon!r:.60} is far outside of its image")
+        return
+    if mask["size"] != [height, width]:
+        raise ValueError(
+            f"run lengths of size {mask['size']!r:.40} must have the image's, [{height}, {width}]"
+        )
+    counts = mask["counts"]
+    lengths = counts if isinstance(counts, list) else run_lengths(counts)
+    if any(type(length) is not int or length < 0 for length in lengths):
+        raise ValueError("run lengths must be whole numbers, 0 or more")
+    if sum(lengths) != height * width:
+        raise ValueError(f"run lengths cover {sum(lengths)} pixels, the image has {height * width}")
+
+
+def run_lengths(counts: str) -> list[int]:
+    """Decode COCO's compressed run lengths.
+
+    A number is in characters of 6 bits, from 48 on: 5 bits of it each, the lowest first, and one
+    that tells whether more follow; from the third number on it is the difference to the last but
+    one (source: the format of the COCO API, ``maskApi``).
+
+    Raises:
+        ValueError: the text is cut short, or has other characters or longer numbers.
+    """
+    codes = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
+    if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
+        raise ValueError(f"run lengths {counts!r:.40} are damaged")
+    ends = np.flatnonzero(codes & 32 == 0)
+    starts = np.concatenate([[0], ends[:-1] + 1])
+    sizes = ends - starts + 1
+    if sizes.max() > 7:  # of 35 bits
+        raise ValueError(f"run lengths {counts!r:.40} have numbers that are too large")
+    places = np.arange(len(codes)) - np.repeat(starts, sizes)
+    numbers = np.add.reduceat((codes & 31) << 5 * places, starts)
+    numbers -= np.where(codes[ends] & 16, 1 << 5 * sizes, 0)  # two's complement
+    for first in (1, 2):
+        numbers[first::2] = numbers[first::2].cumsum()
+    return numbers.tolist()
+
+
+def ids_of_classes(
+    names: Sequence[str], categories: Sequence[Mapping[str, Any]], source: object
+) -> list[Any]:
+    """The id of the category of each class, in the order of the classes.
+
+    Args:
+        names: of the classes.
+        categories: of a data set in COCO's format.
+        source: whose they are, for the message.
+
+    Raises:
+        UserError: a class is no category, or several categories have its name.
+    """
+    ids = defaultdict(list)
+    for category in categories:
+        ids[category["name"]].append(category["id"])
+    for name in names:
+        if len(ids[name]) != 1:
+            found = ", ".join(str(category["name"]) for category in categories)
+            raise UserError(
+                f"{source}: the class {name!r} must be the name of one category, not of the ids "
+                f"{ids[name]}; there are {found}: change metainfo.classes or the file"
+            )
+    return [ids[name][0] for name in names]
+
+
+def _category_ids(coco: Any, cat_names: Sequence[str] = (), *others: Any, **more: Any) -> list[int]:
+    """In place of ``COCO.get_cat_ids``: of several names in their order."""
+    found = coco.getCatIds(cat_names, *others, **more)
+    if isinstance(cat_names, str) or len(cat_names) == 0:
+        return found
+    ids = ids_of_classes(cat_names, coco.dataset["categories"], "the annotation file")
+    if ids != found:
+        _warn_once(
+            f"metainfo.classes ({', '.join(cat_names)}) has another order than the annotation "
+            "file, and labels follow it; a model that was trained by mmdet's own tools has the "
+            "order of its file"
+        )
+    left_out = [c["name"] for c in coco.dataset["categories"] if c["name"] not in cat_names]
+    if left_out:
+        _warn_once(
+            f"categories that are no class of metainfo.classes are left out: {', '.join(left_out)}"
+        )
+    return ids
