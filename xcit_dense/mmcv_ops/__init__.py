@@ -30,8 +30,9 @@ _OPS_BY_FILE = {
         "roi_align_backward",
         "roi_pool_forward",
         "roi_pool_backward",
+        "deform_roi_pool_forward",
+        "deform_roi_pool_backward",
     ),
-    "deform_roi_pool": ("deform_roi_pool_forward", "deform_roi_pool_backward"),
     "deform_conv": (
         "deform_conv_forward",
         "deform_conv_backward_input",
