@@ -63,7 +63,7 @@ def test_install_twice_adds_one_finder_for_one_name():
 
 def test_extension_has_the_served_ops_of_the_table():
     extension = importlib.import_module("mmcv._ext")
-    for name in mmcv_ops.SERVED_OPS:
+    for name in mmcv_ops.served_ops():
         assert vars(extension)[name].__name__ == name
     assert not hasattr(extension, "__path__")
 

@@ -4,7 +4,9 @@ mmcv and torchvision lay out offsets (y before x, tap by tap) and masks alike. S
 groups, G offset groups and a kernel of kH x kW taps:
     input (B, C, H, W), weight (O, C / group, kH, kW), offset (B, G * kH * kW * 2, Ho, Wo) in cells,
     mask (B, G * kH * kW, Ho, Wo), bias (O,), output (B, O, Ho, Wo).
-mmcv passes strides and the like by name; they arrive here as `sizes`.
+mmcv passes strides, paddings, dilations and the numbers of groups by name, as `_PLAIN` and
+`_MODULATED` have them; they arrive here as `sizes`. Its buffers, `im2col_step` and `scale`, which
+is always 1, are unused.
 """
 
 import torch
@@ -24,14 +26,7 @@ _FAR_OUTSIDE = -1e6  # an offset, in cells, that leads out of any map
 def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, *buffers: Tensor, **sizes: int
 ) -> None:
-    """Deformable convolution without mask or bias.
-
-    Args:
-        input, weight, offset, output: see the module's shapes.
-        *buffers: unused; torchvision's kernel has its own.
-        **sizes: dH, dW, padH, padW, dilationH, dilationW, group, deformable_group; kH, kW and
-            im2col_step are unused.
-    """
+    """Deformable convolution without mask or bias."""
     geometry = [sizes[name] for name in _PLAIN]
     operands = _kernel_operands(input, weight, offset)
     output.copy_(torch.ops.torchvision.deform_conv2d(*operands, *geometry, False))
@@ -60,18 +55,16 @@ def deform_conv_backward_parameters(
     gradOutput: Tensor,
     gradWeight: Tensor,
     *buffers: Tensor,
-    scale: float,
     **sizes: int,
 ) -> None:
-    """Gradient of `deform_conv_forward` with respect to the weight, times `scale`.
+    """Gradient of `deform_conv_forward` with respect to the weight.
 
     torchvision's kernel computes all gradients at once, so that a backward through input and weight
     does its work twice. The gradient does not depend on the weight, which mmcv does not pass.
     """
     geometry = [sizes[name] for name in _PLAIN]
     operands = _kernel_operands(input, torch.zeros_like(gradWeight), offset)
-    gradients = _gradients(gradOutput, operands, geometry, False)
-    gradWeight.copy_(gradients["weight"] * scale)
+    gradWeight.copy_(_gradients(gradOutput, operands, geometry, False)["weight"])
 
 
 def modulated_deform_conv_forward(
@@ -88,14 +81,8 @@ def modulated_deform_conv_forward(
 ) -> None:
     """Modulated deformable convolution: each tap is weighed by the mask.
 
-    Args:
-        input, weight, offset, mask: see the module's shapes; offset and mask may be of larger maps
-            than the output, see `_as_kernels_read`.
-        bias: (O,), ignored unless `with_bias`.
-        output: (B, O, Ho, Wo).
-        ones, columns: unused; torchvision's kernel has its own buffers.
-        **sizes: stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group;
-            kernel_h and kernel_w are unused.
+    Offset and mask may be of larger maps than the output, see `_as_kernels_read`; the bias is
+    ignored unless `with_bias`.
     """
     geometry = [sizes[name] for name in _MODULATED]
     seen = [_as_kernels_read(taps, output.shape[-2:]) for taps in (offset, mask)]
