@@ -38,12 +38,7 @@ def carafe_forward(
 def carafe_backward(
     top_grad: Tensor, rfeatures: Tensor, masks: Tensor, *others: Tensor, **sizes: int
 ) -> None:
-    """Gradients of `carafe_forward`.
-
-    Args:
-        *others: four buffers of mmcv's kernel, unused, then the gradients to fill.
-        top_grad and the rest: as in `carafe_naive_backward`; `rfeatures` as filled in the forward.
-    """
+    """Gradients of `carafe_forward`; the others are four unused buffers, then what is to fill."""
     carafe_naive_backward(top_grad, rfeatures, masks, *others[4:], **sizes)
 
 

@@ -24,7 +24,6 @@ def masked_im2col_forward(
 
     Args:
         im: (1, C, H, W).
-        mask_h_idx, mask_w_idx: see the module.
         col: (C * kernel_h * kernel_w, n), overwritten.
         kernel_h, kernel_w, pad_h, pad_w: kernel size and padding with zeros.
 

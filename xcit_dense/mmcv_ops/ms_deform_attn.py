@@ -24,13 +24,10 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Sums the sampled values of all levels and points, weighed by the attention.
+    """Sums the sampled values of all levels and points, weighed by the attention: (B, Q, M * D).
 
     Only one level's samples are in memory at a time. The levels follow one another in `value`, so
     their start index is unused, as in mmcv's form for CPUs; `im2col_step` is unused, too.
-
-    Returns:
-        (B, Q, M * D), dtype of `value`.
     """
     operands = to_kernel_precision(value, sampling_locations, attention_weights)
     output = operands[0].new_zeros(*sampling_locations.shape[:3], value.shape[-1])

@@ -41,9 +41,7 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """RoIAlign: the average or the largest of samples in each bin; 0 for a RoI of no extent.
-
-    torchvision's kernel averages; it has no form for the maximum.
+    """RoIAlign: torchvision's average, or the largest, of each bin's samples; 0 where it has none.
 
     Args:
         argmax_y, argmax_x: shape of `output` for max pooling: the numbers, in the bin,
@@ -51,7 +49,6 @@ def roi_align_forward(
             half precision rounds. Unused for average pooling.
         pool_mode: 0 (max) or 1 (average).
         aligned: shift by half a cell, and allow RoIs smaller than a cell.
-        input and the rest: see the module.
     """
     features, rois = to_kernel_precision(input, rois)
     size = (aligned_height, aligned_width)
@@ -239,7 +236,6 @@ def roi_pool_forward(
         argmax: int32, shape of `output`: y * W + x of each maximum. It is -1 where a
             bin has no cells, also for a RoI of no extent, where mmcv leaves 0 and lets the gradient
             flow to cell (0, 0).
-        input and the rest: see the module.
     """
     features, rois = to_kernel_precision(input, rois)
     height, width = features.shape[-2:]
