@@ -1,9 +1,9 @@
 """Stand-in for mmcv's compiled ops, for an mmcv that was installed without them (mmcv-lite).
 
 mmcv-lite ships the Python side of `mmcv.ops` but not the compiled module `mmcv._ext`, so
-`import mmcv.ops` fails. After `install()` it succeeds: the ops of the files listed below
-run on torchvision's kernels and on plain torch, on CPU and CUDA; every other op raises
-NotImplementedError when it is called. Where mmcv has its compiled module, nothing is done.
+`import mmcv.ops` fails. After `install()` it succeeds: the ops of the files listed below run on
+torchvision's kernels and on plain torch, on CPU and CUDA; every other op raises NotImplementedError
+when it is called. Where mmcv has its compiled module, nothing is done.
 
 mmcv hands every op the tensors that it is to fill: `output`, and in a backward one for each
 gradient, of the shape of what it is the gradient of. They are 0 before, or all overwritten.

@@ -67,5 +67,6 @@ def border_align_backward(
 
 def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Where each side of boxes (B, K, 4) begins and how far it goes: (2, B, 4, K), y before x."""
-    start, end = (boxes[..., columns].permute(2, 0, 3, 1) for columns in (_STARTS, _ENDS))
+    columns = boxes.permute(2, 0, 1)
+    start, end = (columns[corner, ...].transpose(1, 2) for corner in (_STARTS, _ENDS))
     return start, end - start

@@ -67,11 +67,11 @@ def carafe_naive_backward(
     grad_padded = torch.zeros_like(padded)
     taps = _taps(padded, masks, grad, **sizes)
     gradients = _taps(grad_padded, mask_grad, grad, **sizes)
-    for (window, weights, grad), (grad_window, grad_weights, _) in zip(
+    for (window, weights, cells), (grad_window, grad_weights, _) in zip(
         taps, gradients, strict=True
     ):
-        grad_window += (grad * weights).sum(dim=(-3, -1), keepdim=True)
-        grad_weights.copy_((grad * window).sum(dim=2, keepdim=True))
+        grad_window += (cells * weights).sum(dim=(-3, -1), keepdim=True)
+        grad_weights.copy_((cells * window).sum(dim=2, keepdim=True))
     bottom_grad.copy_(F.pad(grad_padded, [-radius] * 4))
 
 
@@ -83,7 +83,7 @@ def _taps(
     group_size: int,
     scale_factor: int,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Views of the input cells, of their weights and of the output cells, tap by tap of the kernel.
+    """Views of the input cells, their weights and the output cells, tap by tap of the kernel.
 
     Args:
         padded: (N, C, H + K - 1, W + K - 1), features with K // 2 more cells on each side.
@@ -92,12 +92,12 @@ def _taps(
     Yields:
         (N, G, C / G, H, 1, W, 1), (N, G, 1, H, s, W, s) and (N, G, C / G, H, s, W, s).
     """
-    padded, weights, cells = (
-        tensor.unflatten(1, (group_size, -1)) for tensor in (padded, masks, output)
-    )
+    padded = padded.unflatten(1, (group_size, -1))
     weights, cells = (
-        tensor.unflatten(-1, (-1, scale_factor)).unflatten(-3, (-1, scale_factor))
-        for tensor in (weights, cells)
+        tensor.unflatten(3, (-1, scale_factor))
+        .unflatten(2, (-1, scale_factor))
+        .unflatten(1, (group_size, -1))
+        for tensor in (masks, output)
     )
     height, width = cells.shape[3], cells.shape[5]
     for number, (i, j) in enumerate(product(range(kernel_size), repeat=2)):

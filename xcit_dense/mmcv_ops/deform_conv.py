@@ -19,7 +19,6 @@ from xcit_dense.mmcv_ops.shared import to_kernel_precision
 # mmcv's names, in the order of torchvision's kernels.
 _PLAIN = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
 _MODULATED = ("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", *_PLAIN[6:])
-
 _FAR_OUTSIDE = -1e6  # an offset, in cells, that leads out of any map
 
 

@@ -3,7 +3,7 @@
 N rows have C scores each. `target` (N,) is a class index a row; one outside [0, C) means
 background. `weight` is (C,) or empty, and multiplies a row by the weight of its target. Background
 has no entry there and keeps weight 1 (mmcv's kernels read beyond the table instead). `gamma` is the
-exponent on the distance from the right answer. Targets above C are refused, as by mmcv.
+exponent on the distance from the right answer. A target above C is a ValueError.
 """
 
 import math
@@ -96,7 +96,6 @@ def softmax_focal_loss_backward(
 
 
 def _check_target(target: Tensor, classes: int) -> None:
-    """Raises ValueError for a target above `classes`."""
     if target.numel() and int(target.max()) > classes:
         raise ValueError(
             f"focal loss targets must be class indices below {classes}, or {classes} for "

@@ -206,11 +206,11 @@ def _samples(features: Tensor, rois: Tensor, bins: _Bins) -> Iterator[tuple[Tens
     keys = torch.cat((rois[:, :1].long(), bins.samples.flatten(1)), dim=1)
     kinds, kind = keys.unique(dim=0, return_inverse=True)
     for which, (image, down, across) in enumerate(kinds.tolist()):
-        if down * across == 0:
+        in_a_roi = bins.start[0, 0].numel() * down * across
+        if in_a_roi == 0:
             continue
         number = torch.arange(down * across, device=rois.device)
         numbers = torch.stack((number // across, number % across))[:, :, None, None]
-        in_a_roi = bins.start[0, 0].numel() * down * across
         members = (kind == which).nonzero().squeeze(1)
         for portion in members.split(max(_SAMPLES_AT_ONCE // in_a_roi, 1)):
             y, x = bins.subset(portion).positions(numbers)[None].unbind(2)
