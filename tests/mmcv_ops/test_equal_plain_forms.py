@@ -233,10 +233,3 @@ def test_output_and_gradients(op, settings, dtype, layout, device, output_and_gr
         assert other.any()
         tolerance = TOLERANCES[dtype] * max(1.0, float(other.abs().max()))
         torch.testing.assert_close(ours.double(), other, rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("op", OPS.values(), ids=OPS)
-def test_gradients_pass_gradcheck(op):
-    settings = op.settings[-1]
-    operands = [operand.requires_grad_() for operand in op.operands(*settings)]
-    assert torch.autograd.gradcheck(lambda *o: op.served(*o, *settings), operands, fast_mode=True)

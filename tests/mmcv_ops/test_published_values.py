@@ -15,7 +15,6 @@ from mmcv.ops import (
     ModulatedDeformConv2dPack,
     bbox_overlaps,
     border_align,
-    nms,
     roi_align,
     roi_pool,
     sigmoid_focal_loss,
@@ -34,12 +33,6 @@ def assert_published(function, input, output, gradient):
 
 BOXES = torch.tensor([[6.0, 3, 8, 7], [3, 6, 9, 11], [3, 7, 10, 12], [1, 4, 13, 7]])
 SCORES = torch.tensor([0.6, 0.9, 0.7, 0.2])
-
-
-def test_nms():
-    dets, kept = nms(BOXES, SCORES, iou_threshold=0.3, offset=0)
-    assert kept.tolist() == [1, 0, 3]
-    torch.testing.assert_close(dets, torch.cat((BOXES, SCORES[:, None]), dim=1)[[1, 0, 3]])
 
 
 @pytest.mark.parametrize(

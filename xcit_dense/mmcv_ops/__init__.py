@@ -1,12 +1,12 @@
 """Stand-in for mmcv's compiled ops, for an mmcv that was installed without them (mmcv-lite).
 
 mmcv-lite ships the Python side of `mmcv.ops` but not the compiled module `mmcv._ext`, so
-`import mmcv.ops` fails. After `install()` it succeeds: the ops of the table below run on
+`import mmcv.ops` fails. After `install()` it succeeds: the ops of the files listed below run on
 torchvision's kernels and on plain torch, on CPU and CUDA; every other op raises NotImplementedError
 when it is called. Where mmcv has its compiled module, nothing is done.
 
 mmcv hands every op the tensors that it is to fill: `output`, and in a backward one for each
-gradient, of the shape of what it is the gradient of. They are overwritten.
+gradient, of the shape of what it is the gradient of. They are 0 before, or all overwritten.
 
 Call `install()` before code that imports `mmcv.ops` inside a try block, because such code remembers
 its failure.
@@ -17,48 +17,24 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from inspect import isfunction
 from types import ModuleType
 from typing import NoReturn
 
-__all__ = ["SERVED_OPS", "install"]
+__all__ = ["install", "served_ops"]
 
-# file in this folder -> functions of `mmcv._ext` that it serves
-_OPS_BY_FILE = {
-    "boxes": ("nms", "nms_match", "softnms", "bbox_overlaps"),
-    "roi": (
-        "roi_align_forward",
-        "roi_align_backward",
-        "roi_pool_forward",
-        "roi_pool_backward",
-    ),
-    "deform_roi_pool": ("deform_roi_pool_forward", "deform_roi_pool_backward"),
-    "deform_conv": (
-        "deform_conv_forward",
-        "deform_conv_backward_input",
-        "deform_conv_backward_parameters",
-        "modulated_deform_conv_forward",
-        "modulated_deform_conv_backward",
-    ),
-    "ms_deform_attn": ("ms_deform_attn_forward", "ms_deform_attn_backward"),
-    "border_align": ("border_align_forward", "border_align_backward"),
-    "carafe": (
-        "carafe_forward",
-        "carafe_backward",
-        "carafe_naive_forward",
-        "carafe_naive_backward",
-    ),
-    "focal_loss": (
-        "sigmoid_focal_loss_forward",
-        "sigmoid_focal_loss_backward",
-        "softmax_focal_loss_forward",
-        "softmax_focal_loss_backward",
-    ),
-    "masked_conv": ("masked_im2col_forward", "masked_col2im_forward"),
-    "psa_mask": ("psamask_forward", "psamask_backward"),
-}
-
-SERVED_OPS: tuple[str, ...] = tuple(name for names in _OPS_BY_FILE.values() for name in names)
-"""Names of the functions of `mmcv._ext` that work without mmcv's compiled module."""
+# One a family; their public functions bear the names of those of `mmcv._ext` that they serve.
+_FILES_OF_OPS = (
+    "border_align",
+    "boxes",
+    "carafe",
+    "deform_conv",
+    "focal_loss",
+    "masked_conv",
+    "ms_deform_attn",
+    "psa_mask",
+    "roi",
+)
 
 # What `mmcv.utils.collect_env` asks for, and what it is told.
 _BUILD_QUESTIONS = ("get_compiler_version", "get_compiling_cuda_version")
@@ -91,15 +67,24 @@ class ExtensionFinder(MetaPathFinder, Loader):
         return ModuleSpec(fullname, self, origin=__name__) if fullname == "mmcv._ext" else None
 
     def exec_module(self, module: ModuleType) -> None:
-        """Adds the served ops, and the `__getattr__` (PEP 562) that answers for the rest.
-
-        Only here are the ops imported, and torchvision with them.
-        """
-        for file, names in _OPS_BY_FILE.items():
-            served_there = vars(import_module(f"{__name__}.{file}"))
-            vars(module).update({name: served_there[name] for name in names})
+        """Adds the served ops, and the `__getattr__` (PEP 562) that answers for the rest."""
+        vars(module).update(served_ops())
         vars(module).update(dict.fromkeys(_BUILD_QUESTIONS, lambda: _BUILD_ANSWER))
         module.__getattr__ = unserved_op
+
+
+def served_ops() -> dict[str, Callable]:
+    """The functions of `mmcv._ext` that work without mmcv's compiled module, by name.
+
+    Only here are they imported, and torchvision with them.
+    """
+    modules = [import_module(f"{__name__}.{file}") for file in _FILES_OF_OPS]
+    return {
+        name: function
+        for module in modules
+        for name, function in vars(module).items()
+        if isfunction(function) and function.__module__ == module.__name__ and name[0] != "_"
+    }
 
 
 def unserved_op(name: str) -> Callable[..., NoReturn]:
@@ -114,7 +99,7 @@ def unserved_op(name: str) -> Callable[..., NoReturn]:
         raise AttributeError(f"module 'mmcv._ext' has no attribute '{name}'")
 
     def stub(*args: object, **kwargs: object) -> NoReturn:
-        raise NotImplementedError(_MISSING_OP.format(name=name, served=", ".join(SERVED_OPS)))
+        raise NotImplementedError(_MISSING_OP.format(name=name, served=", ".join(served_ops())))
 
     stub.__name__ = stub.__qualname__ = name
     return stub

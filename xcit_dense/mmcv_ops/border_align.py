@@ -15,6 +15,9 @@ from xcit_dense.mmcv_ops.shared import (
 )
 
 _SIDES = 4
+# Where the top, left, bottom and right side begin and end: their y and x, as columns of a box.
+_STARTS = [[1, 1, 3, 3], [0, 0, 2, 2]]
+_ENDS = [[1, 3, 3, 1], [2, 0, 0, 2]]
 
 
 def border_align_forward(
@@ -64,12 +67,6 @@ def border_align_backward(
 
 def _sides(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Where each side of boxes (B, K, 4) begins and how far it goes: (2, B, 4, K), y before x."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    width, height, none = x2 - x1, y2 - y1, torch.zeros_like(x1)
-
-    def by_side(*sides: Tensor) -> Tensor:  # top, left, bottom, right
-        return torch.stack(sides, dim=1)
-
-    start = torch.stack((by_side(y1, y1, y2, y2), by_side(x1, x1, x2, x2)))
-    travel = torch.stack((by_side(none, height, none, -height), by_side(width, none, -width, none)))
-    return start, travel
+    columns = boxes.permute(2, 0, 1)
+    start, end = (columns[corner, ...].transpose(1, 2) for corner in (_STARTS, _ENDS))
+    return start, end - start

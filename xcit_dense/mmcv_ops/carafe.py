@@ -3,9 +3,11 @@
 Each output cell is a weighed sum of the K x K input cells around its own. Shapes, with scale s and
 G groups of channels:
     features (N, C, H, W), masks (N, G * K * K, s * H, s * W), output (N, C, s * H, s * W).
+mmcv passes `kernel_size`, `group_size` and `scale_factor` by name; they arrive here as `sizes`.
 The naive form is the same op without the buffers of mmcv's faster kernel.
 """
 
+from collections.abc import Iterator
 from itertools import product
 
 import torch
@@ -26,55 +28,28 @@ def carafe_forward(
 ) -> None:
     """Reassembles the features.
 
-    Args:
-        features, masks, output and the sizes: as in `carafe_naive_forward`.
-        rfeatures: becomes a copy of `features`; mmcv hands it to the backward.
-        routput, rmasks: unused, buffers of mmcv's kernel.
+    Of the buffers of mmcv's kernel only `rfeatures` is used: mmcv hands it to the backward in place
+    of the features, so it becomes a copy of them.
     """
     rfeatures.copy_(features)
     carafe_naive_forward(features, masks, output, **sizes)
 
 
 def carafe_backward(
-    top_grad: Tensor,
-    rfeatures: Tensor,
-    masks: Tensor,
-    rtop_grad: Tensor,
-    rbottom_grad_hs: Tensor,
-    rbottom_grad: Tensor,
-    rmask_grad: Tensor,
-    bottom_grad: Tensor,
-    mask_grad: Tensor,
-    **sizes: int,
+    top_grad: Tensor, rfeatures: Tensor, masks: Tensor, *others: Tensor, **sizes: int
 ) -> None:
-    """Gradients of `carafe_forward`; of the buffers only `rfeatures` is used, as filled there."""
-    carafe_naive_backward(top_grad, rfeatures, masks, bottom_grad, mask_grad, **sizes)
+    """Gradients of `carafe_forward`; the others are four unused buffers, then what is to fill."""
+    carafe_naive_backward(top_grad, rfeatures, masks, *others[4:], **sizes)
 
 
-def carafe_naive_forward(
-    features: Tensor,
-    masks: Tensor,
-    output: Tensor,
-    kernel_size: int,
-    group_size: int,
-    scale_factor: int,
-) -> None:
-    """Reassembles the features.
-
-    Args:
-        features, masks, output: see the module's shapes.
-        kernel_size: K.
-        group_size: G, the number of groups.
-        scale_factor: s.
-    """
-    cells, kernels = to_kernel_precision(features, masks)
-    height, width = cells.shape[-2:]
-    padded = _padded_groups(cells, kernel_size, group_size)
-    kernels = _split_kernels(kernels, kernel_size, group_size, scale_factor)
-    total = padded.new_zeros(*padded.shape[:3], height, scale_factor, width, scale_factor)
-    for i, j in product(range(kernel_size), repeat=2):
-        total.addcmul_(_window(padded, i, j, height, width), kernels[:, :, None, i, j])
-    output.copy_(total.view(output.shape))
+def carafe_naive_forward(features: Tensor, masks: Tensor, output: Tensor, **sizes: int) -> None:
+    """Reassembles the features."""
+    features, masks = to_kernel_precision(features, masks)
+    padded = F.pad(features, [sizes["kernel_size"] // 2] * 4)
+    total = torch.zeros_like(output, dtype=features.dtype)
+    for window, weights, cells in _taps(padded, masks, total, **sizes):
+        cells.addcmul_(window, weights)
+    output.copy_(total)
 
 
 def carafe_naive_backward(
@@ -83,44 +58,48 @@ def carafe_naive_backward(
     masks: Tensor,
     bottom_grad: Tensor,
     mask_grad: Tensor,
+    **sizes: int,
+) -> None:
+    """Gradients of `carafe_naive_forward` with respect to features (`bottom_grad`) and masks."""
+    grad, features, masks = to_kernel_precision(top_grad, features, masks)
+    radius = sizes["kernel_size"] // 2
+    padded = F.pad(features, [radius] * 4)
+    grad_padded = torch.zeros_like(padded)
+    taps = _taps(padded, masks, grad, **sizes)
+    gradients = _taps(grad_padded, mask_grad, grad, **sizes)
+    for (window, weights, cells), (grad_window, grad_weights, _) in zip(
+        taps, gradients, strict=True
+    ):
+        grad_window += (cells * weights).sum(dim=(-3, -1), keepdim=True)
+        grad_weights.copy_((cells * window).sum(dim=2, keepdim=True))
+    bottom_grad.copy_(F.pad(grad_padded, [-radius] * 4))
+
+
+def _taps(
+    padded: Tensor,
+    masks: Tensor,
+    output: Tensor,
     kernel_size: int,
     group_size: int,
     scale_factor: int,
-) -> None:
-    """Gradients of `carafe_naive_forward` with respect to features (`bottom_grad`) and masks."""
-    grad, cells, kernels = to_kernel_precision(top_grad, features, masks)
-    height, width = cells.shape[-2:]
-    padded = _padded_groups(cells, kernel_size, group_size)
-    kernels = _split_kernels(kernels, kernel_size, group_size, scale_factor)
-    grad = _split_cells(grad, scale_factor).unflatten(1, (group_size, -1))
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Views of the input cells, their weights and the output cells, tap by tap of the kernel.
 
-    grad_padded, grad_kernels = torch.zeros_like(padded), torch.empty_like(kernels)
-    for i, j in product(range(kernel_size), repeat=2):
-        grad_window = grad_padded[..., i : i + height, j : j + width]
-        grad_window += (grad * kernels[:, :, None, i, j]).sum(dim=(-3, -1))
-        grad_kernels[:, :, i, j] = (grad * _window(padded, i, j, height, width)).sum(dim=2)
+    Args:
+        padded: (N, C, H + K - 1, W + K - 1), features with K // 2 more cells on each side.
+        masks, output: see the module's shapes.
 
-    radius = kernel_size // 2
-    inside = grad_padded[..., radius : radius + height, radius : radius + width]
-    bottom_grad.copy_(inside.flatten(1, 2))
-    mask_grad.copy_(grad_kernels.reshape(mask_grad.shape))
-
-
-def _padded_groups(features: Tensor, kernel_size: int, groups: int) -> Tensor:
-    """Divides channels into groups: (N, G, C / G, H + K - 1, W + K - 1), zeros around the map."""
-    return F.pad(features.unflatten(1, (groups, -1)), [kernel_size // 2] * 4)
-
-
-def _split_kernels(masks: Tensor, kernel_size: int, groups: int, scale: int) -> Tensor:
-    """Divides masks into (N, G, K, K, H, s, W, s)."""
-    return _split_cells(masks, scale).unflatten(1, (groups, kernel_size, kernel_size))
-
-
-def _split_cells(tensor: Tensor, scale: int) -> Tensor:
-    """Divides (N, C, s * H, s * W) into (N, C, H, s, W, s)."""
-    return tensor.unflatten(-1, (-1, scale)).unflatten(-3, (-1, scale))
-
-
-def _window(padded: Tensor, i: int, j: int, height: int, width: int) -> Tensor:
-    """The input cell at tap (i, j) of each output cell: (N, G, C / G, H, 1, W, 1)."""
-    return padded[..., i : i + height, None, j : j + width, None]
+    Yields:
+        (N, G, C / G, H, 1, W, 1), (N, G, 1, H, s, W, s) and (N, G, C / G, H, s, W, s).
+    """
+    padded = padded.unflatten(1, (group_size, -1))
+    weights, cells = (
+        tensor.unflatten(3, (-1, scale_factor))
+        .unflatten(2, (-1, scale_factor))
+        .unflatten(1, (group_size, -1))
+        for tensor in (masks, output)
+    )
+    height, width = cells.shape[3], cells.shape[5]
+    for number, (i, j) in enumerate(product(range(kernel_size), repeat=2)):
+        window = padded[..., i : i + height, None, j : j + width, None]
+        yield window, weights[:, :, number, None], cells

@@ -4,7 +4,9 @@ mmcv and torchvision lay out offsets (y before x, tap by tap) and masks alike. S
 groups, G offset groups and a kernel of kH x kW taps:
     input (B, C, H, W), weight (O, C / group, kH, kW), offset (B, G * kH * kW * 2, Ho, Wo) in cells,
     mask (B, G * kH * kW, Ho, Wo), bias (O,), output (B, O, Ho, Wo).
-mmcv passes strides and the like by name; they arrive here as `sizes`.
+mmcv passes strides, paddings, dilations and the numbers of groups by name, as `_PLAIN` and
+`_MODULATED` have them; they arrive here as `sizes`. Its buffers, `im2col_step` and `scale`, which
+is always 1, are unused.
 """
 
 import torch
@@ -17,24 +19,15 @@ from xcit_dense.mmcv_ops.shared import to_kernel_precision
 # mmcv's names, in the order of torchvision's kernels.
 _PLAIN = ("dH", "dW", "padH", "padW", "dilationH", "dilationW", "group", "deformable_group")
 _MODULATED = ("stride_h", "stride_w", "pad_h", "pad_w", "dilation_h", "dilation_w", *_PLAIN[6:])
-
 _FAR_OUTSIDE = -1e6  # an offset, in cells, that leads out of any map
 
 
 def deform_conv_forward(
     input: Tensor, weight: Tensor, offset: Tensor, output: Tensor, *buffers: Tensor, **sizes: int
 ) -> None:
-    """Deformable convolution without mask or bias.
-
-    Args:
-        input, weight, offset, output: see the module's shapes.
-        *buffers: unused; torchvision's kernel has its own.
-        **sizes: dH, dW, padH, padW, dilationH, dilationW, group, deformable_group; kH, kW and
-            im2col_step are unused.
-    """
-    geometry = [sizes[name] for name in _PLAIN]
-    operands = _kernel_operands(input, weight, offset)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*operands, *geometry, False))
+    """Deformable convolution without mask or bias."""
+    arguments = _kernel_arguments(output.shape[2:], sizes, input, weight, offset)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*arguments))
 
 
 def deform_conv_backward_input(
@@ -48,10 +41,9 @@ def deform_conv_backward_input(
     **sizes: int,
 ) -> None:
     """Gradients of `deform_conv_forward` with respect to input and offset."""
-    geometry = [sizes[name] for name in _PLAIN]
-    gradients = _gradients(gradOutput, _kernel_operands(input, weight, offset), geometry, False)
-    gradInput.copy_(gradients["input"])
-    gradOffset.copy_(gradients["offset"])
+    grad_input, _, grad_offset, *_ = _gradients(gradOutput, sizes, input, weight, offset)
+    gradInput.copy_(grad_input)
+    gradOffset.copy_(grad_offset)
 
 
 def deform_conv_backward_parameters(
@@ -60,18 +52,16 @@ def deform_conv_backward_parameters(
     gradOutput: Tensor,
     gradWeight: Tensor,
     *buffers: Tensor,
-    scale: float,
     **sizes: int,
 ) -> None:
-    """Gradient of `deform_conv_forward` with respect to the weight, times `scale`.
+    """Gradient of `deform_conv_forward` with respect to the weight.
 
     torchvision's kernel computes all gradients at once, so that a backward through input and weight
     does its work twice. The gradient does not depend on the weight, which mmcv does not pass.
     """
-    geometry = [sizes[name] for name in _PLAIN]
-    operands = _kernel_operands(input, torch.zeros_like(gradWeight), offset)
-    gradients = _gradients(gradOutput, operands, geometry, False)
-    gradWeight.copy_(gradients["weight"] * scale)
+    weight = torch.zeros_like(gradWeight)
+    _, grad_weight, *_ = _gradients(gradOutput, sizes, input, weight, offset)
+    gradWeight.copy_(grad_weight)
 
 
 def modulated_deform_conv_forward(
@@ -88,19 +78,12 @@ def modulated_deform_conv_forward(
 ) -> None:
     """Modulated deformable convolution: each tap is weighed by the mask.
 
-    Args:
-        input, weight, offset, mask: see the module's shapes; offset and mask may be of larger maps
-            than the output, see `_as_kernels_read`.
-        bias: (O,), ignored unless `with_bias`.
-        output: (B, O, Ho, Wo).
-        ones, columns: unused; torchvision's kernel has its own buffers.
-        **sizes: stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w, group, deformable_group;
-            kernel_h and kernel_w are unused.
+    Offset and mask may be of larger maps than the output, see `_as_kernels_read`; the bias is
+    ignored unless `with_bias`.
     """
-    geometry = [sizes[name] for name in _MODULATED]
-    seen = [_as_kernels_read(taps, output.shape[-2:]) for taps in (offset, mask)]
-    operands = _kernel_operands(input, weight, *seen, bias if with_bias else None)
-    output.copy_(torch.ops.torchvision.deform_conv2d(*operands, *geometry, True))
+    operands = (input, weight, offset, mask, bias if with_bias else None)
+    arguments = _kernel_arguments(output.shape[2:], sizes, *operands)
+    output.copy_(torch.ops.torchvision.deform_conv2d(*arguments))
 
 
 def modulated_deform_conv_backward(
@@ -121,18 +104,56 @@ def modulated_deform_conv_backward(
     **sizes: int,
 ) -> None:
     """Gradients of `modulated_deform_conv_forward`; that of the bias only if `with_bias`."""
-    geometry = [sizes[name] for name in _MODULATED]
-    seen = [_as_kernels_read(taps, grad_output.shape[-2:]) for taps in (offset, mask)]
-    operands = _kernel_operands(input, weight, *seen, bias if with_bias else None)
-    gradients = _gradients(grad_output, operands, geometry, True)
-    grad_input.copy_(gradients["input"])
-    grad_weight.copy_(gradients["weight"])
-    for whole, name in ((grad_offset, "offset"), (grad_mask, "mask")):
-        gradient = gradients[name].flatten(1)
-        unseen = whole.flatten(1).shape[1] - gradient.shape[1]
-        whole.copy_(F.pad(gradient, (0, unseen)).view(whole.shape))
+    operands = (input, weight, offset, mask, bias if with_bias else None)
+    gradients = _gradients(grad_output, sizes, *operands)
+    grad_input.copy_(gradients[0])
+    grad_weight.copy_(gradients[1])
+    for whole, seen in ((grad_offset, gradients[2]), (grad_mask, gradients[3])):
+        unseen = whole.shape[1:].numel() - seen.shape[1:].numel()
+        whole.copy_(F.pad(seen.flatten(1), (0, unseen)).view(whole.shape))
     if with_bias:
-        grad_bias.copy_(gradients["bias"])
+        grad_bias.copy_(gradients[4])
+
+
+def _gradients(grad_output: Tensor, sizes: dict[str, int], *operands: Tensor) -> tuple[Tensor, ...]:
+    """Gradients of input, weight, offset, mask and bias, at the border as mmcv's.
+
+    A tap exactly one cell before the map (at -1, as with padding 1 and zero offsets) is at a kink
+    of the interpolation. torchvision gives its offset the slope towards the map, mmcv's kernels
+    give 0. mmcv's choice is made here, for recipes that start from zero offsets.
+    """
+    arguments = _kernel_arguments(grad_output.shape[2:], sizes, *operands)
+    _, weight, offset, *_ = arguments
+    gradients = torch.ops.torchvision._deform_conv2d_backward(grad_output.to(weight), *arguments)
+    before_map = _taps_before_map(offset, weight.shape[2:], arguments[5:-1])
+    gradients[2].masked_fill_(before_map, 0.0)
+    return gradients
+
+
+def _kernel_arguments(
+    output_size: torch.Size,
+    sizes: dict[str, int],
+    input: Tensor,
+    weight: Tensor,
+    offset: Tensor,
+    mask: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> tuple:
+    """What torchvision's kernels take: five tensors of one precision, geometry, whether to mask.
+
+    They want a tensor in place of each None. A tap whose offset is NaN lies outside the map, as in
+    mmcv's kernels; torchvision's would read memory that is not theirs.
+    """
+    with_mask = mask is not None
+    geometry = [sizes[name] for name in (_MODULATED if with_mask else _PLAIN)]
+    if with_mask:
+        offset, mask = (_as_kernels_read(taps, output_size) for taps in (offset, mask))
+    else:
+        mask = input.new_zeros(len(input), 1)
+    bias = input.new_zeros(len(weight)) if bias is None else bias
+    input, weight, offset, mask, bias = to_kernel_precision(input, weight, offset, mask, bias)
+    offset = offset.masked_fill(offset.isnan(), _FAR_OUTSIDE)
+    return input, weight, offset, mask, bias, *geometry, with_mask
 
 
 def _as_kernels_read(taps: Tensor, output_size: torch.Size) -> Tensor:
@@ -151,44 +172,6 @@ def _as_kernels_read(taps: Tensor, output_size: torch.Size) -> Tensor:
     if size == [height, width] or taps[0].numel() < maps * height * width:
         return taps
     return taps.flatten(1)[:, : maps * height * width].view(batch, maps, height, width)
-
-
-def _kernel_operands(
-    input: Tensor,
-    weight: Tensor,
-    offset: Tensor,
-    mask: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> tuple[Tensor, ...]:
-    """Operands in kernel order and precision; torchvision wants a tensor in place of each None.
-
-    A tap whose offset is NaN lies outside the map, as in mmcv's kernels; torchvision's would read
-    memory that is not theirs.
-    """
-    if mask is None:
-        mask = input.new_zeros(input.shape[0], 1)
-    if bias is None:
-        bias = input.new_zeros(weight.shape[0])
-    input, weight, offset, mask, bias = to_kernel_precision(input, weight, offset, mask, bias)
-    return input, weight, offset.masked_fill(offset.isnan(), _FAR_OUTSIDE), mask, bias
-
-
-def _gradients(
-    grad_output: Tensor, operands: tuple[Tensor, ...], geometry: list[int], with_mask: bool
-) -> dict[str, Tensor]:
-    """torchvision's backward kernel, with mmcv's gradient at the border; gradients by name.
-
-    A tap exactly one cell before the map (at -1, as with padding 1 and zero offsets) is at a kink
-    of the interpolation. torchvision gives its offset the slope towards the map, mmcv's kernels
-    give 0. mmcv's choice is made here, for recipes that start from zero offsets.
-    """
-    backward = torch.ops.torchvision._deform_conv2d_backward
-    grad = grad_output.to(operands[0].dtype)
-    gradients = backward(grad, *operands, *geometry, with_mask)
-    by_name = dict(zip(("input", "weight", "offset", "mask", "bias"), gradients, strict=True))
-    _, weight, offset, *_ = operands
-    by_name["offset"].masked_fill_(_taps_before_map(offset, weight.shape[2:], geometry), 0.0)
-    return by_name
 
 
 def _taps_before_map(offset: Tensor, kernel_size: torch.Size, geometry: list[int]) -> Tensor:

@@ -2,8 +2,8 @@
 
 N rows have C scores each. `target` (N,) is a class index a row; one outside [0, C) means
 background. `weight` is (C,) or empty, and multiplies a row by the weight of its target. Background
-has no entry there and keeps weight 1 (mmcv's kernels read beyond the table instead). mmcv refuses
-targets above C; so do the forward functions here.
+has no entry there and keeps weight 1 (mmcv's kernels read beyond the table instead). `gamma` is the
+exponent on the distance from the right answer. A target above C is a ValueError.
 """
 
 import math
@@ -24,12 +24,8 @@ def sigmoid_focal_loss_forward(
 
     Args:
         input, output: (N, C), logits and losses.
-        target, weight: see the module's shapes.
-        gamma: exponent on the distance from the right answer.
+        target, weight, gamma: see the module.
         alpha: factor of the positive class; the negatives get 1 - alpha.
-
-    Raises:
-        ValueError: if a target is above C.
     """
     _check_target(target, input.shape[1])
     logits, weight = to_kernel_precision(input, weight)
@@ -60,13 +56,9 @@ def softmax_focal_loss_forward(
 
     Args:
         input: (N, C) probabilities (mmcv's Python side takes the softmax).
-        target, weight: see the module's shapes.
+        target, weight, gamma: see the module.
         output: (N,).
-        gamma: exponent on the distance from the right answer.
         alpha: factor on all.
-
-    Raises:
-        ValueError: if a target is above C.
     """
     _check_target(target, input.shape[1])
     probability, weight = to_kernel_precision(input, weight)

@@ -1,7 +1,8 @@
 """Parts of a convolution that is computed at some positions only (Wang et al. 2019, GA-RPN).
 
 mmcv puts the product with the weights between the two. It has no gradient: guided anchoring uses
-the whole convolution in training. The n positions are rows and columns of the output.
+the whole convolution in training. The n positions, `mask_h_idx` and `mask_w_idx`, (n,) int64 each,
+are rows and columns of the output.
 """
 
 import torch
@@ -23,13 +24,21 @@ def masked_im2col_forward(
 
     Args:
         im: (1, C, H, W).
-        mask_h_idx, mask_w_idx: (n,) int64, row and column of each position.
         col: (C * kernel_h * kernel_w, n), overwritten.
         kernel_h, kernel_w, pad_h, pad_w: kernel size and padding with zeros.
+
+    Raises:
+        ValueError: for a position outside the output, where mmcv's kernel writes into other
+            memory: the mask of a convolution that shrinks the map must be 0 there.
     """
-    # The mask has the input's size: without padding, windows reach beyond the map.
-    beyond_h, beyond_w = max(kernel_h - 1 - pad_h, 0), max(kernel_w - 1 - pad_w, 0)
-    padded = F.pad(im[0], (pad_w, beyond_w, pad_h, beyond_h))
+    padded = F.pad(im[0], (pad_w, pad_w, pad_h, pad_h))
+    height, width = padded.shape[1] - kernel_h + 1, padded.shape[2] - kernel_w + 1
+    if bool(((mask_h_idx >= height) | (mask_w_idx >= width)).any()):
+        raise ValueError(
+            f"masked_conv2d has an output of {height} x {width} cells, but its mask marks row "
+            f"{int(mask_h_idx.max())} and column {int(mask_w_idx.max())}; "
+            "pad the convolution, or set the mask to 0 beyond the output."
+        )
     taps_y = torch.arange(kernel_h, device=im.device)[:, None, None]
     taps_x = torch.arange(kernel_w, device=im.device)[None, :, None]
     windows = padded[:, mask_h_idx + taps_y, mask_w_idx + taps_x]
@@ -37,30 +46,7 @@ def masked_im2col_forward(
 
 
 def masked_col2im_forward(
-    col: Tensor,
-    mask_h_idx: Tensor,
-    mask_w_idx: Tensor,
-    im: Tensor,
-    height: int,
-    width: int,
-    channels: int,
+    col: Tensor, mask_h_idx: Tensor, mask_w_idx: Tensor, im: Tensor, **sizes: int
 ) -> None:
-    """Puts one column of channels at each position.
-
-    Args:
-        col: (channels, n).
-        mask_h_idx, mask_w_idx: (n,) int64, row and column of each position.
-        im: (1, channels, height, width), overwritten at the positions.
-        height, width, channels: sizes of `im`.
-
-    Raises:
-        ValueError: for a position outside the output, where mmcv's kernel writes into other
-            memory: the mask of a convolution that shrinks the map must be 0 there.
-    """
-    if bool(((mask_h_idx >= height) | (mask_w_idx >= width)).any()):
-        raise ValueError(
-            f"masked_conv2d has an output of {height} x {width} cells, but its mask marks row "
-            f"{int(mask_h_idx.max())} and column {int(mask_w_idx.max())}; "
-            "pad the convolution, or set the mask to 0 beyond the output."
-        )
+    """Puts a column of `col` (C, n) at each position of `im` (1, C, H, W); sizes are unused."""
     im[0, :, mask_h_idx, mask_w_idx] = col.to(im.dtype)

@@ -8,6 +8,7 @@ S cells of all levels together, M heads of D channels, Q queries, L levels, P po
 """
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -23,19 +24,15 @@ def ms_deform_attn_forward(
     attention_weights: Tensor,
     im2col_step: int,
 ) -> Tensor:
-    """Sums the sampled values of all levels and points, weighed by the attention.
+    """Sums the sampled values of all levels and points, weighed by the attention: (B, Q, M * D).
 
-    Only one level's samples are in memory at a time. `im2col_step` is unused: the images are not
-    taken in portions.
-
-    Returns:
-        (B, Q, M * D), dtype of `value`.
+    Only one level's samples are in memory at a time. The levels follow one another in `value`, so
+    their start index is unused, as in mmcv's form for CPUs; `im2col_step` is unused, too.
     """
-    values, locations, weights = to_kernel_precision(value, sampling_locations, attention_weights)
-    output = values.new_zeros(*locations.shape[:3], values.shape[-1])
-    for level, cells, size in _levels(value_spatial_shapes, value_level_start_index):
-        points, attention = locations[:, :, :, level], weights[:, :, :, level]
-        output += _attend(values[:, cells], points, attention, size)
+    operands = to_kernel_precision(value, sampling_locations, attention_weights)
+    output = operands[0].new_zeros(*sampling_locations.shape[:3], value.shape[-1])
+    for size, *of_level in _by_level(value_spatial_shapes, *operands):
+        output += _attend(*of_level, size)
     return output.flatten(2).to(value.dtype)
 
 
@@ -56,46 +53,33 @@ def ms_deform_attn_backward(
     A point exactly one cell before the map is at a kink of the interpolation; its location gets no
     gradient there, as in mmcv's kernels. Deformable DETR starts from offsets of whole cells.
     """
-    values, locations, weights, grad = to_kernel_precision(
-        value, sampling_locations, attention_weights, grad_output
-    )
-    grad = grad.unflatten(2, values.shape[2:])
-    for level, cells, size in _levels(value_spatial_shapes, value_level_start_index):
-        points, attention = locations[:, :, :, level], weights[:, :, :, level]
-        grad_cells, grad_points, grad_attention = gradients_by_recomputing(
-            lambda *operands, size=size: _attend(*operands, size),
-            (values[:, cells], points, attention),
-            grad,
-        )
-        positions = points * points.new_tensor(size).flip(0) - 0.5  # x and y, in cells
-        before_map = (positions <= -1).any(dim=-1, keepdim=True)
-        grad_value[:, cells] = grad_cells.to(grad_value)
-        grad_sampling_loc[:, :, :, level] = grad_points.masked_fill(before_map, 0.0).to(
-            grad_sampling_loc
-        )
-        grad_attn_weight[:, :, :, level] = grad_attention.to(grad_attn_weight)
+    *operands, grad = to_kernel_precision(value, sampling_locations, attention_weights, grad_output)
+    grad = grad.unflatten(2, value.shape[2:])
+    levels = _by_level(value_spatial_shapes, *operands)
+    to_fill = _by_level(value_spatial_shapes, grad_value, grad_sampling_loc, grad_attn_weight)
+    for (size, *of_level), (_, *wholes) in zip(levels, to_fill, strict=True):
+        gradients = gradients_by_recomputing(partial(_attend, size=size), of_level, grad)
+        positions = of_level[1] * grad.new_tensor(size).flip(0) - 0.5  # x and y, in cells
+        gradients[1].masked_fill_((positions <= -1).any(dim=-1, keepdim=True), 0.0)
+        for whole, gradient in zip(wholes, gradients, strict=True):
+            whole.copy_(gradient)
 
 
-def _levels(
-    spatial_shapes: Tensor, start_index: Tensor
-) -> Iterator[tuple[int, slice, tuple[int, int]]]:
-    """Each level's number, its cells in `value`, and its height and width in cells."""
-    starts = start_index.tolist()
-    for level, (height, width) in enumerate(spatial_shapes.tolist()):
-        yield level, slice(starts[level], starts[level] + height * width), (height, width)
+def _by_level(
+    spatial_shapes: Tensor, value: Tensor, locations: Tensor, weights: Tensor
+) -> Iterator[tuple]:
+    """Views of three tensors, in the module's shapes, of each level; its height and width first."""
+    sizes = spatial_shapes.tolist()
+    values = value.split([height * width for height, width in sizes], dim=1)
+    return zip(sizes, values, locations.unbind(3), weights.unbind(3), strict=True)
 
 
-def _attend(values: Tensor, points: Tensor, weights: Tensor, size: tuple[int, int]) -> Tensor:
-    """One level's part of the output.
+def _attend(values: Tensor, points: Tensor, weights: Tensor, size: list[int]) -> Tensor:
+    """One level's part (B, Q, M, D) of the output.
 
     Args:
-        values: (B, H * W, M, D).
-        points: (B, Q, M, P, 2).
-        weights: (B, Q, M, P).
+        values, points, weights: (B, H * W, M, D), (B, Q, M, P, 2) and (B, Q, M, P).
         size: H, W.
-
-    Returns:
-        (B, Q, M, D).
     """
     batch, _, heads, _ = values.shape
     maps = values.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, size)

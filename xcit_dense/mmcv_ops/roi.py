@@ -1,11 +1,16 @@
-"""RoIAlign (He et al. 2017, section 3) and RoIPool (Girshick 2015, section 2.1).
+"""RoIAlign (He et al. 2017, section 3), its deformable form and RoIPool (Girshick 2015).
 
-RoIs are rows (batch index, x1, y1, x2, y2) in pixels of the image; `spatial_scale` takes pixels to
-cells of the feature map. RoIs may have another dtype than the features. Shapes, with R RoIs:
+RoIs are rows (batch index, x1, y1, x2, y2) in pixels of the image; they may have another dtype than
+the features. Shapes, with R RoIs:
     input (B, C, H, W), rois (R, 5), output (R, C, bins down, bins across).
+Settings that the ops share:
+    aligned_height or pooled_height, and the width: bins down and across.
+    spatial_scale: cells of the feature map a pixel.
+    sampling_ratio: samples a bin and direction; 0 takes one a cell.
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -15,11 +20,12 @@ from torch import Tensor
 from xcit_dense.mmcv_ops.shared import (
     bilinear_samples,
     gradient_of_samples,
+    gradients_by_recomputing,
     to_kernel_precision,
 )
 
 _MAX_POOLING = 0  # mmcv's code for pool_mode='max'; 1 is 'avg'
-_SAMPLES_AT_ONCE = 2**17  # 134 MB where the map has 256 channels
+_SAMPLES_AT_ONCE = 2**17  # of a map; 134 MB where it has 256 channels
 
 
 def roi_align_forward(
@@ -35,18 +41,12 @@ def roi_align_forward(
     pool_mode: int,
     aligned: bool,
 ) -> None:
-    """RoIAlign: the average or the largest of samples in each bin; 0 for a RoI of no extent.
-
-    torchvision's kernel averages; it has no form for the maximum.
+    """RoIAlign: torchvision's average, or the largest, of each bin's samples; 0 where it has none.
 
     Args:
-        input, rois, output: see the module's shapes.
         argmax_y, argmax_x: shape of `output` for max pooling: the numbers, in the bin,
             of the row and the column of the largest sample. mmcv keeps its position there, which
             half precision rounds. Unused for average pooling.
-        aligned_height, aligned_width: bins down and across.
-        spatial_scale: cells a pixel.
-        sampling_ratio: samples a bin and direction; 0 takes one a cell.
         pool_mode: 0 (max) or 1 (average).
         aligned: shift by half a cell, and allow RoIs smaller than a cell.
     """
@@ -59,13 +59,13 @@ def roi_align_forward(
         output.copy_(pooled)
         return
 
-    output.zero_()
-    bins = divide_rois(rois, spatial_scale, size, sampling_ratio, aligned)
-    for image, members, numbers in grids_of_samples(rois, bins):
-        maxima, best = sample_bins(features[image], bins.subset(members), numbers).max(dim=2)
-        output[members] = maxima.transpose(0, 1).to(output.dtype)
-        rows, columns = numbers[:, best.transpose(0, 1), 0, 0].to(argmax_y.dtype)
-        argmax_y[members], argmax_x[members] = rows, columns
+    bins = _divide(rois, spatial_scale, size, sampling_ratio, aligned)
+    for members, samples in _samples(features, rois, bins):
+        maxima, best = samples.max(dim=2)
+        across = bins.samples[members, 1:]
+        output[members] = maxima.to(output.dtype)
+        argmax_y[members] = (best // across).to(argmax_y.dtype)
+        argmax_x[members] = (best % across).to(argmax_x.dtype)
 
 
 def roi_align_backward(
@@ -91,8 +91,7 @@ def roi_align_backward(
         grad_input.copy_(grad_features)
         return
 
-    grad_input.zero_()
-    bins = divide_rois(rois, spatial_scale, size, sampling_ratio, aligned)
+    bins = _divide(rois, spatial_scale, size, sampling_ratio, aligned)
     grad = grad * (bins.samples > 0).all(dim=1, keepdim=True)
     for image in rois[:, 0].unique().long().tolist():
         members = (rois[:, 0] == image).nonzero().squeeze(1)
@@ -102,7 +101,64 @@ def roi_align_backward(
         grad_input[image] = grad_maps.to(grad_input.dtype)
 
 
-class RoiBins(NamedTuple):
+def deform_roi_pool_forward(
+    input: Tensor, rois: Tensor, offset: Tensor, output: Tensor, **settings: float
+) -> None:
+    """RoIAlign whose bins may move (Dai et al. 2017, section 2.2).
+
+    Args:
+        offset: (R, 2, bins down, bins across), how far each bin moves in x and in y, or empty.
+        **settings: pooled_height, pooled_width, spatial_scale, sampling_ratio, see the module; and
+            gamma: an offset of 1 moves a bin by this part of the RoI's width or height.
+    """
+    output.copy_(_deform_roi_pool(*to_kernel_precision(input, offset, rois), **settings))
+
+
+def deform_roi_pool_backward(
+    grad_output: Tensor,
+    input: Tensor,
+    rois: Tensor,
+    offset: Tensor,
+    grad_input: Tensor,
+    grad_offset: Tensor,
+    **settings: float,
+) -> None:
+    """Gradients of `deform_roi_pool_forward`.
+
+    The gradient of the offsets is the true one also in the last row and column of the map and in
+    the cell around it, where that of mmcv's kernel is not.
+    """
+    grad, rois, *operands = to_kernel_precision(grad_output, rois, input, offset)
+    gradients = gradients_by_recomputing(
+        partial(_deform_roi_pool, rois=rois, **settings), operands, grad
+    )
+    for whole, gradient in zip((grad_input, grad_offset), gradients, strict=True):
+        whole.copy_(gradient)
+
+
+def _deform_roi_pool(
+    features: Tensor,
+    offset: Tensor,
+    rois: Tensor,
+    pooled_height: int,
+    pooled_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    gamma: float,
+) -> Tensor:
+    size = (pooled_height, pooled_width)
+    bins = _divide(rois, spatial_scale, size, sampling_ratio, aligned=True)
+    if offset.numel():
+        extent = bins.size * bins.size.new_tensor(size).view(2, 1, 1)
+        bins = bins._replace(start=bins.start + gamma * extent * offset.flip(1))
+
+    pooled = features.new_zeros(len(rois), features.shape[1], *size)
+    for members, samples in _samples(features, rois, bins):
+        pooled = pooled.index_copy(0, members, samples.mean(dim=2))
+    return pooled
+
+
+class _Bins(NamedTuple):
     """Bins of R RoIs, as RoIAlign divides them, in cells; y before x.
 
     Args:
@@ -115,23 +171,19 @@ class RoiBins(NamedTuple):
     size: Tensor
     samples: Tensor
 
-    def subset(self, members: Tensor) -> "RoiBins":
+    def subset(self, members: Tensor) -> "_Bins":
         """The bins of the RoIs with these indices."""
-        return RoiBins(*(tensor[members] for tensor in self))
+        return _Bins(*(tensor[members] for tensor in self))
 
     def positions(self, number: Tensor) -> Tensor:
-        """Where samples are: (R, 2, S, bins down, bins across).
-
-        Args:
-            number: numbers down and across, counted in each bin; broadcasts to the result.
-        """
+        """Where samples (R, 2, S, bins down, bins across) of these numbers in their bins are."""
         step = self.size / self.samples.clamp(min=1)
         return self.start[:, :, None] + (number.to(step.dtype) + 0.5) * step[:, :, None]
 
 
-def divide_rois(
+def _divide(
     rois: Tensor, spatial_scale: float, bins: tuple[int, int], sampling_ratio: int, aligned: bool
-) -> RoiBins:
+) -> _Bins:
     """Divides RoIs (R, 5) into bins (down, across), and bins into samples; see RoIAlign."""
     corners = rois[:, [2, 1, 4, 3], None, None] * spatial_scale - (0.5 if aligned else 0.0)
     start, end = corners.split(2, dim=1)
@@ -140,32 +192,29 @@ def divide_rois(
     size = extent / extent.new_tensor(bins).view(2, 1, 1)
     samples = torch.full_like(size, sampling_ratio) if sampling_ratio > 0 else size.ceil()
     start = start + torch.stack(torch.meshgrid(*numbers, indexing="ij")) * size
-    return RoiBins(start, size, samples.clamp(min=0).long())
+    return _Bins(start, size, samples.clamp(min=0).long())
 
 
-def grids_of_samples(rois: Tensor, bins: RoiBins) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Groups RoIs (R, 5) by image and numbers of samples, in portions that bound the memory.
+def _samples(features: Tensor, rois: Tensor, bins: _Bins) -> Iterator[tuple[Tensor, Tensor]]:
+    """Samples all bins, in portions that bound the memory, of RoIs alike in image and samples.
 
     Yields:
-        The image, the indices (r,) of the RoIs, and the numbers (2, S, 1, 1) down and across of all
-        samples in their bins, row by row. RoIs without samples are left out.
+        The indices (r,) of the RoIs, and the samples (r, C, S, bins down, bins across), row by row
+        in each bin. RoIs without samples are left out.
     """
+    maps = features[:, None].unbind()
     keys = torch.cat((rois[:, :1].long(), bins.samples.flatten(1)), dim=1)
     kinds, kind = keys.unique(dim=0, return_inverse=True)
     for which, (image, down, across) in enumerate(kinds.tolist()):
-        if down * across:
-            number = torch.arange(down * across, device=rois.device)
-            numbers = torch.stack((number // across, number % across))[:, :, None, None]
-            positions = bins.start[0, 0].numel() * down * across
-            members = (kind == which).nonzero().squeeze(1)
-            for portion in members.split(max(_SAMPLES_AT_ONCE // positions, 1)):
-                yield image, portion, numbers
-
-
-def sample_bins(feature_map: Tensor, bins: RoiBins, numbers: Tensor) -> Tensor:
-    """Samples (C, r, S, bins down, bins across) of a map (C, H, W), by their numbers."""
-    y, x = bins.positions(numbers).unbind(1)
-    return bilinear_samples(feature_map[None], y[None], x[None]).squeeze(0)
+        in_a_roi = bins.start[0, 0].numel() * down * across
+        if in_a_roi == 0:
+            continue
+        number = torch.arange(down * across, device=rois.device)
+        numbers = torch.stack((number // across, number % across))[:, :, None, None]
+        members = (kind == which).nonzero().squeeze(1)
+        for portion in members.split(max(_SAMPLES_AT_ONCE // in_a_roi, 1)):
+            y, x = bins.subset(portion).positions(numbers)[None].unbind(2)
+            yield portion, bilinear_samples(maps[image], y, x)[0].transpose(0, 1)
 
 
 def roi_pool_forward(
@@ -183,12 +232,10 @@ def roi_pool_forward(
     mmcv's bins are computed here, and torchvision's kernel pools each bin as a RoI of its own.
 
     Args:
-        input, rois, output: see the module's shapes; x2 and y2 are the last pixels inside.
+        rois: x2 and y2 are the last pixels inside.
         argmax: int32, shape of `output`: y * W + x of each maximum. It is -1 where a
             bin has no cells, also for a RoI of no extent, where mmcv leaves 0 and lets the gradient
             flow to cell (0, 0).
-        pooled_height, pooled_width: bins down and across.
-        spatial_scale: cells a pixel.
     """
     features, rois = to_kernel_precision(input, rois)
     height, width = features.shape[-2:]
