@@ -16,7 +16,7 @@ from xcit_dense.predict import (
     draw_ground_truth,
     draw_prediction,
 )
-from xcit_dense.predict.masks import encode_mask
+from xcit_dense.predict.results import encode_mask
 
 CATEGORIES = Categories(("a", "b"), ((250, 0, 0), (0, 0, 250)))
 GREY = np.full((200, 300, 3), 128, np.uint8)

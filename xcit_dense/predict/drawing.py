@@ -12,12 +12,13 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from xcit_dense.predict.masks import RunLengths, coco_masks
 from xcit_dense.predict.results import (
     Categories,
     Detections,
     Prediction,
+    RunLengths,
     SegmentationMap,
+    coco_masks,
     ground_truth_of,
 )
 

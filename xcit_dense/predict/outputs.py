@@ -15,8 +15,7 @@ from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.category_order import ids_of_classes
 from xcit_dense.predict.drawing import draw_prediction, shrunk
 from xcit_dense.predict.inputs import InputImage, shared_folder
-from xcit_dense.predict.masks import coco_masks
-from xcit_dense.predict.results import Categories, Detections, Prediction
+from xcit_dense.predict.results import Categories, Detections, Prediction, coco_masks
 
 LARGEST_SIDE_OF_JPEG = 65500
 _PICTURES, _LABEL_MAPS, _DETECTIONS = "pictures", "labels", "predictions.json"

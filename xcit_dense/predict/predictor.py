@@ -26,10 +26,9 @@ from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import innermost_dataset, model_scope, read_config, type_name
 from xcit_dense.mm.loading import load_checkpoint, load_complete
 from xcit_dense.mm.mixed_precision import default_dtype
-from xcit_dense.predict.class_maps import keep_classes_only
 from xcit_dense.predict.drawing import draw_prediction
 from xcit_dense.predict.inputs import read_image
-from xcit_dense.predict.masks import encode_masks
+from xcit_dense.predict.postprocessing import encode_masks, keep_classes_only
 from xcit_dense.predict.results import (
     Detections,
     Prediction,

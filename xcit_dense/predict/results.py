@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from torch import Tensor
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import innermost_dataset, model_scope
-from xcit_dense.predict.masks import INSTANCE_OFFSET, RunLengths, boxes_around, encode_mask
+
+INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label + 1000 * instance
+
+RunLengths = dict[str, Any]
+"""A mask as pycocotools takes it: ``size``, height and width, and compressed ``counts``."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,25 @@ class Categories:
 
     names: tuple[str, ...]
     palette: tuple[tuple[int, int, int], ...]
+
+
+def coco_masks() -> ModuleType:
+    """The module of masks in pycocotools, which comes with mmdet; mmseg does without it."""
+    from pycocotools import mask
+
+    return mask
+
+
+def encode_mask(mask: np.ndarray) -> RunLengths:
+    """Encode a mask (H, W) of the whole image; what is not zero belongs to it."""
+    return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
+
+
+def boxes_around(masks: list[RunLengths]) -> np.ndarray:
+    """Left, top, right, bottom of each mask, (n, 4); zeros around an empty one."""
+    boxes = np.array([coco_masks().toBbox(mask) for mask in masks]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
 
 
 def from_sample(sample: Any) -> Prediction:

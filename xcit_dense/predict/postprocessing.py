@@ -1,72 +1,37 @@
-"""Masks of instances as COCO's run lengths, made one by one.
+"""What mm makes of a network's outputs, with memory that does not grow with their number.
 
 mmdet makes the masks of an image as one array of instances x height x width, and those of queries
 several times over, as floats: 2.4 GB for 100 pasted masks on 6000 x 4000 pixels, over 24 GB for 100
-queries. Here a mask is sampled and encoded before the next one, so that memory does not grow with
-their number.
+queries. mmseg resizes the logits of every class to the original image: 14 GB for 150 classes. Here
+a mask is made and encoded before the next one, and the classes of a large image are resized one by
+one.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-PIXELS_IN_A_BAND = 2**20
-INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label + 1000 * instance
+from xcit_dense.predict.results import (
+    INSTANCE_OFFSET,
+    RunLengths,
+    boxes_around,
+    encode_mask,
+)
+
+NUMBERS_AT_A_TIME = 2**26  # logits of an image, resized together
 _LIBRARIES = ("mmengine", "mmdet", "mmseg")
 _THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
 
-RunLengths = dict[str, Any]
-"""A mask as pycocotools takes it: ``size``, height and width, and compressed ``counts``."""
 Upsample = Callable[[int], Tensor]
 """Gives the logits (H, W) of the mask of a query, by its number."""
 
 
-def coco_masks() -> ModuleType:
-    """The module of masks in pycocotools, which comes with mmdet; mmseg does without it."""
-    from pycocotools import mask
-
-    return mask
-
-
-def encode_mask(mask: np.ndarray) -> RunLengths:
-    """Encode a mask (H, W) of the whole image; what is not zero belongs to it."""
-    return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
-
-
-def encode_columns(columns: np.ndarray, first: int, width: int) -> RunLengths:
-    """Encode a mask that is empty but for some columns, without making the others.
-
-    COCO counts zeros and ones in turn, down the columns, the first column first.
-
-    Args:
-        columns: bool (n, H), the mask in columns that lie side by side.
-        first: where they begin in the image.
-        width: columns of the image.
-    """
-    height = columns.shape[1]
-    borders = np.flatnonzero(np.diff(columns.reshape(-1), prepend=False, append=False))
-    counts = np.diff(borders + first * height, prepend=0, append=height * width)
-    if len(counts) > 1 and not counts[-1]:
-        counts = counts[:-1]
-    uncompressed = {"size": [height, width], "counts": counts.tolist()}
-    return coco_masks().frPyObjects(uncompressed, height, width)
-
-
-def boxes_around(masks: list[RunLengths]) -> np.ndarray:
-    """Left, top, right, bottom of each mask, (n, 4); zeros around an empty one."""
-    boxes = np.array([coco_masks().toBbox(mask) for mask in masks]).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
-
-
-def predicts_as_mm(module: nn.Module) -> bool:
+def _predicts_as_mm(module: nn.Module) -> bool:
     """Whether all methods of a module that predict are the libraries' own.
 
     A user's own method may call mm's and then read its results, as arrays and logits.
@@ -93,7 +58,7 @@ def encode_masks(model: nn.Module) -> int:
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
     from mmdet.models.seg_heads import panoptic_fusion_heads as fusion
 
-    if not predicts_as_mm(model):
+    if not _predicts_as_mm(model):
         return 0
     kinds = (FCNMaskHead, fusion.BasePanopticFusionHead)
     heads = [module for module in model.modules() if isinstance(module, kinds)]
@@ -101,7 +66,7 @@ def encode_masks(model: nn.Module) -> int:
     are_fused = any(isinstance(head, fusion.BasePanopticFusionHead) for head in heads)
     pasted = FCNMaskHead._predict_by_feat_single
     count = 0
-    for head in filter(predicts_as_mm, heads):
+    for head in filter(_predicts_as_mm, heads):
         if isinstance(head, fusion.MaskFormerFusionHead):
             head.predict = partial(_predict_queries, head)
         elif not are_fused and type(head)._predict_by_feat_single is pasted:
@@ -112,57 +77,44 @@ def encode_masks(model: nn.Module) -> int:
     return count
 
 
-@torch.no_grad()
+def keep_classes_only(model: nn.Module) -> bool:
+    """Let a segmentor predict the class of each pixel and no logits, in place.
+
+    Returns:
+        Whether it was changed: segmentors that predict in their own way stay.
+    """
+    from mmseg.models import BaseSegmentor
+
+    if not isinstance(model, BaseSegmentor) or not _predicts_as_mm(model):
+        return False
+    model.postprocess_result = partial(_predict_classes, model)
+    return True
+
+
 def _predict_in_boxes(
     head: nn.Module,
-    mask_preds: Tensor,
+    mask_preds: Any,
     bboxes: Tensor,
     labels: Tensor,
     img_meta: dict[str, Any],
     rcnn_test_cfg: Any,
-    rescale: bool = False,
-    activate_map: bool = False,
+    *others: Any,
+    **options: Any,
 ) -> list[RunLengths] | Tensor:
-    """What ``FCNMaskHead._predict_by_feat_single`` does, with run lengths for its result.
+    """What ``FCNMaskHead._predict_by_feat_single`` does, one mask at a time, in run lengths.
 
-    As there, ``bboxes`` are scaled to the original image in place: their owner relies on it.
+    It scales ``bboxes`` to the original image in place, one by one here: their owner relies on it.
     """
-    threshold = rcnn_test_cfg.mask_thr_binary
-    if not rescale or threshold < 0:  # for others than evaluation; or mmdet gives probabilities
-        as_mmdet = partial(type(head)._predict_by_feat_single, head)
-        return as_mmdet(mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map)
-    bboxes /= bboxes.new_tensor(img_meta["scale_factor"]).repeat(2)  # horizontal, vertical
-    height, width = img_meta["ori_shape"][:2]
-    masks = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
-    classes = torch.zeros_like(labels) if head.class_agnostic else labels
-    masks = masks[torch.arange(len(masks), device=masks.device), classes]
-    return [
-        _encode_in_box(mask, box, height, width, threshold)
-        for mask, box in zip(masks.float(), bboxes.float(), strict=True)
-    ]
-
-
-def _encode_in_box(
-    mask: Tensor, box: Tensor, height: int, width: int, threshold: float
-) -> RunLengths:
-    """Paste a mask of probabilities (h, w) into its box, in bands of columns, and encode it."""
-    from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
-
-    # with one pixel on each side, where interpolation reaches, as by mmdet
-    left, top = (box[:2].floor() - 1).clamp(min=0).tolist()
-    right, bottom = (box[2:].ceil() + 1).minimum(box.new_tensor([width, height])).tolist()
-    if not (left < right and top < bottom):  # outside of the image, or not a number
-        return encode_columns(np.zeros((0, height), bool), 0, width)
-    left, right = int(left), int(right)
-    pasted = np.zeros((right - left, height), bool)
-    across = max(1, PIXELS_IN_A_BAND // int(bottom - top))
-    for first in range(left, right, across):
-        beside = box - box.new_tensor([first, 0, first, 0])
-        across = min(across, right - first)
-        part, (rows, columns) = _do_paste_mask(mask[None, None], beside[None], height, across)
-        band = pasted[first - left : first - left + across]
-        band[columns, rows] = (part[0] >= threshold).T.cpu().numpy()
-    return encode_columns(pasted, left, width)
+    as_mmdet = partial(type(head)._predict_by_feat_single, head)
+    settings = (img_meta, rcnn_test_cfg, *others)
+    if rcnn_test_cfg.mask_thr_binary < 0:  # mmdet gives probabilities
+        return as_mmdet(mask_preds, bboxes, labels, *settings, **options)
+    masks = []
+    for index in range(len(bboxes)):
+        one = slice(index, index + 1)
+        (mask,) = as_mmdet(mask_preds[one], bboxes[one], labels[one], *settings, **options)
+        masks.append(encode_mask(mask.cpu().numpy()))
+    return masks
 
 
 @torch.no_grad()
@@ -262,3 +214,36 @@ def _panoptic_map(
             wins &= largest >= 0.5 * scores[query]
         segments[wins] = number
     return segments
+
+
+def _predict_classes(
+    segmentor: nn.Module, seg_logits: Tensor, data_samples: list[Any]
+) -> list[Any]:
+    """What ``BaseSegmentor.postprocess_result`` does, without ``seg_logits`` in the samples."""
+    as_mmseg = partial(type(segmentor).postprocess_result, segmentor)
+    for logits, sample in zip(seg_logits, data_samples, strict=True):
+        size = sample.ori_shape[:2]
+        is_small = len(logits) == 1 or len(logits) * size[0] * size[1] <= NUMBERS_AT_A_TIME
+        if is_small or sample.get("flip"):
+            as_mmseg(logits[None], [sample])
+            del sample.seg_logits
+        else:
+            padding = sample.get("img_padding_size", sample.get("padding_size", (0, 0, 0, 0)))
+            left, right, top, bottom = padding
+            inner = logits[:, top : logits.shape[1] - bottom, left : logits.shape[2] - right]
+            labels = _class_map(inner, size, segmentor.align_corners)
+            sample.set_data({"pred_sem_seg": PixelData(data=labels)})
+    return data_samples
+
+
+def _class_map(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """The class (1, H, W) of each pixel of an image of that size, the first of equal ones."""
+    largest = logits.new_full((1, *size), -torch.inf)
+    labels = torch.zeros((1, *size), dtype=torch.int16, device=logits.device)
+    for label in range(len(logits)):
+        resized = F.interpolate(
+            logits[None, label : label + 1], size, mode="bilinear", align_corners=align_corners
+        )[0]
+        labels.masked_fill_(resized > largest, label)
+        torch.maximum(largest, resized, out=largest)
+    return labels.long()
