@@ -122,9 +122,8 @@ class Outputs:
     def write(self, image: InputImage, prediction: Prediction) -> None:
         """Write the results of an image; those for the JSON wait for :meth:`finish`."""
         if self.with_pictures:
-            picture = draw_prediction(
-                image.background, prediction, self.categories, self.longest_side
-            )
+            small, size = shrunk(image.background, self.longest_side), image.pixels.shape[:2]
+            picture = draw_prediction(small, prediction, self.categories, size)
             write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
         if isinstance(prediction, Detections):
             self._add(image, prediction)

@@ -70,9 +70,7 @@ class PictureHook(_ImageHook):
         ]:
             picture = shrunk(image, 1600)
             for each in drawn:
-                picture = draw_prediction(
-                    picture, each, self._categories, image_size=image.shape[:2]
-                )
+                picture = draw_prediction(picture, each, self._categories, image.shape[:2])
             if drawn:
                 halves.append(below_caption(picture, caption))
         write_picture(self._folder / f"{name}.jpg", np.hstack(halves))

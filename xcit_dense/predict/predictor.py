@@ -72,12 +72,12 @@ class Predictor:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._amp = amp
         init_default_scope(scope)
+        load, *steps = _test_pipeline(cfg)
         try:
-            self.loader, self._transforms = _test_pipeline(cfg)
+            self.loader = TRANSFORMS.build({**load, "type": LoadImageFromFile})
+            self._transforms = Compose(steps)
             # a copy: some modules of mm's change the dicts that they are built from
             model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.get("model"))))
-        except UserError:
-            raise
         except Exception as error:  # modules and transforms may refuse their arguments in any way
             raise UserError(
                 f"config {cfg.filename}: the model or its test pipeline cannot be built "
@@ -125,11 +125,9 @@ class Predictor:
             predictions += [self._named(from_sample(sample)) for sample in samples]
         return predictions
 
-    def draw(
-        self, image: np.ndarray, prediction: Prediction, longest_side: int | None = None
-    ) -> np.ndarray:
+    def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
         """As :func:`draw_prediction`, with the names and colours of this model."""
-        return draw_prediction(image, prediction, self.categories, longest_side)
+        return draw_prediction(image, prediction, self.categories)
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         """What the test pipeline makes of pixels: ``inputs`` (C, h, w) and ``data_samples``."""
@@ -167,8 +165,8 @@ class Predictor:
         return prediction
 
 
-def _test_pipeline(cfg: Config) -> tuple[LoadImageFromFile, Compose]:
-    """What reads an image in the test pipeline of a config, and the other steps for images."""
+def _test_pipeline(cfg: Config) -> list[dict]:
+    """The steps for images in the test pipeline of a config; the first one reads them."""
     dataset = innermost_dataset((cfg.get("test_dataloader") or {}).get("dataset") or {})
     first, *steps = dataset.get("pipeline") or [{}]
     if type_name(first) not in ("LoadImageFromFile", "LoadImageFromNDArray"):
@@ -176,8 +174,7 @@ def _test_pipeline(cfg: Config) -> tuple[LoadImageFromFile, Compose]:
             f"config {cfg.filename}: test_dataloader needs a data set with a pipeline that begins "
             f"with LoadImageFromFile, not {type_name(first) or 'nothing'}"
         )
-    loader = TRANSFORMS.build({**first, "type": LoadImageFromFile})
-    return loader, Compose([step for step in steps if "Annotations" not in type_name(step)])
+    return [first, *(step for step in steps if "Annotations" not in type_name(step))]
 
 
 def _load(model: nn.Module, checkpoint: Path | str) -> dict[str, Any]:

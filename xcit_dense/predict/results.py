@@ -123,7 +123,10 @@ def from_sample(sample: Any) -> Prediction:
 
 def from_instances(instances: Any) -> Detections:
     """Read predicted or annotated instances of mmdet."""
-    masks = _encoded(instances.masks) if "masks" in instances else None
+    masks = instances.get("masks")
+    if masks is not None and not isinstance(masks, list):  # of run lengths
+        arrays = masks.cpu().numpy() if isinstance(masks, Tensor) else masks.to_ndarray()
+        masks = [encode_mask(mask) for mask in arrays]
     boxes = getattr(instances.bboxes, "tensor", instances.bboxes).cpu().float().numpy()
     if masks and not boxes.any():  # models without a branch for boxes leave zeros
         boxes = boxes_around(masks)
@@ -133,14 +136,6 @@ def from_instances(instances: Any) -> Detections:
         scores=instances.scores.cpu().float().numpy() if "scores" in instances else None,
         masks=masks,
     )
-
-
-def _encoded(masks: Any) -> list[RunLengths]:
-    """Run lengths of masks that are such, or a tensor, or one of mmdet's structures."""
-    if isinstance(masks, list):
-        return masks
-    arrays = masks.cpu().numpy() if isinstance(masks, Tensor) else masks.to_ndarray()
-    return [encode_mask(mask) for mask in arrays]
 
 
 def ground_truth_of(sample: Any) -> list[Prediction]:
