@@ -40,18 +40,13 @@ def make_parser() -> ArgumentParser:
         "--score-thr", type=float, default=0.3, help="least score of a detection, 0 to 1 (0.3)"
     )
     parser.add_argument(
-        "--max-side",
-        type=int,
-        default=1600,
-        metavar="PIXELS",
-        help="largest height or width of the pictures, 0 for that of the images (1600)",
+        "--max-side", type=int, default=1600, help="largest side of pictures, 0 for any (1600)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the results only")
     parser.add_argument(
         "--annotations",
         type=Path,
-        metavar="FILE",
-        help="number categories and images in predictions.json as this file in COCO's format does",
+        help="file in COCO's format whose numbers predictions.json takes",
     )
     add_config_changes(parser)
     return parser
@@ -71,11 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     _check_options(parser, args)
     cfg = read_config(args.config, args.cfg_options)
-    results = folders_of_results(args.out)
-    files, skipped = find_files(args.inputs, results)
-    for file in files:
-        if any(folder.absolute() in file.parents for folder in results):
-            parser.error(f"--out {args.out}: the input {file} lies where results go")
+    files, skipped = find_files(args.inputs, folders_of_results(args.out))
     if not files:
         return _summarize(0, skipped)
     annotations = Annotations(args.annotations, files) if args.annotations else None

@@ -15,9 +15,6 @@ from torch import Tensor
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import innermost_dataset, model_scope, type_name
 
-# what torch's loader refuses without worker processes
-_OF_WORKERS = ("multiprocessing_context", "prefetch_factor", "timeout", "persistent_workers")
-
 
 @dataclass(frozen=True)
 class FedImage:
@@ -63,9 +60,11 @@ class FedImages:
             raise UserError(f"config {cfg.filename}: there is no {split}_dataloader")
         init_default_scope(model_scope(cfg) or "mmengine")
         set_random_seed(seed)
-        in_process = {key: value for key, value in loader.items() if key not in _OF_WORKERS}
+        # what torch's loader refuses without worker processes goes with them
+        workers = dict(num_workers=0, persistent_workers=False, timeout=0)
+        workers |= dict(prefetch_factor=None, multiprocessing_context=None)
         try:
-            self._loader = Runner.build_dataloader({**in_process, "num_workers": 0}, seed=seed)
+            self._loader = Runner.build_dataloader({**loader, **workers}, seed=seed)
             self._preprocess = MODELS.build(cfg.model.data_preprocessor)
         except Exception as error:  # data sets and transforms may refuse their arguments in any way
             raise UserError(

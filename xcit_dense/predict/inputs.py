@@ -56,8 +56,7 @@ def find_files(
 
     Args:
         inputs: paths of files and folders, or patterns such as ``images/**/*.jpg``.
-        leave_out: folders, such as those of earlier results, whose files do not count where
-            folders are searched or patterns match.
+        leave_out: folders whose files do not count, such as those of earlier results.
 
     Returns:
         Absolute paths, and errors for the inputs that name none or cannot be searched.
@@ -66,10 +65,7 @@ def find_files(
     found: list[str] = []
     errors: list[UserError] = []
     for name in inputs:
-        if os.path.isfile(name):
-            found.append(name)
-            continue
-        matches = [name] if os.path.isdir(name) else sorted(glob.glob(name, recursive=True))
+        matches = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
         files = [file for match in matches for file in _files_in(match, errors)]
         kept = [f for f in files if excluded.isdisjoint(Path(os.path.realpath(f)).parents)]
         if not kept:
