@@ -11,13 +11,7 @@ from mmcv.transforms import LoadImageFromFile
 from PIL import Image
 
 from xcit_dense.errors import UserError
-from xcit_dense.predict.inputs import (
-    InputImage,
-    find_files,
-    output_names,
-    read_image,
-    read_inputs,
-)
+from xcit_dense.predict.inputs import InputImage, find_files, output_names, read_image, read_inputs
 
 RNG = np.random.default_rng(0)
 SMOOTH = Image.fromarray(cv2.resize(RNG.integers(0, 256, (5, 6, 3), dtype=np.uint8), (60, 40)))
@@ -175,17 +169,14 @@ def test_what_is_no_image_is_refused(tmp_path, monkeypatch):
         read_image(tmp_path / "large.png")
 
 
-@pytest.mark.parametrize("form", ["EPS", "TGA"])
-def test_formats_are_a_closed_list_whatever_a_file_is_called(tmp_path, form):
-    """Pillow hands EPS over to Ghostscript."""
-    SMOOTH.save(tmp_path / "photo.jpg", form)
-    with pytest.raises(UserError, match=r"photo\.jpg: .* \.jpg"):
-        read_image(tmp_path / "photo.jpg")
-
-
-@pytest.mark.parametrize("form", ["BMP", "GIF", "JPEG2000", "MPO", "PPM", "TIFF", "WEBP"])
-def test_all_others_are_read(tmp_path, form):
-    """Cameras call MPO, JPEGs one after the other, jpg too."""
-    more = {"save_all": True, "append_images": [SMOOTH]} if form == "MPO" else {}
-    SMOOTH.save(tmp_path / "photo.jpg", form, **more)
-    assert read_image(tmp_path / "photo.jpg").shape == (40, 60, 3)
+def test_formats_are_a_closed_list_whatever_a_file_is_called(tmp_path):
+    """Pillow hands EPS over to Ghostscript; MPO is what some cameras write."""
+    path = tmp_path / "photo.jpg"
+    for form in ["BMP", "GIF", "JPEG2000", "MPO", "PPM", "TIFF", "WEBP"]:
+        more = {"save_all": True, "append_images": [SMOOTH]} if form == "MPO" else {}
+        SMOOTH.save(path, form, **more)
+        assert read_image(path).shape == (40, 60, 3)
+    for form in ["EPS", "TGA"]:
+        SMOOTH.save(path, form)
+        with pytest.raises(UserError, match=r"photo\.jpg: .* \.jpg"):
+            read_image(path)

@@ -225,25 +225,14 @@ def test_unusable_configs_end_with_one_line(
     assert "\n" not in ended.value.code.strip()
 
 
-# what finds no package of mmdet's
-_WITHOUT_MMDET = """
-import sys
-
-class Missing:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("mmdet", "pycocotools"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Missing())
-from xcit_dense.cli.predict import main
-sys.exit(main())
-"""
-
-
 def test_segmentors_do_without_mmdet(segmentor, image_path, tmp_path):
+    script = (
+        "import sys; sys.modules.update(mmdet=None, pycocotools=None);"
+        "from xcit_dense.cli.predict import main; sys.exit(main())"
+    )
     arguments = [segmentor.config, segmentor.checkpoint, str(image_path), "--out", str(tmp_path)]
     process = subprocess.run(
-        [sys.executable, "-c", _WITHOUT_MMDET, *arguments], capture_output=True, text=True
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True
     )
     assert process.returncode == 0, process.stderr
     assert "1 images predicted" in process.stdout

@@ -7,7 +7,7 @@ a mask is made and encoded before the next one, and the classes of a large image
 one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -26,9 +26,6 @@ from xcit_dense.predict.results import (
 NUMBERS_AT_A_TIME = 2**26  # logits of an image, resized together
 _LIBRARIES = ("mmengine", "mmdet", "mmseg")
 _THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
-
-Upsample = Callable[[int], Tensor]
-"""Gives the logits (H, W) of the mask of a query, by its number."""
 
 
 def _predicts_as_mm(module: nn.Module) -> bool:
@@ -137,23 +134,25 @@ def _predict_queries(
     ):
         height, width = sample.metainfo["img_shape"][:2]
         size = tuple(sample.metainfo["ori_shape"][:2]) if rescale else (height, width)
-        upsample = partial(_upsample, logits[:, :height, :width], size)
+        logits = logits[:, :height, :width]  # without padding
         result = {}
         if head.test_cfg.get("panoptic_on", True):
-            segments = _panoptic_map(head, classes, upsample, size)
+            segments = _panoptic_map(head, classes, logits, size)
             result["pan_results"] = PixelData(sem_seg=segments[None])
         if head.test_cfg.get("instance_on", False):
-            result["ins_results"] = _instances(head, classes, upsample)
+            result["ins_results"] = _instances(head, classes, logits, size)
         results.append(result)
     return results
 
 
-def _upsample(logits: Tensor, size: tuple[int, int], query: int) -> Tensor:
-    mask = logits[None, query : query + 1]
-    return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)[0, 0]
+def _upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Logits (h, w) of the mask of a query, at the size of the image."""
+    return F.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)[0, 0]
 
 
-def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> InstanceData:
+def _instances(
+    head: nn.Module, classes: Tensor, logits: Tensor, size: tuple[int, int]
+) -> InstanceData:
     """The best pairs of a query and a class of things.
 
     A pair scores the probability of its class times the mean one of the pixels in its mask.
@@ -166,10 +165,10 @@ def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> Instance
 
     masks, means = {}, torch.zeros(len(classes), device=scores.device)
     for query in set(queries.tolist()):
-        logits = upsample(query)
-        mask = logits > 0
+        upsampled = _upsample(logits[query], size)
+        mask = upsampled > 0
         masks[query] = encode_mask(mask.cpu().numpy())
-        means[query] = logits.sigmoid().float().mul_(mask).sum() / (mask.count_nonzero() + 1e-6)
+        means[query] = upsampled.sigmoid().float().mul_(mask).sum() / (mask.count_nonzero() + 1e-6)
     encoded = [masks[query] for query in queries.tolist()]
     return InstanceData(
         bboxes=torch.from_numpy(boxes_around(encoded)).to(scores.device, torch.float32),
@@ -180,7 +179,7 @@ def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> Instance
 
 
 def _panoptic_map(
-    head: nn.Module, classes: Tensor, upsample: Upsample, size: tuple[int, int]
+    head: nn.Module, classes: Tensor, logits: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Label + 1000 * number of the instance for each pixel, int32 (H, W).
 
@@ -193,7 +192,7 @@ def _panoptic_map(
     largest = torch.full(size, -1.0, device=classes.device)
     own_areas = {}
     for query in is_kept.nonzero().flatten().tolist():
-        probability = upsample(query).sigmoid()
+        probability = _upsample(logits[query], size).sigmoid()
         own_areas[query] = int((probability >= 0.5).count_nonzero())
         product = scores[query] * probability
         winner[product > largest] = query
