@@ -44,9 +44,7 @@ def make_parser() -> ArgumentParser:
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the results only")
     parser.add_argument(
-        "--annotations",
-        type=Path,
-        help="file in COCO's format whose numbers predictions.json takes",
+        "--annotations", type=Path, metavar="FILE", help="in COCO's format: numbers for the JSON"
     )
     add_config_changes(parser)
     return parser
