@@ -3,8 +3,7 @@
 mmdet makes the masks of an image as one array of instances x height x width, and those of queries
 several times over, as floats: 2.4 GB for 100 pasted masks on 6000 x 4000 pixels, over 24 GB for 100
 queries. mmseg resizes the logits of every class to the original image: 14 GB for 150 classes. Here
-a mask is made and encoded before the next one, and the classes of a large image are resized one by
-one.
+a mask is made and encoded before the next one, and classes are resized one by one.
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,6 @@ from xcit_dense.predict.results import (
     encode_mask,
 )
 
-NUMBERS_AT_A_TIME = 2**26  # logits of an image, resized together
 _LIBRARIES = ("mmengine", "mmdet", "mmseg")
 _THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
 
@@ -145,9 +143,10 @@ def _predict_queries(
     return results
 
 
-def _upsample(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    """Logits (h, w) of the mask of a query, at the size of the image."""
-    return F.interpolate(logits[None, None], size, mode="bilinear", align_corners=False)[0, 0]
+def _upsample(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Logits (h, w) of a query or a class, at the size of the image."""
+    resized = F.interpolate(logits[None, None], size, mode="bilinear", align_corners=align_corners)
+    return resized[0, 0]
 
 
 def _instances(
@@ -221,28 +220,24 @@ def _predict_classes(
     """What ``BaseSegmentor.postprocess_result`` does, without ``seg_logits`` in the samples."""
     as_mmseg = partial(type(segmentor).postprocess_result, segmentor)
     for logits, sample in zip(seg_logits, data_samples, strict=True):
-        size = sample.ori_shape[:2]
-        is_small = len(logits) == 1 or len(logits) * size[0] * size[1] <= NUMBERS_AT_A_TIME
-        if is_small or sample.get("flip"):
+        if len(logits) == 1 or sample.get("flip"):
             as_mmseg(logits[None], [sample])
             del sample.seg_logits
         else:
             padding = sample.get("img_padding_size", sample.get("padding_size", (0, 0, 0, 0)))
             left, right, top, bottom = padding
             inner = logits[:, top : logits.shape[1] - bottom, left : logits.shape[2] - right]
-            labels = _class_map(inner, size, segmentor.align_corners)
+            labels = _class_map(inner, sample.ori_shape[:2], segmentor.align_corners)
             sample.set_data({"pred_sem_seg": PixelData(data=labels)})
     return data_samples
 
 
 def _class_map(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
     """The class (1, H, W) of each pixel of an image of that size, the first of equal ones."""
-    largest = logits.new_full((1, *size), -torch.inf)
-    labels = torch.zeros((1, *size), dtype=torch.int16, device=logits.device)
-    for label in range(len(logits)):
-        resized = F.interpolate(
-            logits[None, label : label + 1], size, mode="bilinear", align_corners=align_corners
-        )[0]
+    largest = logits.new_full(size, -torch.inf)
+    labels = torch.zeros(size, dtype=torch.int16, device=logits.device)
+    for label, coarse in enumerate(logits):
+        resized = _upsample(coarse, size, align_corners)
         labels.masked_fill_(resized > largest, label)
         torch.maximum(largest, resized, out=largest)
-    return labels.long()
+    return labels.long()[None]
