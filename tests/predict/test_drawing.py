@@ -16,7 +16,8 @@ from xcit_dense.predict import (
     draw_ground_truth,
     draw_prediction,
 )
-from xcit_dense.predict.masks import encode_mask
+from xcit_dense.predict.drawing import shrunk
+from xcit_dense.predict.results import encode_mask
 
 CATEGORIES = Categories(("a", "b"), ((250, 0, 0), (0, 0, 250)))
 GREY = np.full((200, 300, 3), 128, np.uint8)
@@ -59,23 +60,24 @@ def assert_apart_and_inside(rectangles, height, width):
     assert all(top >= 0 and bottom <= height for _, top, _, bottom in rectangles)
 
 
-@pytest.mark.parametrize("longest_side", [None, 150])
-def test_masks_tint_their_place_in_the_colour_of_their_class(longest_side):
-    before = GREY.copy()
+@pytest.mark.parametrize("scale", [1, 0.5])
+def test_masks_tint_their_place_in_the_colour_of_their_class(scale):
+    image = shrunk(GREY, int(300 * scale))
+    before = image.copy()
     found = detections((100, 60, 180, 140), labels=[1])
-    picture = draw_prediction(GREY, found, CATEGORIES, longest_side)
-    scale = 1 if longest_side is None else 0.5
+    picture = draw_prediction(image, found, CATEGORIES, GREY.shape[:2])
     assert picture.shape == (200 * scale, 300 * scale, 3)
     blue, green, red = picture[int(120 * scale), int(160 * scale)].astype(int)
     assert blue > 150 and green < 100 and red < 100
     assert (picture[int(190 * scale), int(290 * scale)] == 128).all()
-    assert np.array_equal(GREY, before)
+    assert np.array_equal(image, before)
 
 
 @pytest.mark.parametrize("box", [(0, 0, 300, 200), (299, 199, 300, 200), (50, 50, 50, 60)])
 @pytest.mark.parametrize("longest_side", [None, 7])
 def test_boxes_at_the_border_and_without_area(box, longest_side):
-    picture = draw_prediction(GREY, detections(box), CATEGORIES, longest_side)
+    image = shrunk(GREY, longest_side)
+    picture = draw_prediction(image, detections(box), CATEGORIES, GREY.shape[:2])
     assert (picture != 128).any()
 
 

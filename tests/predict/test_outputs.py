@@ -12,7 +12,6 @@ from pycocotools.cocoeval import COCOeval
 from xcit_dense.errors import UserError
 from xcit_dense.predict import Categories, Detections, SegmentationMap
 from xcit_dense.predict.inputs import InputImage
-from xcit_dense.predict.masks import encode_mask
 from xcit_dense.predict.outputs import (
     Annotations,
     Outputs,
@@ -20,6 +19,7 @@ from xcit_dense.predict.outputs import (
     write_label_map,
     write_picture,
 )
+from xcit_dense.predict.results import encode_mask
 
 CATEGORIES = Categories(("one", "two"), ((250, 0, 0), (0, 0, 250)))
 PIXELS = np.full((50, 90, 3), 128, np.uint8)

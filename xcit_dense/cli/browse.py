@@ -8,7 +8,7 @@ from pathlib import Path
 from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.look.fed_images import FailedImage, FedImage, FedImages
+from xcit_dense.look.fed_images import FedImages
 from xcit_dense.mm.config import add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.predict.drawing import draw_ground_truth
@@ -57,34 +57,29 @@ def main(argv: list[str] | None = None) -> int:
         set_data_root(cfg, args.data_root)
     check_data_exists(cfg, [args.split])
     images = FedImages(cfg, args.split, args.seed)
-    drawn, failed = 0, []
+    categories = categories_of(images.metainfo, "the data set")
+    drawn, skipped = 0, []
     progress = ProgressBar(args.number, file=sys.stderr)
     for image in islice(images, args.number):
-        outcome = image if isinstance(image, FailedImage) else _draw(image, images, args.out, drawn)
-        if outcome is None:
-            drawn += 1
-        else:
-            failed.append(outcome)
         progress.update()
+        if isinstance(image, UserError):
+            skipped.append(image)
+            continue
+        try:
+            picture = draw_ground_truth(
+                image.pixels, image.sample, categories, images.annotated_as_read
+            )
+        except Exception as error:  # annotations of any kind may be wrong in any way
+            skipped.append(UserError(f"{image.source}: {in_one_line(error)}"))
+            continue
+        name = "_".join(filter(None, [f"{drawn + 1:04d}", Path(image.source).stem, image.branch]))
+        try:
+            write_picture(args.out / f"{name}.jpg", picture)
+        except OSError as error:
+            raise UserError(f"--out {args.out}: {error.strerror or error}") from error
+        drawn += 1
     print(file=sys.stderr)
-    print(f"{drawn} pictures written to {args.out}, {len(failed)} images skipped")
-    for image in failed:
-        print(f"  skipped {image.source}: {image.reason}")
-    return 1 if failed or not drawn else 0
-
-
-def _draw(image: FedImage, images: FedImages, folder: Path, number: int) -> FailedImage | None:
-    """Write the picture of an image; one that cannot be drawn is returned with the reason."""
-    categories = categories_of(images.metainfo, "the data set")
-    try:
-        picture = draw_ground_truth(
-            image.pixels, image.sample, categories, images.annotated_as_read
-        )
-    except Exception as error:  # annotations of any kind may be wrong in any way
-        return FailedImage(image.source, in_one_line(error))
-    name = "_".join(filter(None, [f"{number + 1:04d}", Path(image.source).stem, image.branch]))
-    try:
-        write_picture(folder / f"{name}.jpg", picture)
-    except OSError as error:
-        raise UserError(f"--out {folder}: {error.strerror or error}") from error
-    return None
+    print(f"{drawn} pictures written to {args.out}, {len(skipped)} images skipped")
+    for error in skipped:
+        print(f"  skipped {error}")
+    return 1 if skipped or not drawn else 0

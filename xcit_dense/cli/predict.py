@@ -13,7 +13,7 @@ from mmengine.utils import ProgressBar
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
-from xcit_dense.predict.inputs import InputImage, Skipped, find_files, is_video, read_inputs
+from xcit_dense.predict.inputs import InputImage, find_files, is_video, read_inputs
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
 
 
@@ -40,18 +40,11 @@ def make_parser() -> ArgumentParser:
         "--score-thr", type=float, default=0.3, help="least score of a detection, 0 to 1 (0.3)"
     )
     parser.add_argument(
-        "--max-side",
-        type=int,
-        default=1600,
-        metavar="PIXELS",
-        help="largest height or width of the pictures, 0 for that of the images (1600)",
+        "--max-side", type=int, default=1600, help="largest side of pictures, 0 for any (1600)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the results only")
     parser.add_argument(
-        "--annotations",
-        type=Path,
-        metavar="FILE",
-        help="number categories and images in predictions.json as this file in COCO's format does",
+        "--annotations", type=Path, metavar="FILE", help="in COCO's format: numbers for the JSON"
     )
     add_config_changes(parser)
     return parser
@@ -72,9 +65,6 @@ def main(argv: list[str] | None = None) -> int:
     _check_options(parser, args)
     cfg = read_config(args.config, args.cfg_options)
     files, skipped = find_files(args.inputs, folders_of_results(args.out))
-    for file in files:
-        if any(folder.absolute() in file.parents for folder in folders_of_results(args.out)):
-            parser.error(f"--out {args.out}: the input {file} lies where results go")
     if not files:
         return _summarize(0, skipped)
     annotations = Annotations(args.annotations, files) if args.annotations else None
@@ -90,7 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     if annotations:
         reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
-        skipped += [Skipped(str(file), reason) for file in unknown]
+        skipped += [UserError(f"{file}: {reason}") for file in unknown]
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         return _predict(args, predictor, outputs, skipped)
@@ -118,7 +108,7 @@ def _check_options(parser: ArgumentParser, args: Namespace) -> None:
 
 
 def _predict(
-    args: Namespace, predictor: Predictor, outputs: Outputs, skipped: list[Skipped]
+    args: Namespace, predictor: Predictor, outputs: Outputs, skipped: list[UserError]
 ) -> int:
     """Predict on all files, and write what was predicted also if that ends before its time."""
     count = 0
@@ -127,22 +117,21 @@ def _predict(
     inputs = read_inputs(outputs.files, predictor.loader)
     try:
         while batch := list(islice(inputs, args.batch_size)):
-            for image, outcome in _outcomes(predictor, batch):
-                progress.update()
-                if isinstance(outcome, Skipped):
-                    skipped.append(outcome)
-                    continue
-                if isinstance(outcome, Detections):
-                    outcome = outcome.above(args.score_thr)
+            images = [item for item in batch if isinstance(item, InputImage)]
+            skipped += [item for item in batch if isinstance(item, UserError)]
+            for image, prediction in _predictions(predictor, images, skipped):
+                if isinstance(prediction, Detections):
+                    prediction = prediction.above(args.score_thr)
                 try:
-                    outputs.write(image, outcome)
+                    outputs.write(image, prediction)
                     count += 1
                 except OSError:  # other images fail too
                     raise
                 except Exception as error:  # such as a picture that is too large for the memory
-                    skipped.append(Skipped(image.source, in_one_line(error)))
+                    skipped.append(_of_image(image, error))
+            progress.update(len(batch))
     except KeyboardInterrupt:
-        skipped.append(Skipped("all that follows", "stopped"))
+        skipped.append(UserError("all that follows: stopped"))
     finally:
         outputs.finish()
         print(file=sys.stderr)
@@ -152,24 +141,27 @@ def _predict(
     return exit_code
 
 
-def _outcomes(
-    predictor: Predictor, batch: Sequence[InputImage | Skipped]
-) -> list[tuple[InputImage | None, Prediction | Skipped]]:
-    """Images with their predictions, or why there is none."""
-    skipped = [(None, item) for item in batch if isinstance(item, Skipped)]
-    images = [item for item in batch if isinstance(item, InputImage)]
+def _predictions(
+    predictor: Predictor, images: Sequence[InputImage], skipped: list[UserError]
+) -> list[tuple[InputImage, Prediction]]:
+    """Images with their predictions, but for those that end with an error, which is skipped."""
     try:
-        predictions = predictor.predict_batch([image.pixels for image in images])
+        pixels = [image.pixels for image in images]
+        return list(zip(images, predictor.predict_batch(pixels), strict=True))
     except Exception as error:  # models and pipelines have many ways not to take an image
         if len(images) == 1:
-            return [*skipped, (None, Skipped(images[0].source, in_one_line(error)))]
+            skipped.append(_of_image(images[0], error))
+            return []
         # find out whose fault it is
-        return skipped + [pair for image in images for pair in _outcomes(predictor, [image])]
-    return [*skipped, *zip(images, predictions, strict=True)]
+        return [pair for image in images for pair in _predictions(predictor, [image], skipped)]
 
 
-def _summarize(images: int, skipped: Sequence[Skipped]) -> int:
+def _of_image(image: InputImage, error: Exception) -> UserError:
+    return UserError(f"{image.source}: {in_one_line(error)}")
+
+
+def _summarize(images: int, skipped: Sequence[UserError]) -> int:
     print(f"{images} images predicted, {len(skipped)} inputs skipped")
-    for item in skipped:
-        print(f"  skipped {item.source}: {item.reason}")
+    for error in skipped:
+        print(f"  skipped {error}")
     return 1 if skipped else 0

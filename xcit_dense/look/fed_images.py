@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,7 @@ from mmengine.runner import Runner, set_random_seed
 from torch import Tensor
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config import dicts_in, model_scope, type_name
-
-# what torch's loader refuses without worker processes
-_OF_WORKERS = ("multiprocessing_context", "prefetch_factor", "timeout", "persistent_workers")
+from xcit_dense.mm.config import innermost_dataset, model_scope, type_name
 
 
 @dataclass(frozen=True)
@@ -36,16 +34,10 @@ class FedImage:
     sample: Any
 
 
-@dataclass(frozen=True)
-class FailedImage:
-    """An image that the pipeline could not prepare, and why."""
-
-    source: str
-    reason: str
-
-
 class FedImages:
     """The images of a split as the model gets them, in order; for ever if the sampler has no end.
+
+    For an image that the pipeline cannot prepare there is an error.
 
     Args:
         cfg: a config of mmdet or mmseg.
@@ -68,9 +60,11 @@ class FedImages:
             raise UserError(f"config {cfg.filename}: there is no {split}_dataloader")
         init_default_scope(model_scope(cfg) or "mmengine")
         set_random_seed(seed)
-        in_process = {key: value for key, value in loader.items() if key not in _OF_WORKERS}
+        # what torch's loader refuses without worker processes goes with them
+        workers = dict(num_workers=0, persistent_workers=False, timeout=0)
+        workers |= dict(prefetch_factor=None, multiprocessing_context=None)
         try:
-            self._loader = Runner.build_dataloader({**in_process, "num_workers": 0}, seed=seed)
+            self._loader = Runner.build_dataloader({**loader, **workers}, seed=seed)
             self._preprocess = MODELS.build(cfg.model.data_preprocessor)
         except Exception as error:  # data sets and transforms may refuse their arguments in any way
             raise UserError(
@@ -82,9 +76,11 @@ class FedImages:
         settings = cfg.model.data_preprocessor
         self._red_first = settings.get("data_preprocessor", settings).get("bgr_to_rgb")
         self.metainfo = self._loader.dataset.metainfo
-        self.annotated_as_read = _reads_annotations_late(loader)
+        steps = map(type_name, innermost_dataset(loader["dataset"]).get("pipeline") or ())
+        loading = takewhile(lambda name: name.startswith("Load"), steps)
+        self.annotated_as_read = not any("Annotations" in name for name in loading)
 
-    def __iter__(self) -> Iterator[FedImage | FailedImage]:
+    def __iter__(self) -> Iterator[FedImage | UserError]:
         dataset = self._loader.dataset
         for iteration, indices in enumerate(self._loader.batch_sampler):
             items = []
@@ -93,7 +89,7 @@ class FedImages:
                     items.append(dataset[index])
                 except Exception as error:  # a pipeline may fail in any way
                     source = dataset.get_data_info(index).get("img_path", f"item {index}")
-                    yield FailedImage(source, in_one_line(error))
+                    yield UserError(f"{source}: {in_one_line(error)}")
             if items:
                 # preprocessors that draw a size for a batch look this up
                 MessageHub.get_current_instance().update_info("iter", iteration)
@@ -116,13 +112,3 @@ class FedImages:
         pixels = pixels[:3] if len(pixels) >= 3 else pixels[:1].expand(3, -1, -1)
         pixels = pixels.flip(0) if self._red_first else pixels
         return pixels.round().clamp(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
-
-
-def _reads_annotations_late(loader: dict) -> bool:
-    """Whether there are steps that change the image before the one that reads annotations."""
-    for _, node in dicts_in(loader):
-        names = [type_name(step) for step in node.get("pipeline") or ()]
-        for position, name in enumerate(names):
-            if "Annotations" in name:
-                return not all(earlier.startswith("Load") for earlier in names[:position])
-    return False

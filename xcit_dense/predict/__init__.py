@@ -1,9 +1,8 @@
 """Predictions of trained models on a user's own images: reading, running, drawing, writing."""
 
-from xcit_dense.predict.class_maps import keep_classes_only
 from xcit_dense.predict.drawing import draw_ground_truth, draw_prediction
 from xcit_dense.predict.inputs import read_image
-from xcit_dense.predict.masks import encode_masks
+from xcit_dense.predict.postprocessing import encode_masks, keep_classes_only
 from xcit_dense.predict.predictor import Predictor
 from xcit_dense.predict.results import Categories, Detections, Prediction, SegmentationMap
 

@@ -12,12 +12,13 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from xcit_dense.predict.masks import RunLengths, coco_masks
 from xcit_dense.predict.results import (
     Categories,
     Detections,
     Prediction,
+    RunLengths,
     SegmentationMap,
+    coco_masks,
     ground_truth_of,
 )
 
@@ -43,7 +44,6 @@ def draw_prediction(
     image: np.ndarray,
     prediction: Prediction,
     categories: Categories,
-    longest_side: int | None = None,
     image_size: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Draw a prediction, or ground truth, into a copy of its image.
@@ -52,13 +52,12 @@ def draw_prediction(
         image: uint8 (H, W, 3) in blue, green, red.
         prediction: boxes with or without masks, or the class of every pixel.
         categories: names and colours of the labels. Others are written as their numbers.
-        longest_side: largest height or width of the picture; None keeps the image's.
         image_size: height and width that boxes and masks are measured in; None for the image's.
 
     Returns:
-        uint8 (h, w, 3) in blue, green, red.
+        uint8 (H, W, 3) in blue, green, red.
     """
-    picture = shrunk(image, longest_side)
+    picture = image.copy()
     font = _font(picture)
     if isinstance(prediction, SegmentationMap):
         texts = _draw_map(picture, prediction.labels, categories, font)
@@ -85,19 +84,17 @@ def draw_ground_truth(
     """
     picture = pixels.copy()
     described = sample.metainfo
-    annotated_size = described.get("ori_shape") if annotated_as_read else None
+    annotated_size = described["ori_shape"][:2] if annotated_as_read else None
     for truth in ground_truth_of(sample):
-        size = described.get("img_shape", picture.shape)[:2]
-        if annotated_as_read and "scale_factor" in described:
-            # the factor tells the size before padding
-            size = np.rint(np.array(annotated_size[:2]) * described["scale_factor"][::-1])
+        if annotated_as_read:  # img_shape may have padding
+            size = np.rint(annotated_size * np.flip(described.get("scale_factor", (1, 1))))
         else:  # padding may be annotated too; some label maps are coarser than the image
             is_map = isinstance(truth, SegmentationMap)
             sizes = [truth.labels.shape] if is_map else [mask["size"] for mask in truth.masks or ()]
-            size = np.max([size, *sizes], axis=0)
+            size = np.max([described["img_shape"][:2], *sizes], axis=0)
         height, width = np.clip(size, 1, picture.shape[:2]).astype(int)
         part = picture[:height, :width]
-        part[:] = draw_prediction(part, truth, categories, image_size=annotated_size)
+        part[:] = draw_prediction(part, truth, categories, annotated_size)
     return picture
 
 

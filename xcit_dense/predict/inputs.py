@@ -11,23 +11,17 @@ from pathlib import Path, PurePath
 import mmcv
 import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from xcit_dense.errors import UserError, in_one_line
 
+# of the formats that are read, whatever a file is called: for others Pillow may start programs, as
+# Ghostscript for EPS
 IMAGE_SUFFIXES = frozenset(
     {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif"}
     | {".tiff", ".webp"}
 )
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
-
-
-@dataclass(frozen=True)
-class Skipped:
-    """An input without a result: its path, and why."""
-
-    source: str
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -55,58 +49,49 @@ class InputImage:
 
 def find_files(
     inputs: Sequence[str], leave_out: Sequence[Path] = ()
-) -> tuple[list[Path], list[Skipped]]:
+) -> tuple[list[Path], list[UserError]]:
     """The files that files, folders and patterns name, each once, in their order.
 
     Folders are searched to their depths, through links too, for images and videos.
 
     Args:
         inputs: paths of files and folders, or patterns such as ``images/**/*.jpg``.
-        leave_out: folders, such as those of earlier results, whose files do not count where
-            folders are searched or patterns match.
+        leave_out: folders whose files do not count, such as those of earlier results.
 
     Returns:
-        Absolute paths, and the inputs that name none or cannot be searched.
+        Absolute paths, and errors for the inputs that name none or cannot be searched.
     """
-    excluded = {os.path.realpath(folder) for folder in leave_out}
+    excluded = {Path(os.path.realpath(folder)) for folder in leave_out}
     found: list[str] = []
-    skipped: list[Skipped] = []
+    errors: list[UserError] = []
     for name in inputs:
-        if os.path.isfile(name):
-            found.append(name)
-            continue
-        before = len(found), len(skipped)
-        for match in [name] if os.path.isdir(name) else sorted(glob.glob(name, recursive=True)):
-            if os.path.isdir(match):
-                found += _files_in(match, excluded, skipped)
-            elif not _is_below(match, excluded):
-                found.append(match)
-        if (len(found), len(skipped)) == before:
-            skipped.append(Skipped(name, "no images or videos there, earlier results aside"))
-    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in found)), skipped
+        matches = [name] if os.path.exists(name) else sorted(glob.glob(name, recursive=True))
+        files = [file for match in matches for file in _files_in(match, errors)]
+        kept = [f for f in files if excluded.isdisjoint(Path(os.path.realpath(f)).parents)]
+        if not kept:
+            errors.append(UserError(f"{name}: no images or videos there, earlier results aside"))
+        found += kept
+    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in found)), errors
 
 
-def _files_in(folder: str, excluded: set[str], skipped: list[Skipped]) -> list[str]:
-    """Images and videos in a folder, those of a folder before those of the folders in it."""
+def _files_in(place: str, errors: list[UserError]) -> Iterator[str]:
+    """A file, or images and videos in a folder, those of a folder before those further below."""
 
     def tell(error: OSError) -> None:
-        skipped.append(Skipped(error.filename, f"cannot be searched ({error.strerror})"))
+        errors.append(UserError(f"{error.filename}: cannot be searched ({error.strerror})"))
 
-    files = []
-    searched = set(excluded)  # also, links may lead back
-    for path, folders, names in os.walk(folder, onerror=tell, followlinks=True):
-        if os.path.realpath(path) in searched or _is_below(path, excluded):
+    if not os.path.isdir(place):
+        yield place
+        return
+    searched = set()
+    for path, folders, names in os.walk(place, onerror=tell, followlinks=True):
+        if os.path.realpath(path) in searched:  # a link led back
             folders.clear()
             continue
         searched.add(os.path.realpath(path))
         folders.sort()
         known = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-        files += [f"{path}/{n}" for n in sorted(names) if PurePath(n).suffix.lower() in known]
-    return files
-
-
-def _is_below(path: str, folders: set[str]) -> bool:
-    return not folders.isdisjoint(map(str, Path(os.path.realpath(path)).parents))
+        yield from (f"{path}/{n}" for n in sorted(names) if PurePath(n).suffix.lower() in known)
 
 
 def is_video(file: PurePath) -> bool:
@@ -141,8 +126,8 @@ def output_names(files: Sequence[Path]) -> dict[Path, str]:
 
 def read_inputs(
     files: Sequence[Path], loader: LoadImageFromFile | None = None
-) -> Iterator[InputImage | Skipped]:
-    """Read images, and the frames of videos, one after the other.
+) -> Iterator[InputImage | UserError]:
+    """Read images, and the frames of videos, one after the other; errors stand for damaged ones.
 
     Outputs are named as :func:`output_names` says, of frames by their number in a folder that is
     called as the video is, ``a.mp4``. ``loader`` is as for :func:`read_image`.
@@ -154,16 +139,16 @@ def read_inputs(
         try:
             yield InputImage(file, str(file), name, read_image(file, loader))
         except UserError as error:
-            yield Skipped(str(file), in_one_line(error.__cause__))
+            yield UserError(str(error))  # without the traceback, which holds pixels
 
 
-def _read_video(file: Path, name: str) -> Iterator[InputImage | Skipped]:
+def _read_video(file: Path, name: str) -> Iterator[InputImage | UserError]:
     number = 0
     with mmcv.VideoReader(str(file)) as video:
         for number, pixels in enumerate(video, start=1):
             yield InputImage(file, f"{file}#{number}", f"{name}/{number:06d}", pixels)
         if not number or number < len(video):
-            yield Skipped(str(file), f"only {number} of {len(video)} frames can be decoded")
+            yield UserError(f"{file}: only {number} of {len(video)} frames can be decoded")
 
 
 def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.ndarray:
@@ -174,7 +159,7 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
     names. Pillow decodes it before, to find damage, which OpenCV may fill with grey.
 
     Args:
-        path: an image in any format that both know.
+        path: an image of one of the formats of ``IMAGE_SUFFIXES``, whatever it is called.
         loader: other channels or another library, as a test pipeline may choose.
 
     Returns:
@@ -186,9 +171,18 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome
-            with Image.open(path) as image:
+            with Image.open(path, formats=_formats()) as image:
                 image.load()
         # for what OpenCV cannot decode it raises, or gives None
         return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
+    except UnidentifiedImageError as error:
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise UserError(f"{path}: its content is no image such as {suffixes}") from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        raise UserError(f"{path} cannot be read ({in_one_line(error)})") from error
+        raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
+
+
+def _formats() -> list[str]:
+    """Pillow's names of the formats of ``IMAGE_SUFFIXES``."""
+    known = Image.registered_extensions()
+    return list({known[suffix] for suffix in IMAGE_SUFFIXES if suffix in known})

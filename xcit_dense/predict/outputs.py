@@ -15,8 +15,7 @@ from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.annotations import ids_of_classes
 from xcit_dense.predict.drawing import draw_prediction, shrunk
 from xcit_dense.predict.inputs import InputImage, shared_folder
-from xcit_dense.predict.masks import coco_masks
-from xcit_dense.predict.results import Categories, Detections, Prediction
+from xcit_dense.predict.results import Categories, Detections, Prediction, coco_masks
 
 LARGEST_SIDE_OF_JPEG = 65500
 _PICTURES, _LABEL_MAPS, _DETECTIONS = "pictures", "labels", "predictions.json"
@@ -123,9 +122,8 @@ class Outputs:
     def write(self, image: InputImage, prediction: Prediction) -> None:
         """Write the results of an image; those for the JSON wait for :meth:`finish`."""
         if self.with_pictures:
-            picture = draw_prediction(
-                image.background, prediction, self.categories, self.longest_side
-            )
+            small, size = shrunk(image.background, self.longest_side), image.pixels.shape[:2]
+            picture = draw_prediction(small, prediction, self.categories, size)
             write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
         if isinstance(prediction, Detections):
             self._add(image, prediction)

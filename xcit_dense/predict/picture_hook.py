@@ -21,82 +21,71 @@ from xcit_dense.predict.results import (
 )
 
 
-def names_of_images(dataset: Any) -> dict[Path, str]:
-    """Names for the outputs of the images of a data set of mm's, by their absolute paths."""
-    paths = (dataset.get_data_info(index)["img_path"] for index in range(len(dataset)))
-    return output_names(list(dict.fromkeys(map(_absolute, paths))))
-
-
-def _absolute(path: str) -> Path:
-    return Path(os.path.abspath(path))
-
-
-@HOOKS.register_module()
-class PictureHook(Hook):
-    """Draw every tested image as ``tools/predict.py`` does: ground truth left, prediction right.
+class _ImageHook(Hook):
+    """Writes something of every tested image.
 
     Args:
-        out_dir: folder of the pictures.
+        out_dir: folder for it.
     """
 
     def __init__(self, out_dir: str) -> None:
         self._folder = Path(out_dir)
 
     def before_test(self, runner: Runner) -> None:
-        """Look up the names of the images and of the classes."""
+        """Look up the images of the data set, for names that tell them apart."""
         dataset = runner.test_dataloader.dataset
-        self._names = names_of_images(dataset)
-        self._categories = categories_of(dataset.metainfo, "the data set")
+        infos = map(dataset.get_data_info, range(len(dataset)))
+        paths = dict.fromkeys(Path(os.path.abspath(info["img_path"])) for info in infos)
+        self._names = output_names(list(paths))
 
     def after_test_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Draw the samples of a batch."""
+        """Write what there is of the samples of a batch."""
         for sample in outputs:
-            path = _absolute(sample.img_path)
-            image = read_image(path)
-            small = shrunk(image, 1600)
-            prediction = from_sample(sample)
-            if isinstance(prediction, Detections):
-                prediction = prediction.above(0.3)
-            truths = ground_truth_of(sample)
-            halves = (
-                {"ground truth": small, "prediction": small} if truths else {"prediction": small}
-            )
-            drawn = [*(("ground truth", truth) for truth in truths), ("prediction", prediction)]
-            for half, each in drawn:
-                halves[half] = draw_prediction(
-                    halves[half], each, self._categories, image_size=image.shape[:2]
-                )
-            captioned = [below_caption(picture, half) for half, picture in halves.items()]
-            write_picture(self._folder / f"{self._names[path]}.jpg", np.hstack(captioned))
+            self._write(sample, self._names[Path(os.path.abspath(sample.img_path))])
+
+    def _write(self, sample: Any, name: str) -> None:
+        raise NotImplementedError
 
 
 @HOOKS.register_module()
-class LabelMapHook(Hook):
+class PictureHook(_ImageHook):
+    """Draw every tested image as ``tools/predict.py`` does: ground truth left, prediction right."""
+
+    def before_test(self, runner: Runner) -> None:
+        """Look up the images and the classes."""
+        super().before_test(runner)
+        self._categories = categories_of(runner.test_dataloader.dataset.metainfo, "the data set")
+
+    def _write(self, sample: Any, name: str) -> None:
+        image = read_image(sample.img_path)
+        prediction = from_sample(sample)
+        if isinstance(prediction, Detections):
+            prediction = prediction.above(0.3)
+        halves = []
+        for caption, drawn in [
+            ("ground truth", ground_truth_of(sample)),
+            ("prediction", [prediction]),
+        ]:
+            picture = shrunk(image, 1600)
+            for each in drawn:
+                picture = draw_prediction(picture, each, self._categories, image.shape[:2])
+            if drawn:
+                halves.append(below_caption(picture, caption))
+        write_picture(self._folder / f"{name}.jpg", np.hstack(halves))
+
+
+@HOOKS.register_module()
+class LabelMapHook(_ImageHook):
     """Keep the predicted label map of every tested image as a PNG, as mmseg's ``IoUMetric`` does.
 
     The values are the labels from 0; where the data set leaves out a zero label, they are those of
     its own files, from 1.
-
-    Args:
-        out_dir: folder of the label maps.
     """
 
-    def __init__(self, out_dir: str) -> None:
-        self._folder = Path(out_dir)
-
-    def before_test(self, runner: Runner) -> None:
-        """Look up the names of the images."""
-        self._names = names_of_images(runner.test_dataloader.dataset)
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Write the label maps of a batch."""
-        for sample in outputs:
-            prediction = from_sample(sample)
-            if isinstance(prediction, SegmentationMap):
-                labels = prediction.labels + bool(sample.metainfo.get("reduce_zero_label"))
-                name = self._names[_absolute(sample.img_path)]
-                write_label_map(self._folder / f"{name}.png", labels)
+    def _write(self, sample: Any, name: str) -> None:
+        prediction = from_sample(sample)
+        if isinstance(prediction, SegmentationMap):
+            labels = prediction.labels + bool(sample.metainfo.get("reduce_zero_label"))
+            write_label_map(self._folder / f"{name}.png", labels)

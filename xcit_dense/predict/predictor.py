@@ -26,10 +26,9 @@ from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import innermost_dataset, model_scope, read_config, type_name
 from xcit_dense.mm.loading import load_checkpoint, load_complete
 from xcit_dense.mm.mixed_precision import default_dtype
-from xcit_dense.predict.class_maps import keep_classes_only
 from xcit_dense.predict.drawing import draw_prediction
 from xcit_dense.predict.inputs import read_image
-from xcit_dense.predict.masks import encode_masks
+from xcit_dense.predict.postprocessing import encode_masks, keep_classes_only
 from xcit_dense.predict.results import (
     Detections,
     Prediction,
@@ -73,12 +72,12 @@ class Predictor:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._amp = amp
         init_default_scope(scope)
+        load, *steps = _test_pipeline(cfg)
         try:
-            self.loader, self._transforms = _test_pipeline(cfg)
+            self.loader = TRANSFORMS.build({**load, "type": LoadImageFromFile})
+            self._transforms = Compose(steps)
             # a copy: some modules of mm's change the dicts that they are built from
             model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.get("model"))))
-        except UserError:
-            raise
         except Exception as error:  # modules and transforms may refuse their arguments in any way
             raise UserError(
                 f"config {cfg.filename}: the model or its test pipeline cannot be built "
@@ -126,11 +125,9 @@ class Predictor:
             predictions += [self._named(from_sample(sample)) for sample in samples]
         return predictions
 
-    def draw(
-        self, image: np.ndarray, prediction: Prediction, longest_side: int | None = None
-    ) -> np.ndarray:
+    def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
         """As :func:`draw_prediction`, with the names and colours of this model."""
-        return draw_prediction(image, prediction, self.categories, longest_side)
+        return draw_prediction(image, prediction, self.categories)
 
     def _prepare(self, image: np.ndarray) -> dict[str, Any]:
         """What the test pipeline makes of pixels: ``inputs`` (C, h, w) and ``data_samples``."""
@@ -168,8 +165,8 @@ class Predictor:
         return prediction
 
 
-def _test_pipeline(cfg: Config) -> tuple[LoadImageFromFile, Compose]:
-    """What reads an image in the test pipeline of a config, and the other steps for images."""
+def _test_pipeline(cfg: Config) -> list[dict]:
+    """The steps for images in the test pipeline of a config; the first one reads them."""
     dataset = innermost_dataset((cfg.get("test_dataloader") or {}).get("dataset") or {})
     first, *steps = dataset.get("pipeline") or [{}]
     if type_name(first) not in ("LoadImageFromFile", "LoadImageFromNDArray"):
@@ -177,8 +174,7 @@ def _test_pipeline(cfg: Config) -> tuple[LoadImageFromFile, Compose]:
             f"config {cfg.filename}: test_dataloader needs a data set with a pipeline that begins "
             f"with LoadImageFromFile, not {type_name(first) or 'nothing'}"
         )
-    loader = TRANSFORMS.build({**first, "type": LoadImageFromFile})
-    return loader, Compose([step for step in steps if "Annotations" not in type_name(step)])
+    return [first, *(step for step in steps if "Annotations" not in type_name(step))]
 
 
 def _load(model: nn.Module, checkpoint: Path | str) -> dict[str, Any]:

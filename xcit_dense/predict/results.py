@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from torch import Tensor
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import innermost_dataset, model_scope
-from xcit_dense.predict.masks import INSTANCE_OFFSET, RunLengths, boxes_around, encode_mask
+
+INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label + 1000 * instance
+
+RunLengths = dict[str, Any]
+"""A mask as pycocotools takes it: ``size``, height and width, and compressed ``counts``."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +81,44 @@ class Categories:
     palette: tuple[tuple[int, int, int], ...]
 
 
+def coco_masks() -> ModuleType:
+    """The module of masks in pycocotools, which comes with mmdet; mmseg does without it."""
+    from pycocotools import mask
+
+    return mask
+
+
+def encode_mask(mask: np.ndarray) -> RunLengths:
+    """Encode a mask (H, W) of the whole image; what is not zero belongs to it."""
+    return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
+
+
+def encode_columns(columns: np.ndarray, first: int, width: int) -> RunLengths:
+    """Encode a mask that is empty but for some columns, without making the others.
+
+    COCO counts zeros and ones in turn, down the columns, the first column first.
+
+    Args:
+        columns: bool (n, H), the mask in columns that lie side by side.
+        first: where they begin in the image.
+        width: columns of the image.
+    """
+    height = columns.shape[1]
+    borders = np.flatnonzero(np.diff(columns.reshape(-1), prepend=False, append=False))
+    counts = np.diff(borders + first * height, prepend=0, append=height * width)
+    if len(counts) > 1 and not counts[-1]:
+        counts = counts[:-1]
+    uncompressed = {"size": [height, width], "counts": counts.tolist()}
+    return coco_masks().frPyObjects(uncompressed, height, width)
+
+
+def boxes_around(masks: list[RunLengths]) -> np.ndarray:
+    """Left, top, right, bottom of each mask, (n, 4); zeros around an empty one."""
+    boxes = np.array([coco_masks().toBbox(mask) for mask in masks]).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    return boxes
+
+
 def from_sample(sample: Any) -> Prediction:
     """Read the prediction out of a data sample of mmdet or mmseg.
 
@@ -99,7 +142,10 @@ def from_sample(sample: Any) -> Prediction:
 
 def from_instances(instances: Any) -> Detections:
     """Read predicted or annotated instances of mmdet."""
-    masks = _encoded(instances.masks) if "masks" in instances else None
+    masks = instances.get("masks")
+    if masks is not None and not isinstance(masks, list):  # of run lengths
+        arrays = masks.cpu().numpy() if isinstance(masks, Tensor) else masks.to_ndarray()
+        masks = [encode_mask(mask) for mask in arrays]
     boxes = getattr(instances.bboxes, "tensor", instances.bboxes).cpu().float().numpy()
     if masks and not boxes.any():  # models without a branch for boxes leave zeros
         boxes = boxes_around(masks)
@@ -109,14 +155,6 @@ def from_instances(instances: Any) -> Detections:
         scores=instances.scores.cpu().float().numpy() if "scores" in instances else None,
         masks=masks,
     )
-
-
-def _encoded(masks: Any) -> list[RunLengths]:
-    """Run lengths of masks that are such, or a tensor, or one of mmdet's structures."""
-    if isinstance(masks, list):
-        return masks
-    arrays = masks.cpu().numpy() if isinstance(masks, Tensor) else masks.to_ndarray()
-    return [encode_mask(mask) for mask in arrays]
 
 
 def ground_truth_of(sample: Any) -> list[Prediction]:

@@ -1,4 +1,4 @@
-"""Masks made one by one equal mmdet's, which are pasted or upsampled all at once."""
+"""Masks and class maps made one by one equal mmdet's and mmseg's, which are made all at once."""
 
 import numpy as np
 import pytest
@@ -6,12 +6,14 @@ import torch
 import torch.nn.functional as F
 from mmengine.config import ConfigDict
 from mmengine.structures import InstanceData
+from mmseg.models import EncoderDecoder
+from mmseg.structures import SegDataSample
 from pycocotools import mask as coco_mask
 from torch import nn
 
 import xcit_dense  # noqa: F401
-from xcit_dense.predict import encode_masks, masks
-from xcit_dense.predict.masks import boxes_around, encode_columns, encode_mask
+from xcit_dense.predict import encode_masks, keep_classes_only
+from xcit_dense.predict.results import encode_columns
 
 HEIGHT, WIDTH = 61, 83
 TEST_CFG = ConfigDict(mask_thr_binary=0.5)
@@ -20,10 +22,6 @@ THINGS, STUFF = 4, 3
 INPUT = (48, 64)  # with padding
 IMAGE = (45, 60)
 ORIGINALS = [(133, 177), (30, 40), (45, 60), (1, 150)]
-
-
-def by_pycocotools(mask):
-    return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
 
 
 def decoded(encoded):
@@ -50,39 +48,25 @@ def head():
     return FCNMaskHead(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=3)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_columns_are_encoded_as_the_whole_image(seed):
-    rng = np.random.default_rng(seed)
-    height, width = rng.integers(1, 30, 2).tolist()
-    top, bottom = np.sort(rng.choice(height + 1, 2, replace=False)).tolist()
-    left, right = np.sort(rng.choice(width + 1, 2, replace=False)).tolist()
-    whole = np.zeros((height, width), dtype=bool)
-    part = whole[top:bottom, left:right]
-    part[:] = rng.random(part.shape) < rng.choice([0.0, 0.3, 0.9, 1.0])
-    columns = np.ascontiguousarray(whole[:, left:right].T)
-    assert encode_columns(columns, left, width) == by_pycocotools(whole) == encode_mask(whole)
+def test_columns_are_encoded_as_the_whole_image():
+    rng = np.random.default_rng(0)
+    for density in np.linspace(0, 1, 20):
+        height, width = rng.integers(1, 30, 2).tolist()
+        left, right = np.sort(rng.choice(width + 1, 2, replace=False)).tolist()
+        whole = np.zeros((height, width), bool)
+        whole[:, left:right] = rng.random((height, right - left)) < density
+        columns = np.ascontiguousarray(whole[:, left:right].T)
+        expected = coco_mask.encode(np.asfortranarray(whole.view(np.uint8)))
+        assert encode_columns(columns, left, width) == expected
 
 
-def test_boxes_around_masks():
-    mask = np.zeros((20, 30), bool)
-    assert encode_columns(mask.T[:0], 0, 30) == by_pycocotools(mask)
-    empty = encode_mask(mask)
-    mask[4:6, 7:10] = True
-    assert boxes_around([encode_mask(mask), empty]).tolist() == [[7, 4, 10, 6], [0, 0, 0, 0]]
-    assert boxes_around([]).shape == (0, 4)
-
-
-@pytest.mark.parametrize("pixels_in_a_band", [100, 2**20], ids=["bands", "one band"])
 @pytest.mark.parametrize("class_agnostic", [True, False])
 @pytest.mark.parametrize("averaged", [False, True])
-def test_a_head_predicts_what_mmdet_pastes(
-    head, monkeypatch, pixels_in_a_band, class_agnostic, averaged
-):
+def test_a_head_predicts_what_mmdet_pastes(head, class_agnostic, averaged):
     """Cascade heads hand over averaged probabilities of several stages, as arrays."""
-    monkeypatch.setattr(masks, "PIXELS_IN_A_BAND", pixels_in_a_band)
     head.class_agnostic = class_agnostic
-    whole_image = torch.tensor([[0, 0, WIDTH, HEIGHT], [-50, -50, 200, 200.0]])
-    boxes = torch.cat([boxes_anywhere(20), whole_image])
+    special = [[0, 0, WIDTH, HEIGHT], [-50, -50, 200, 200], [20, 20, 20, 30.0]]
+    boxes = torch.cat([boxes_anywhere(20), torch.tensor(special)])
     labels = torch.randint(0, 3, (len(boxes),))
     logits = torch.randn(len(boxes), 1 if class_agnostic else 3, 14, 14)
     given = logits.sigmoid().numpy() if averaged else logits
@@ -98,41 +82,39 @@ def test_a_head_predicts_what_mmdet_pastes(
     assert torch.equal(result.bboxes, theirs_boxes)  # scaled to the original image, as mmdet does
 
 
-def test_boxes_outside_or_without_area(head):
-    """For those outside mmdet ends with an error."""
-    boxes = torch.tensor(
-        [
-            [-9, -9, -4, -4],
-            [WIDTH + 5, 3, WIDTH + 9, 8],
-            [torch.nan] * 4,
-            [WIDTH - 1, HEIGHT - 1, WIDTH, HEIGHT],
-            [20, 20, 20, 30],
-        ]
-    )
+def test_bands_of_a_large_mask_join(head):
+    """What is pasted over 3000 x 2000 pixels is what mmdet pastes."""
     encode_masks(nn.ModuleList([head]))
-    instances = [InstanceData(bboxes=boxes, labels=torch.zeros(5, dtype=torch.long))]
-    meta = {**META, "scale_factor": (1.0, 1.0)}
-    logits = torch.full((5, 3, 7, 7), 9.0)
+    boxes = torch.tensor([[-100.0, 200.0, 2900.0, 1900.0]])
+    meta = {"scale_factor": (1.0, 1.0), "ori_shape": (2000, 3000)}
+    logits, label = torch.randn(1, 3, 14, 14), torch.zeros(1, dtype=torch.long)
+    settings = (meta, TEST_CFG, True)
+    mmdets = type(head)._predict_by_feat_single
+    expected = mmdets(head, logits, boxes.clone(), label, *settings)
+    instances = [InstanceData(bboxes=boxes, labels=label)]
     (result,) = head.predict_by_feat((logits,), instances, [meta], TEST_CFG, rescale=True)
-    *outside, last_pixel, line = decoded(result.masks)
-    assert not np.any(outside)
-    assert last_pixel[-1, -1]
-    assert last_pixel.sum() == 1
-    assert line.sum() <= 3 * 12
+    assert_nearly_equal(decoded(result.masks), expected.numpy())
+
+
+def test_boxes_outside_of_the_image_have_no_mask(head):
+    """For these mmdet ends with an error."""
+    boxes = torch.tensor([[-9, -9, -4, -4], [WIDTH + 5, 3, WIDTH + 9, 8], [torch.nan] * 4])
+    encode_masks(nn.ModuleList([head]))
+    instances = [InstanceData(bboxes=boxes, labels=torch.zeros(3, dtype=torch.long))]
+    logits = torch.full((3, 3, 7, 7), 9.0)
+    (result,) = head.predict_by_feat((logits,), instances, [META], TEST_CFG, rescale=True)
+    assert not decoded(result.masks).any()
 
 
 def test_which_heads_change(head):
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead, HTCMaskHead
     from mmdet.models.seg_heads.panoptic_fusion_heads import HeuristicFusionHead
 
-    class HeadThatReadsMasks(FCNMaskHead):
-        def predict_by_feat(self, *args, **kwargs):
-            return [result.masks & True for result in super().predict_by_feat(*args, **kwargs)]
-
+    own = type("Own", (FCNMaskHead,), {"predict_by_feat": lambda self, *args: "own"})
     options = dict(num_convs=0, in_channels=4, conv_out_channels=4, num_classes=1)
     cascade = [HTCMaskHead(with_conv_res=False, **options) for _ in range(3)]
     for heads, changed in [
-        ([HeadThatReadsMasks(**options)], 0),
+        ([own(**options)], 0),
         ([head, HeuristicFusionHead()], 0),  # it lays whole arrays over each other
         ([nn.Linear(2, 2)], 0),
         (cascade, 3),
@@ -218,3 +200,49 @@ def test_heads_with_a_way_of_their_own_stay(name):
     head = own(THINGS, STUFF, test_cfg=ConfigDict())
     assert encode_masks(nn.ModuleList([head])) == 0
     assert getattr(head, name)() == "own"
+
+
+def segmentor_of(kind, align_corners=False):
+    """mmseg's post-processing, and no network."""
+    model = kind.__new__(kind)
+    nn.Module.__init__(model)
+    model.align_corners = align_corners
+    model.decode_head = nn.Identity()
+    model.decode_head.threshold = 0.3
+    return model
+
+
+LOGITS = F.interpolate(
+    torch.randn(2, 9, 5, 6, generator=torch.Generator().manual_seed(0)), (24, 31), mode="bicubic"
+)
+MARGINS = {"padding_size": [3, 0, 2, 5]}
+DESCRIPTIONS = {
+    "plain": {},
+    "padded": MARGINS,
+    "flipped": {"flip": True, "flip_direction": "horizontal", **MARGINS},
+}
+
+
+@pytest.mark.parametrize("classes", [1, 2, 9])
+@pytest.mark.parametrize("align_corners", [False, True])
+@pytest.mark.parametrize("description", DESCRIPTIONS.values(), ids=DESCRIPTIONS)
+def test_equal_to_mmseg(classes, align_corners, description):
+    found = []
+    for is_lean in (False, True):
+        segmentor = segmentor_of(EncoderDecoder, align_corners)
+        assert not is_lean or keep_classes_only(segmentor)
+        samples = [
+            SegDataSample(metainfo={"ori_shape": size, **description})
+            for size in [(60, 77), (11, 13)]
+        ]
+        found.append(segmentor.postprocess_result(LOGITS[:, :classes], samples))
+    for expected, ours in zip(*found, strict=True):
+        assert torch.equal(ours.pred_sem_seg.data.long(), expected.pred_sem_seg.data.long())
+        assert len(ours.pred_sem_seg.data.unique()) > 1
+        assert "seg_logits" not in ours
+
+
+def test_segmentors_with_a_way_of_their_own_stay():
+    model = segmentor_of(type("Own", (EncoderDecoder,), {"predict": lambda self, *args: "own"}))
+    assert not keep_classes_only(model)
+    assert "postprocess_result" not in vars(model)

@@ -1,14 +1,13 @@
-"""Masks of instances as COCO's run lengths, made one by one.
+"""What mm makes of a network's outputs, with memory that does not grow with their number.
 
 mmdet makes the masks of an image as one array of instances x height x width, and those of queries
 several times over, as floats: 2.4 GB for 100 pasted masks on 6000 x 4000 pixels, over 24 GB for 100
-queries. Here a mask is sampled and encoded before the next one, so that memory does not grow with
-their number.
+queries. mmseg resizes the logits of every class to the original image: 14 GB for 150 classes. Here
+a mask is made and encoded before the next one, and classes are resized one by one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -17,56 +16,20 @@ import torch.nn.functional as F
 from mmengine.structures import InstanceData, PixelData
 from torch import Tensor, nn
 
-PIXELS_IN_A_BAND = 2**20
-INSTANCE_OFFSET = 1000  # mmdet numbers the segments of a panoptic map by label + 1000 * instance
+from xcit_dense.predict.results import (
+    INSTANCE_OFFSET,
+    RunLengths,
+    boxes_around,
+    encode_columns,
+    encode_mask,
+)
+
+_PIXELS_IN_A_BAND = 2**20
 _LIBRARIES = ("mmengine", "mmdet", "mmseg")
 _THAT_PREDICT = ("predict", "test_step", "add_pred", "postprocess")
 
-RunLengths = dict[str, Any]
-"""A mask as pycocotools takes it: ``size``, height and width, and compressed ``counts``."""
-Upsample = Callable[[int], Tensor]
-"""Gives the logits (H, W) of the mask of a query, by its number."""
 
-
-def coco_masks() -> ModuleType:
-    """The module of masks in pycocotools, which comes with mmdet; mmseg does without it."""
-    from pycocotools import mask
-
-    return mask
-
-
-def encode_mask(mask: np.ndarray) -> RunLengths:
-    """Encode a mask (H, W) of the whole image; what is not zero belongs to it."""
-    return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
-
-
-def encode_columns(columns: np.ndarray, first: int, width: int) -> RunLengths:
-    """Encode a mask that is empty but for some columns, without making the others.
-
-    COCO counts zeros and ones in turn, down the columns, the first column first.
-
-    Args:
-        columns: bool (n, H), the mask in columns that lie side by side.
-        first: where they begin in the image.
-        width: columns of the image.
-    """
-    height = columns.shape[1]
-    borders = np.flatnonzero(np.diff(columns.reshape(-1), prepend=False, append=False))
-    counts = np.diff(borders + first * height, prepend=0, append=height * width)
-    if len(counts) > 1 and not counts[-1]:
-        counts = counts[:-1]
-    uncompressed = {"size": [height, width], "counts": counts.tolist()}
-    return coco_masks().frPyObjects(uncompressed, height, width)
-
-
-def boxes_around(masks: list[RunLengths]) -> np.ndarray:
-    """Left, top, right, bottom of each mask, (n, 4); zeros around an empty one."""
-    boxes = np.array([coco_masks().toBbox(mask) for mask in masks]).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
-
-
-def predicts_as_mm(module: nn.Module) -> bool:
+def _predicts_as_mm(module: nn.Module) -> bool:
     """Whether all methods of a module that predict are the libraries' own.
 
     A user's own method may call mm's and then read its results, as arrays and logits.
@@ -93,7 +56,7 @@ def encode_masks(model: nn.Module) -> int:
     from mmdet.models.roi_heads.mask_heads import FCNMaskHead
     from mmdet.models.seg_heads import panoptic_fusion_heads as fusion
 
-    if not predicts_as_mm(model):
+    if not _predicts_as_mm(model):
         return 0
     kinds = (FCNMaskHead, fusion.BasePanopticFusionHead)
     heads = [module for module in model.modules() if isinstance(module, kinds)]
@@ -101,7 +64,7 @@ def encode_masks(model: nn.Module) -> int:
     are_fused = any(isinstance(head, fusion.BasePanopticFusionHead) for head in heads)
     pasted = FCNMaskHead._predict_by_feat_single
     count = 0
-    for head in filter(predicts_as_mm, heads):
+    for head in filter(_predicts_as_mm, heads):
         if isinstance(head, fusion.MaskFormerFusionHead):
             head.predict = partial(_predict_queries, head)
         elif not are_fused and type(head)._predict_by_feat_single is pasted:
@@ -110,6 +73,20 @@ def encode_masks(model: nn.Module) -> int:
             continue
         count += 1
     return count
+
+
+def keep_classes_only(model: nn.Module) -> bool:
+    """Let a segmentor predict the class of each pixel and no logits, in place.
+
+    Returns:
+        Whether it was changed: segmentors that predict in their own way stay.
+    """
+    from mmseg.models import BaseSegmentor
+
+    if not isinstance(model, BaseSegmentor) or not _predicts_as_mm(model):
+        return False
+    model.postprocess_result = partial(_predict_classes, model)
+    return True
 
 
 @torch.no_grad()
@@ -132,22 +109,23 @@ def _predict_in_boxes(
         as_mmdet = partial(type(head)._predict_by_feat_single, head)
         return as_mmdet(mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map)
     bboxes /= bboxes.new_tensor(img_meta["scale_factor"]).repeat(2)  # horizontal, vertical
-    height, width = img_meta["ori_shape"][:2]
     masks = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
     classes = torch.zeros_like(labels) if head.class_agnostic else labels
     masks = masks[torch.arange(len(masks), device=masks.device), classes]
+    size = img_meta["ori_shape"][:2]
     return [
-        _encode_in_box(mask, box, height, width, threshold)
+        _encode_in_box(mask, box, size, threshold)
         for mask, box in zip(masks.float(), bboxes.float(), strict=True)
     ]
 
 
 def _encode_in_box(
-    mask: Tensor, box: Tensor, height: int, width: int, threshold: float
+    mask: Tensor, box: Tensor, size: tuple[int, int], threshold: float
 ) -> RunLengths:
     """Paste a mask of probabilities (h, w) into its box, in bands of columns, and encode it."""
     from mmdet.models.roi_heads.mask_heads.fcn_mask_head import _do_paste_mask
 
+    height, width = size
     # with one pixel on each side, where interpolation reaches, as by mmdet
     left, top = (box[:2].floor() - 1).clamp(min=0).tolist()
     right, bottom = (box[2:].ceil() + 1).minimum(box.new_tensor([width, height])).tolist()
@@ -155,7 +133,7 @@ def _encode_in_box(
         return encode_columns(np.zeros((0, height), bool), 0, width)
     left, right = int(left), int(right)
     pasted = np.zeros((right - left, height), bool)
-    across = max(1, PIXELS_IN_A_BAND // int(bottom - top))
+    across = max(1, _PIXELS_IN_A_BAND // int(bottom - top))
     for first in range(left, right, across):
         beside = box - box.new_tensor([first, 0, first, 0])
         across = min(across, right - first)
@@ -185,23 +163,26 @@ def _predict_queries(
     ):
         height, width = sample.metainfo["img_shape"][:2]
         size = tuple(sample.metainfo["ori_shape"][:2]) if rescale else (height, width)
-        upsample = partial(_upsample, logits[:, :height, :width], size)
+        logits = logits[:, :height, :width]  # without padding
         result = {}
         if head.test_cfg.get("panoptic_on", True):
-            segments = _panoptic_map(head, classes, upsample, size)
+            segments = _panoptic_map(head, classes, logits, size)
             result["pan_results"] = PixelData(sem_seg=segments[None])
         if head.test_cfg.get("instance_on", False):
-            result["ins_results"] = _instances(head, classes, upsample)
+            result["ins_results"] = _instances(head, classes, logits, size)
         results.append(result)
     return results
 
 
-def _upsample(logits: Tensor, size: tuple[int, int], query: int) -> Tensor:
-    mask = logits[None, query : query + 1]
-    return F.interpolate(mask, size=size, mode="bilinear", align_corners=False)[0, 0]
+def _upsample(logits: Tensor, size: tuple[int, int], align_corners: bool = False) -> Tensor:
+    """Logits (h, w) of a query or a class, at the size of the image."""
+    resized = F.interpolate(logits[None, None], size, mode="bilinear", align_corners=align_corners)
+    return resized[0, 0]
 
 
-def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> InstanceData:
+def _instances(
+    head: nn.Module, classes: Tensor, logits: Tensor, size: tuple[int, int]
+) -> InstanceData:
     """The best pairs of a query and a class of things.
 
     A pair scores the probability of its class times the mean one of the pixels in its mask.
@@ -214,10 +195,10 @@ def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> Instance
 
     masks, means = {}, torch.zeros(len(classes), device=scores.device)
     for query in set(queries.tolist()):
-        logits = upsample(query)
-        mask = logits > 0
+        upsampled = _upsample(logits[query], size)
+        mask = upsampled > 0
         masks[query] = encode_mask(mask.cpu().numpy())
-        means[query] = logits.sigmoid().float().mul_(mask).sum() / (mask.count_nonzero() + 1e-6)
+        means[query] = upsampled.sigmoid().float().mul_(mask).sum() / (mask.count_nonzero() + 1e-6)
     encoded = [masks[query] for query in queries.tolist()]
     return InstanceData(
         bboxes=torch.from_numpy(boxes_around(encoded)).to(scores.device, torch.float32),
@@ -228,7 +209,7 @@ def _instances(head: nn.Module, classes: Tensor, upsample: Upsample) -> Instance
 
 
 def _panoptic_map(
-    head: nn.Module, classes: Tensor, upsample: Upsample, size: tuple[int, int]
+    head: nn.Module, classes: Tensor, logits: Tensor, size: tuple[int, int]
 ) -> Tensor:
     """Label + 1000 * number of the instance for each pixel, int32 (H, W).
 
@@ -241,7 +222,7 @@ def _panoptic_map(
     largest = torch.full(size, -1.0, device=classes.device)
     own_areas = {}
     for query in is_kept.nonzero().flatten().tolist():
-        probability = upsample(query).sigmoid()
+        probability = _upsample(logits[query], size).sigmoid()
         own_areas[query] = int((probability >= 0.5).count_nonzero())
         product = scores[query] * probability
         winner[product > largest] = query
@@ -262,3 +243,32 @@ def _panoptic_map(
             wins &= largest >= 0.5 * scores[query]
         segments[wins] = number
     return segments
+
+
+def _predict_classes(
+    segmentor: nn.Module, seg_logits: Tensor, data_samples: list[Any]
+) -> list[Any]:
+    """What ``BaseSegmentor.postprocess_result`` does, without ``seg_logits`` in the samples."""
+    as_mmseg = partial(type(segmentor).postprocess_result, segmentor)
+    for logits, sample in zip(seg_logits, data_samples, strict=True):
+        if len(logits) == 1 or sample.get("flip"):
+            as_mmseg(logits[None], [sample])
+            del sample.seg_logits
+        else:
+            padding = sample.get("img_padding_size", sample.get("padding_size", (0, 0, 0, 0)))
+            left, right, top, bottom = padding
+            inner = logits[:, top : logits.shape[1] - bottom, left : logits.shape[2] - right]
+            labels = _class_map(inner, sample.ori_shape[:2], segmentor.align_corners)
+            sample.set_data({"pred_sem_seg": PixelData(data=labels)})
+    return data_samples
+
+
+def _class_map(logits: Tensor, size: tuple[int, int], align_corners: bool) -> Tensor:
+    """The class (1, H, W) of each pixel of an image of that size, the first of equal ones."""
+    largest = logits.new_full(size, -torch.inf)
+    labels = torch.zeros(size, dtype=torch.int16, device=logits.device)
+    for label, coarse in enumerate(logits):
+        resized = _upsample(coarse, size, align_corners)
+        labels.masked_fill_(resized > largest, label)
+        torch.maximum(largest, resized, out=largest)
+    return labels.long()[None]
