@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xcit_dense import XCiT
-from xcit_dense.doctor import Trial, diagnose, report, run_checks
+from xcit_dense.doctor import Trial, checks, diagnose, report
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.mm.config import read_config
 from xcit_dense.swap import plan_swap
@@ -252,7 +252,7 @@ def test_a_check_that_does_not_understand_a_model_is_a_note(monkeypatch):
     def puzzled(trial):
         raise LookupError("what is this?")
 
-    monkeypatch.setattr(run_checks, "CHECKS", [puzzled, *run_checks.CHECKS])
+    monkeypatch.setattr(checks, "CHECKS", [puzzled, *checks.CHECKS])
     trial = diagnose(small(RETINANET), SIZE)
     assert trial.is_healthy and trial.losses
     (text,) = texts(trial, are_wrong=False)

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from xcit_dense.doctor import Trial
-from xcit_dense.doctor.run_checks import strides_fit_maps
+from xcit_dense.doctor.checks import strides_fit_maps
 
 
 class Part(nn.Module):

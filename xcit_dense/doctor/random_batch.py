@@ -67,18 +67,10 @@ def _detected(trial: Trial) -> Any:
 
 
 def _metainfo(size: Size) -> dict[str, Any]:
-    return {
-        "img_id": 0,
-        "img_path": "random.png",
-        "img_shape": size,
-        "ori_shape": size,
-        "pad_shape": size,
-        "batch_input_shape": size,
-        "scale_factor": (1.0, 1.0),
-        "flip": False,
-        "flip_direction": None,
-        "border": (0, size[0], 0, size[1]),
-    }
+    sizes = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), size)
+    file = {"img_id": 0, "img_path": "random.png"}
+    flip = {"flip": False, "flip_direction": None}
+    return {**file, **sizes, **flip, "scale_factor": (1.0, 1.0), "border": (0, size[0], 0, size[1])}
 
 
 def _number_of_classes(trial: Trial) -> int:

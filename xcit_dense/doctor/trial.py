@@ -13,15 +13,11 @@ from torch import Tensor, nn
 
 from xcit_dense.mm import rules
 from xcit_dense.mm.config import dicts_in, module_prefix, type_name, unsynchronize
-from xcit_dense.swap import Level, levels_of
+from xcit_dense.swap.levels import Level, levels_of
 
 DEFAULT_IMAGE_SIZE = (128, 256)
 """Height and width, in pixels; divisible by every stride, so that maps have whole places."""
-LARGEST_STRIDE = 128
-"""Pixels; sizes are rounded up to multiples of it."""
-
-MOST_LOSSES = 8
-"""In a report; decoders of many layers have some for each."""
+_LARGEST_STRIDE = 128
 
 _REMEDIES = {
     "mmcv op": "install an mmcv with compiled ops, or do without this part",
@@ -43,16 +39,17 @@ class Finding:
 
     Attributes:
         text: what was found, and where.
-        remedy: what to do about it.
+        remedy: what to do about it, if that is known.
         is_wrong: whether training or prediction can not go well with it.
     """
 
     text: str
-    remedy: str
+    remedy: str = ""
     is_wrong: bool = True
 
     def __str__(self) -> str:
-        return f"{'wrong' if self.is_wrong else 'mind'}: {self.text}\n  remedy: {self.remedy}"
+        remedy = f"\n  remedy: {self.remedy}" if self.remedy else ""
+        return f"{'wrong' if self.is_wrong else 'mind'}: {self.text}{remedy}"
 
 
 def failure(what: str, error: Exception) -> Finding:
@@ -145,9 +142,7 @@ def report(trial: Trial) -> str:
         lines.append(f"the neck makes maps of strides {strides}")
     if trial.losses:
         losses = [f"{name} {value:.3g}" for name, value in trial.losses.items()]
-        more = len(losses) - MOST_LOSSES
-        shown = ", ".join(losses[:MOST_LOSSES]) + (f" and {more} more" if more > 0 else "")
-        lines.append(f"losses of a step: {shown}")
+        lines.append(f"losses of a step: {', '.join(losses)}")
     lines += [str(finding) for finding in trial.findings]
     return "\n".join([*lines, "healthy" if trial.is_healthy else "not healthy"])
 
@@ -213,4 +208,4 @@ def _image_size(config: dict, wanted: Size) -> Size:
             return rules.LEAST_SIZES[name]
         if node.get("num_queries", 0) > rules.MANY_QUERIES:
             return rules.SIZE_FOR_MANY_QUERIES
-    return tuple(max(-(-side // LARGEST_STRIDE), 1) * LARGEST_STRIDE for side in wanted)
+    return tuple(max(-(-side // _LARGEST_STRIDE), 1) * _LARGEST_STRIDE for side in wanted)

@@ -10,8 +10,14 @@ from xcit_dense.mm.config import PACKAGES, dicts_in, model_scope, type_name
 from xcit_dense.mm.rules import PYRAMIDS_OF_ONE_STRIDE, VIEWING_HEADS
 from xcit_dense.network import STRIDES, resolve_arch
 from xcit_dense.network.stem import PATCH_SIZES
-from xcit_dense.swap.error import BoundBackboneError, SwapError, located
-from xcit_dense.swap.levels import Level, MeasuredBackbone, measure_backbone
+from xcit_dense.swap.levels import (
+    BoundBackboneError,
+    Level,
+    MeasuredBackbone,
+    SwapError,
+    located,
+    measure_backbone,
+)
 from xcit_dense.swap.readers import find_readers
 from xcit_dense.swap.recipe import normalize_as_imagenet, use_recipe_of_xcit
 

@@ -12,8 +12,7 @@ from xcit_dense.mm.rules import (
     NECKS_THAT_STOP_BEFORE_END_LEVEL,
     SEGMENTATION_HEADS,
 )
-from xcit_dense.swap.error import SwapError, located
-from xcit_dense.swap.levels import MeasuredBackbone
+from xcit_dense.swap.levels import MeasuredBackbone, SwapError, located
 
 
 @dataclass

@@ -13,7 +13,7 @@ from xcit_dense.mm.rules import (
     PREPROCESSOR_WRAPPERS,
     TRANSFORMER_KEYS,
 )
-from xcit_dense.swap.error import located
+from xcit_dense.swap.levels import located
 
 # Source: the recipes of the XCiT paper's release, for batches of 16 images.
 _OPTIMIZERS = {

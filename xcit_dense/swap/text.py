@@ -15,7 +15,7 @@ from typing import Any
 from mmengine.config import Config
 
 from xcit_dense.mm.config import configs_of, find_config
-from xcit_dense.swap.error import SwapError, located
+from xcit_dense.swap.levels import SwapError, located
 from xcit_dense.swap.plan import Swap
 
 LINE_LENGTH = 100
