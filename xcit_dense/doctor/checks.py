@@ -13,7 +13,7 @@ import torch
 from mmengine.fileio import list_from_file
 from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, OPTIMIZERS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -61,6 +61,8 @@ def optimizer_spares_xcit(trial: Trial) -> Iterator[Finding]:
     model = nn.ModuleDict({part: trial.model}) if part else trial.model
     plain = {key: settings[key] for key in _OPTIMIZER_SETTINGS if key in settings}
     try:
+        if isinstance(optimizer.type, str) and OPTIMIZERS.get(optimizer.type) is None:
+            raise KeyError(optimizer.type)  # mmengine says that None is not callable
         # without mixed precision, which wants a GPU
         built = build_optim_wrapper(model, {"type": "OptimWrapper", **plain}).optimizer
     except Exception as error:

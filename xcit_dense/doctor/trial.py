@@ -12,8 +12,8 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.mm import rules
-from xcit_dense.mm.config import dicts_in, module_prefix, type_name, unsynchronize
-from xcit_dense.swap.levels import Level, levels_of
+from xcit_dense.mm.config import dicts_in, module_prefix, type_name
+from xcit_dense.swap.levels import Level, levels_of, without_weights
 
 DEFAULT_IMAGE_SIZE = (128, 256)
 """Height and width, in pixels; divisible by every stride, so that maps have whole places."""
@@ -154,9 +154,7 @@ def build_trial(cfg: Config, image_size: Size) -> Trial:
     the images is rounded up to multiples of 128; a model that is made for one size takes that.
     """
     config, path = _what_is_trained(cfg)
-    for _, node in dicts_in(config):
-        _forget_weights(node)
-    unsynchronize(config)
+    config = without_weights(config)
     preprocessor = config["data_preprocessor"] or {}
     preprocessor.update({key: off for key, off in rules.PADDING.items() if preprocessor.get(key)})
     model = MODELS.build(ConfigDict(config))
@@ -185,17 +183,6 @@ def _what_is_trained(cfg: Config) -> tuple[dict, str]:
         raise NotImplementedError(f"{name} takes videos, and the trial has images only")
     config["data_preprocessor"] = config.get("data_preprocessor") or preprocessor
     return config, path
-
-
-def _forget_weights(node: dict) -> None:
-    """Take out paths and URLs of pretrained weights."""
-    keys = [key for key in rules.KEYS_OF_WEIGHTS if node.get(key)]
-    if type_name(node) in rules.DOWNLOADING_BACKBONES:
-        keys = ["pretrained"]
-    # PVT's names a checkpoint, but no type
-    if any("checkpoint" in init for _, init in dicts_in(node.get("init_cfg"))):
-        keys.append("init_cfg")
-    node.update(dict.fromkeys(keys))
 
 
 def _image_size(config: dict, wanted: Size) -> Size:

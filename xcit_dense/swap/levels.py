@@ -13,8 +13,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config import type_name, unsynchronize
-from xcit_dense.mm.rules import BOUND_BACKBONES, DOWNLOADING_BACKBONES
+from xcit_dense.mm import rules
+from xcit_dense.mm.config import dicts_in, type_name, unsynchronize
 
 _IMAGE_SIDE = 128  # pixels; divisible by every stride up to 128, so that these come out exact
 
@@ -78,12 +78,10 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
         SwapError: it can not be built or run here, or does not give plain maps.
     """
     name = type_name(config)
-    if name in BOUND_BACKBONES:
-        raise BoundBackboneError(path, f"{name} is more than a backbone: {BOUND_BACKBONES[name]}")
-    config = {key: copy.deepcopy(value) for key, value in config.items() if key != "init_cfg"}
-    unsynchronize(config)
-    if "pretrained" in config or name in DOWNLOADING_BACKBONES:
-        config["pretrained"] = None
+    if name in rules.BOUND_BACKBONES:
+        why = rules.BOUND_BACKBONES[name]
+        raise BoundBackboneError(path, f"{name} is more than a backbone: {why}")
+    config = without_weights(config)
     # plain vision transformers run on their own image size only
     side = config.get("img_size") or _IMAGE_SIDE
     side = max(side) if isinstance(side, Iterable) else side
@@ -99,6 +97,23 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     if not levels:
         raise SwapError(path, f"{name} does not give plain maps (B, C, H, W), one a level")
     return MeasuredBackbone(name, tuple(levels))
+
+
+def without_weights(config: dict) -> dict:
+    """A copy of the dict of a part that can be built alone: without paths and URLs of weights,
+    and with plain norms for those that want several processes.
+    """
+    config = copy.deepcopy(config)
+    for _, node in dicts_in(config):
+        keys = [key for key in rules.KEYS_OF_WEIGHTS if node.get(key)]
+        if type_name(node) in rules.DOWNLOADING_BACKBONES:
+            keys = ["pretrained"]
+        # PVT's names a checkpoint, but no type
+        if any("checkpoint" in init for _, init in dicts_in(node.get("init_cfg"))):
+            keys.append("init_cfg")
+        node.update(dict.fromkeys(keys))
+    unsynchronize(config)
+    return config
 
 
 def maps_in(value: Any) -> list[Tensor]:

@@ -40,11 +40,8 @@ def config_text(name: str, old: Config, swap: Swap, out: Path, title: str) -> st
     """
     changes = difference(old.to_dict(), swap.config.to_dict())
     changes = {key: changes[key] for key in _FIRST if key in changes} | changes
-    wrap = textwrap.TextWrapper(
-        LINE_LENGTH - 2, break_long_words=False, break_on_hyphens=False
-    ).wrap
     comments = [title, *(f"- {note}" for note in swap.notes)]
-    lines = [f"# {line}" for comment in comments for line in wrap(comment)]
+    lines = [f"# {line}" for comment in comments for line in _WRAPPER.wrap(comment)]
     path = find_config(name)
     if Config._is_lazy_import(str(path)):
         lines += _new_style_lines(changes, old.to_dict(), _module_of(path, out))
