@@ -130,7 +130,12 @@ FOUR_LEVELS = {  # nobody reads the first
         (PSPNET, CLASSES, {"classes": ["a"] * 151}, "model.decode_head.num_classes = 150, but the"),
         (RETINANET, CLASSES, {"classes": ("cat",)}, "but the training data have 1 class names"),
         (RETINANET, CLASSES, {"classes": ("cat")}, "classes='cat' of the training data is one"),
-        (RETINANET, "model", FOUR_LEVELS, "6 parameters: backbone.pyramid.levels.0.0.weight"),
+        (
+            RETINANET,
+            "model",
+            FOUR_LEVELS,
+            "6 parameters, such as backbone.pyramid.levels.0.0",
+        ),
         (RETINANET, "data_preprocessor", {"type": "TrackDataPreprocessor"}, "takes videos"),
     ],
 )

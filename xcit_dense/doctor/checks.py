@@ -6,7 +6,7 @@ Each takes the :class:`Trial` of a model, may note in it what it sees, and yield
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from functools import wraps
+from functools import partial
 from typing import Any
 
 import torch
@@ -68,12 +68,8 @@ def optimizer_spares_xcit(trial: Trial) -> Iterator[Finding]:
     except Exception as error:
         yield failure("building the optimizer", error)
         return
-    decayed = {
-        id(parameter)
-        for group in built.param_groups
-        if group.get("weight_decay")
-        for parameter in group["params"]
-    }
+    groups = [group["params"] for group in built.param_groups if group.get("weight_decay")]
+    decayed = {id(parameter) for group in groups for parameter in group}
     of_xcit = _parameters_of_xcit(trial)
     for key in _NOT_DECAYED:
         if any(key in name and id(parameter) in decayed for name, parameter in of_xcit):
@@ -95,27 +91,28 @@ def heads_have_classes_of_data(trial: Trial) -> Iterator[Finding]:
         try:
             names = list_from_file(names)  # as mm does
         except FileNotFoundError:
-            text = f"metainfo.classes={names!r} of the training data is one text, and no file"
-            remedy = f"write a tuple, for a single class too: classes=({names!r},)"
-            yield Finding(text, remedy)
+            yield Finding(
+                f"metainfo.classes={names!r} of the training data is one text, and no file",
+                f"write a tuple, for a single class too: classes=({names!r},)",
+            )
             return
     nodes = [place for place in dicts_in(trial.config, trial.path) if ".backbone" not in place[0]]
     things = [node["num_things_classes"] for _, node in nodes if node.get("num_stuff_classes")]
     for path, node in nodes:
-        if type_name(node) in rules.HEADS_OF_OTHER_CLASSES or path.endswith("rpn_head"):
-            continue
         both = node.get("num_things_classes", 0) + node.get("num_stuff_classes", 0)
         key = "num_things_classes + num_stuff_classes" if both else "num_classes"
         count = both or node.get(key)
-        if names and count and count not in (len(names), *things):
-            # what a data set has by default it may replace, and in mmseg more outputs do no harm
-            harms = count < len(names) or model_scope(trial.cfg) != "mmseg"
-            yield Finding(
-                f"{path}.{key} = {count}, but the training data have {len(names)} class names",
-                "make the two agree: num_classes of every head, and metainfo=dict(classes=...) of "
-                "the data sets",
-                is_wrong=told is not None and harms,
-            )
+        has_others = type_name(node) in rules.HEADS_OF_OTHER_CLASSES or path.endswith("rpn_head")
+        if has_others or not names or not count or count in (len(names), *things):
+            continue
+        # what a data set has by default it may replace, and in mmseg more outputs do no harm
+        harms = count < len(names) or model_scope(trial.cfg) != "mmseg"
+        yield Finding(
+            f"{path}.{key} = {count}, but the training data have {len(names)} class names",
+            "make the two agree: num_classes of every head, and metainfo=dict(classes=...) of the "
+            "data sets",
+            is_wrong=told is not None and harms,
+        )
 
 
 def _class_names(dataset: dict) -> Sequence[str] | None:
@@ -190,17 +187,14 @@ def _note_map_sizes(trial: Trial) -> None:
     for name, part in trial.model.named_modules():
         if _declared_strides(part):
             # no hook: mmseg's heads call their own ``forward``, past all hooks
-            part.forward = _noting(part.forward, name, trial.map_sizes)
+            sizes = trial.map_sizes.setdefault(name, [])
+            part.forward = partial(_forward_noting, sizes, part.forward)
 
 
-def _noting(forward: Callable, name: str, map_sizes: dict[str, list[Size]]) -> Callable:
-    @wraps(forward)
-    def noting(*arguments: Any, **keywords: Any) -> Any:
-        if name not in map_sizes and arguments and (maps := maps_in(arguments[0])):
-            map_sizes[name] = [tuple(tensor.shape[2:]) for tensor in maps]
-        return forward(*arguments, **keywords)
-
-    return noting
+def _forward_noting(sizes: list[Size], forward: Callable, *arguments: Any, **keywords: Any) -> Any:
+    if arguments and not sizes:
+        sizes += [tuple(tensor.shape[2:]) for tensor in maps_in(arguments[0])]
+    return forward(*arguments, **keywords)
 
 
 def strides_fit_maps(trial: Trial) -> Iterator[Finding]:
@@ -214,7 +208,7 @@ def strides_fit_maps(trial: Trial) -> Iterator[Finding]:
         if isinstance(indices, (list, tuple)):  # heads of mmseg are given all levels, and choose
             sizes = [sizes[index] for index in indices if -len(sizes) <= index < len(sizes)]
         for key, strides in _declared_strides(part).items():
-            if not _fit(strides, sizes, trial.image_size):
+            if sizes and not _fit(strides, sizes, trial.image_size):
                 found = [round(max(trial.image_size) / max(size)) for size in sizes]
                 yield Finding(
                     f"{trial.path}.{name}.{key} = {strides}, but the maps have strides {found}",
@@ -231,12 +225,12 @@ def _declared_strides(part: nn.Module) -> dict[str, list[float]]:
             key, value = f"{key}.strides", getattr(value, "strides", None)
         elif key not in _STRIDES:
             continue
+        if not isinstance(value, (list, tuple)):
+            continue
         # those of the two directions are compared where they are the same
-        strides = [
-            stride[0] if isinstance(stride, (list, tuple)) and len(set(stride)) == 1 else stride
-            for stride in (value if isinstance(value, (list, tuple)) else [])
-        ]
-        if strides and all(isinstance(each, (int, float)) and each > 0 for each in strides):
+        several = [stride if isinstance(stride, (list, tuple)) else [stride] for stride in value]
+        strides = [stride[0] for stride in several if len(set(stride)) == 1]
+        if strides and len(strides) == len(value):
             declared[key] = strides
     return declared
 
@@ -257,10 +251,7 @@ def losses_are_sound(trial: Trial) -> Iterator[Finding]:
         if not math.isfinite(value):
             yield Finding(text, "look for a wrong width, stride or number of classes in this head")
         elif value < 0:
-            remedy = (
-                "most losses are never negative: see that this one gets what it is made for (IoU "
-                "losses of decoded boxes want reg_decoded_bbox=True)"
-            )
+            remedy = "see that it gets what it is made for (IoU losses: reg_decoded_bbox=True)"
             yield Finding(text, remedy, is_wrong=False)
 
 
@@ -272,15 +263,13 @@ def gradients_reach_parameters(trial: Trial) -> Iterator[Finding]:
         if parameter.requires_grad and parameter.grad is None
     ]
     if trial.losses and without:
-        more = f" and {len(without) - 4} more" if len(without) > 4 else ""
         # as mmengine's runner: the wrapper's own setting counts where a wrapper is told
-        wrapper = trial.cfg.get("model_wrapper_cfg")
-        are_looked_for = (trial.cfg if wrapper is None else wrapper).get("find_unused_parameters")
+        wrapper = trial.cfg.get("model_wrapper_cfg") or trial.cfg
         yield Finding(
-            f"no gradient in {len(without)} parameters: {', '.join(without[:4])}{more}",
+            f"no gradient in {len(without)} parameters, such as {', '.join(without[:4])}",
             "distributed training waits for them for ever: take out the part that nobody reads, "
             "or set find_unused_parameters=True",
-            is_wrong=not are_looked_for,
+            is_wrong=not wrapper.get("find_unused_parameters"),
         )
 
 

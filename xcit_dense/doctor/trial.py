@@ -76,7 +76,7 @@ class Trial:
         levels: the maps that the backbone gives.
         readers: who reads each of them, as ``model.neck (in_channels 384)``.
         neck_levels: the maps that the neck makes.
-        map_sizes: heights and widths of the maps that parts were given in training, by name.
+        map_sizes: heights and widths of the maps that a part was first given, by its name.
         losses: of one training step, by name.
         flops: floating-point operations of a prediction on one image; a multiply-add is two.
     """
