@@ -76,8 +76,7 @@ def plan_swap(
     with located("model"):
         scope = model_scope(new)
         if scope not in PACKAGES:
-            known = " or ".join(PACKAGES)
-            raise SwapError("default_scope", f"{scope!r}, must be {known}: where the model is from")
+            raise SwapError("default_scope", f"{scope!r}, must be {' or '.join(PACKAGES)}")
         path, parent = _find_backbone(new["model"], notes)
     with located(f"{path}.backbone"):
         old_config = parent["backbone"]
@@ -106,8 +105,7 @@ def _find_backbone(model: dict, notes: list[str]) -> tuple[str, dict]:
         if isinstance(node.get("backbone"), dict) and "type" in node["backbone"]
     ]
     if not found:
-        reason = f"{type_name(model)} has no backbone=dict(type=...) inside"
-        raise BoundBackboneError("model", reason)
+        raise BoundBackboneError("model", f"{type_name(model)} has no backbone=dict(type=...)")
     depth = min(path.count(".") for path, _ in found)
     outermost = [(path, node) for path, node in found if path.count(".") == depth]
     candidates = [place for place in outermost if place[0].endswith(".detector")] or outermost

@@ -95,11 +95,8 @@ def _module_of(path: Path, inheriting: Path) -> str:
     ups = parts.count(os.pardir)
     for part in parts[ups:]:
         if not part.isidentifier() or keyword.iskeyword(part):
-            reason = (
-                f"is in the new style, whose configs import each other, and {part!r} is no name "
-                "that Python can import: rename it, or write OUT elsewhere"
-            )
-            raise SwapError(str(path), reason)
+            reason = f"{part!r} is no name that Python can import, as the new style wants it"
+            raise SwapError(str(path), f"{reason}: rename it, or write OUT elsewhere")
     return "." * (ups + 1) + ".".join(parts[ups:])
 
 
@@ -147,11 +144,9 @@ def _source(value: Any, room: float, indent: int = 0) -> str:
         return line
     margin = " " * (indent + 4)
     room = LINE_LENGTH - len(margin) - 1  # for the comma
-    lines = [
-        f"{margin}{name}{_source(entry, room - len(name), indent + 4)},\n"
-        for name, entry in entries
-    ]
-    return f"{opening}\n{''.join(lines)}{' ' * indent}{closing}"
+    lines = [name + _source(entry, room - len(name), indent + 4) for name, entry in entries]
+    inner = "".join(f"{margin}{line},\n" for line in lines)
+    return f"{opening}\n{inner}{' ' * indent}{closing}"
 
 
 def _literal(value: Any) -> str:
