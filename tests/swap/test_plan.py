@@ -234,14 +234,12 @@ def test_the_scope_is_that_of_the_models_class():
 TWO_BACKBONES = {"a": {"backbone": RESNET}, "b": {"backbone": RESNET}}
 TOKENS = {**VIT, "out_indices": 3, "output_cls_token": True}
 COARSE = {**VIT, "patch_size": 64, "img_size": 128}
-HOURGLASS = "mmdet::cornernet/cornernet_hourglass104_10xb5-crop511-210e-mstest_coco.py"
 NAS = "mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_nashead-gn-head_4xb4-1x_coco.py"
 
 
 @pytest.mark.parametrize(
     ("cfg", "error"),
     [
-        (HOURGLASS, "model.backbone: HourglassNet"),
         (NAS, "model.neck: NASFCOS_FPN"),
         ("mmseg::san/san-vit-b16_coco-stuff164k-640x640.py", "model: MultimodalEncoderDecoder"),
         (detector(neck={**FPN, "in_channels": [256, 512]}), "model.neck.in_channels: 2 widths"),

@@ -105,7 +105,8 @@ def _find_backbone(model: dict, notes: list[str]) -> tuple[str, dict]:
         if isinstance(node.get("backbone"), dict) and "type" in node["backbone"]
     ]
     if not found:
-        raise BoundBackboneError("model", f"{type_name(model)} has no backbone=dict(type=...)")
+        reason = f"{type_name(model)} has no backbone=dict(type=...) inside"
+        raise BoundBackboneError("model", reason)
     depth = min(path.count(".") for path, _ in found)
     outermost = [(path, node) for path, node in found if path.count(".") == depth]
     candidates = [place for place in outermost if place[0].endswith(".detector")] or outermost

@@ -127,8 +127,8 @@ def _keys_that_stay(
         and not any(key in name for name in names)
     ]
     if foreign:
-        named = ", ".join(foreign)
-        notes.append(f"{_CUSTOM_KEYS}: without {named}, which named parts of the old backbone.")
+        gone = ", ".join(foreign)
+        notes.append(f"{_CUSTOM_KEYS}: without {gone}, which named parts of the old backbone.")
     return {key: value for key, value in kept.items() if key not in foreign}
 
 
