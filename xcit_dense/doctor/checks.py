@@ -131,10 +131,10 @@ def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
     except Exception as error:
         yield failure("running the backbone", error)
         return
-    trial.readers = [[] for _ in trial.levels]
     if not trial.levels:
         yield Finding(f"{_NOT_COMPARED}: no backbone gives plain maps (B, C, H, W)", is_wrong=False)
         return
+    trial.readers = [[] for _ in trial.levels]
     measured = MeasuredBackbone(type_name(trial.config["backbone"]), tuple(trial.levels))
     try:
         readers = find_readers(trial.config, trial.path, measured)

@@ -125,10 +125,8 @@ def report(trial: Trial) -> str:
             sum(parameter.numel() for parameter in part.parameters()) / 1e6
             for part in (trial.model, getattr(trial.model, "backbone", None) or nn.Identity())
         )
-        lines.append(
-            f"{type(trial.model).__name__}: {parameters:.2f} M parameters, "
-            f"{of_backbone:.2f} M of them in the backbone"
-        )
+        has = f"{parameters:.2f} M parameters, {of_backbone:.2f} M of them in the backbone"
+        lines.append(f"{type(trial.model).__name__}: {has}")
     if trial.flops is not None:
         height, width = trial.image_size
         lines.append(f"prediction of {height}x{width}: {trial.flops / 1e9:.2f} GFLOPs")
@@ -150,8 +148,8 @@ def report(trial: Trial) -> str:
 def build_trial(cfg: Config, image_size: Size) -> Trial:
     """Build the model of a config, or the detector inside where that is what is trained.
 
-    Weights are not loaded: paths and URLs of pretrained weights are taken out before. The size of
-    the images is rounded up to multiples of 128; a model that is made for one size takes that.
+    It starts from random weights. The size of the images is rounded up to multiples of 128; a model
+    that is made for one size takes that.
     """
     config, path = _what_is_trained(cfg)
     config = without_weights(config)
@@ -179,8 +177,7 @@ def _what_is_trained(cfg: Config) -> tuple[dict, str]:
             kept = {key: preprocessor[key] for key in rules.IMAGE_KEYS if key in preprocessor}
             preprocessor = {"type": "DetDataPreprocessor", **kept}
     elif takes_videos:
-        name = type_name(config)
-        raise NotImplementedError(f"{name} takes videos, and the trial has images only")
+        raise NotImplementedError(f"{type_name(config)} takes videos; the trial has only images")
     config["data_preprocessor"] = config.get("data_preprocessor") or preprocessor
     return config, path
 

@@ -89,7 +89,7 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
     try:
         with torch.no_grad(), DefaultScope.overwrite_default_scope(scope):
             backbone = MODELS.build(config)
-            backbone.train(False)  # some of mm's return None from eval()
+            backbone.train(False)
             levels = levels_of(backbone(image), side)
     except Exception as error:  # a backbone may refuse its settings in any way
         sentence = in_one_line(error).partition(". ")[0]
@@ -100,8 +100,9 @@ def measure_backbone(config: dict, scope: str, path: str) -> MeasuredBackbone:
 
 
 def without_weights(config: dict) -> dict:
-    """A copy of the dict of a part that can be built alone: without paths and URLs of weights,
-    and with plain norms for those that want several processes.
+    """A copy of the dict of a part, to build it here: no weights are fetched for it.
+
+    Norms that want several processes become plain ones.
     """
     config = copy.deepcopy(config)
     for _, node in dicts_in(config):

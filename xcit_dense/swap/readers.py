@@ -70,9 +70,10 @@ def find_readers(model: dict, path: str, backbone: MeasuredBackbone) -> list[Rea
     Raises:
         SwapError: a reader is not understood, or fits no other backbone.
     """
-    for where, neck in _parts_at("neck", model, path):
+    if necks := _parts_at("neck", model, path):
+        where, first = necks[0]
         with located(where):
-            return [_neck_reader(neck, where, model, backbone)]
+            return [_neck_reader(first, where, model, backbone)]
     heads = [part for key in rules.SEGMENTATION_HEADS for part in _parts_at(key, model, path)]
     if heads:
         return [reader for where, head in heads for reader in _head_readers(head, where, backbone)]
