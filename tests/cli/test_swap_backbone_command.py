@@ -51,7 +51,6 @@ def test_what_is_not_healthy_replaces_nothing_unless_told(tmp_path, capsys):
         ("mmseg::unet/unet-s5-d16_fcn_4xb4-40k_stare-128x128.py", [], "UNet is more than"),
         ("mmdet::retinanet/retinanet_r50_fpn_1x.py", [], "retinanet_r50_fpn_1x_coco.py"),
         (RETINANET, ["--arch", "huge"], "'huge' is unknown; known: nano_12"),
-        (RETINANET, ["--arch", "huge", "--weights"], "'huge'"),
         (RETINANET, ["--weights", "384_distt"], "--weights 384_distt: no such file.*384_dist,"),
         (RETINANET, ["--arch", "tiny_12", "--weights", "nano.pth"], "nano.pth"),
         (RETINANET, ["-o", "out.yaml"], r"out.yaml: OUT must end in \.py"),

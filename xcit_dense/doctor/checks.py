@@ -27,7 +27,6 @@ from xcit_dense.swap.readers import find_readers
 
 _NOT_DECAYED = ("temperature", "layer_scale")
 _OPTIMIZER_SETTINGS = ("constructor", "optimizer", "paramwise_cfg")
-_NOT_COMPARED = "widths are not compared"
 _STRIDES = ("featmap_strides", "feature_strides")
 _MAKERS_OF_PLACES = ("prior_generator", "anchor_generator")
 
@@ -91,10 +90,8 @@ def heads_have_classes_of_data(trial: Trial) -> Iterator[Finding]:
         try:
             names = list_from_file(names)  # as mm does
         except FileNotFoundError:
-            yield Finding(
-                f"metainfo.classes={names!r} of the training data is one text, and no file",
-                f"write a tuple, for a single class too: classes=({names!r},)",
-            )
+            text = f"metainfo.classes={names!r} of the training data is one text, and no file"
+            yield Finding(text, f"write a tuple, for a single class too: classes=({names!r},)")
             return
     nodes = [place for place in dicts_in(trial.config, trial.path) if ".backbone" not in place[0]]
     things = [node["num_things_classes"] for _, node in nodes if node.get("num_stuff_classes")]
@@ -131,16 +128,15 @@ def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
     except Exception as error:
         yield failure("running the backbone", error)
         return
-    if not trial.levels:
-        yield Finding(f"{_NOT_COMPARED}: no backbone gives plain maps (B, C, H, W)", is_wrong=False)
-        return
     trial.readers = [[] for _ in trial.levels]
-    measured = MeasuredBackbone(type_name(trial.config["backbone"]), tuple(trial.levels))
     try:
+        if not trial.levels:
+            raise SwapError(f"{trial.path}.backbone", "gives no plain maps (B, C, H, W)")
+        measured = MeasuredBackbone(type_name(trial.config["backbone"]), tuple(trial.levels))
         readers = find_readers(trial.config, trial.path, measured)
     except SwapError as error:
         # a user's own parts may be like none that are known: the training step tells more
-        yield Finding(f"{_NOT_COMPARED}: {error}", is_wrong=False)
+        yield Finding(f"widths are not compared: {error}", is_wrong=False)
         return
     for reader in readers:
         for level, width in zip(reader.levels, reader.widths, strict=False):
