@@ -124,7 +124,12 @@ FOUR_LEVELS = {  # nobody reads the first
         (YOLOX, "model.bbox_head.strides", [4, 8, 16], "prior_generator.strides = [4, 8, 16]"),
         (FCOS, "model.backbone.out_strides", (4, 8, 16), "prior_generator.strides = [8, 16, "),
         (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
-        (RETINANET, "optim_wrapper.optimizer.type", "Nobody", "building the optimizer fails"),
+        (
+            RETINANET,
+            "optim_wrapper.optimizer.type",
+            "Nobody",
+            "optimizer fails: KeyError: 'Nobody'",
+        ),
         (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
         (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
         (RETINANET, "model.neck.type", "Nobody", "building the model fails: KeyError: 'Nobody"),
