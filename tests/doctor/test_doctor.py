@@ -2,6 +2,7 @@
 
 import copy
 from functools import cache
+from importlib import import_module
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xcit_dense import XCiT
-from xcit_dense.doctor import Trial, diagnose, report, run_checks
+from xcit_dense.doctor import Trial, checks, diagnose, report
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.mm.config import read_config
 from xcit_dense.swap import plan_swap
@@ -123,14 +124,24 @@ FOUR_LEVELS = {  # nobody reads the first
         (YOLOX, "model.bbox_head.strides", [4, 8, 16], "prior_generator.strides = [4, 8, 16]"),
         (FCOS, "model.backbone.out_strides", (4, 8, 16), "prior_generator.strides = [8, 16, "),
         (RETINANET, KEYS, {"pos_table": {}}, f"{KEYS}: 'pos_table' matches no parameter"),
-        (RETINANET, "optim_wrapper.optimizer.type", "Nobody", "building the optimizer fails"),
+        (
+            RETINANET,
+            "optim_wrapper.optimizer.type",
+            "Nobody",
+            "optimizer fails: KeyError: 'Nobody'",
+        ),
         (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
         (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
         (RETINANET, "model.neck.type", "Nobody", "building the model fails: KeyError: 'Nobody"),
         (PSPNET, CLASSES, {"classes": ["a"] * 151}, "model.decode_head.num_classes = 150, but the"),
         (RETINANET, CLASSES, {"classes": ("cat",)}, "but the training data have 1 class names"),
         (RETINANET, CLASSES, {"classes": ("cat")}, "classes='cat' of the training data is one"),
-        (RETINANET, "model", FOUR_LEVELS, "6 parameters: backbone.pyramid.levels.0.0.weight"),
+        (
+            RETINANET,
+            "model",
+            FOUR_LEVELS,
+            "6 parameters, such as backbone.pyramid.levels.0.0",
+        ),
         (RETINANET, "data_preprocessor", {"type": "TrackDataPreprocessor"}, "takes videos"),
     ],
 )
@@ -160,19 +171,6 @@ def test_what_may_be_meant_so_is_a_note(name, place, value, named):
 
 
 @pytest.mark.parametrize(
-    ("changes", "is_healthy"),
-    [
-        ({"find_unused_parameters": True}, True),
-        ({"model_wrapper_cfg": {"type": "Any", "find_unused_parameters": True}}, True),
-        ({"model_wrapper_cfg": {"type": "Any"}, "find_unused_parameters": True}, False),
-    ],
-)
-def test_unused_parameters_may_be_looked_for_as_mmengine_reads_it(changes, is_healthy):
-    trial = diagnose(small(RETINANET, {"model": FOUR_LEVELS, **changes}), SIZE)
-    assert trial.is_healthy == is_healthy
-
-
-@pytest.mark.parametrize(
     ("name", "known", "noted", "wrong"),
     [
         (BYTETRACK, ["detector.neck"], ["tracker"], ["detector.nick"]),  # no tracker is built
@@ -198,6 +196,8 @@ def test_keys_are_those_of_the_whole_model(name, known, noted, wrong):
             "model.backbone.init_cfg": {"checkpoint": NOWHERE, "type": None},
         },
         {"default_scope": "mmseg", "model._scope_": "mmdet", "model.type": "mmdet.RetinaNet"},
+        {"model": FOUR_LEVELS, "find_unused_parameters": True},
+        {"model": FOUR_LEVELS, "model_wrapper_cfg": {"find_unused_parameters": True}},
     ],
 )
 def test_unusual_settings_are_healthy(changes):
@@ -252,32 +252,28 @@ def test_a_check_that_does_not_understand_a_model_is_a_note(monkeypatch):
     def puzzled(trial):
         raise LookupError("what is this?")
 
-    monkeypatch.setattr(run_checks, "CHECKS", [puzzled, *run_checks.CHECKS])
+    monkeypatch.setattr(checks, "CHECKS", [puzzled, *checks.CHECKS])
     trial = diagnose(small(RETINANET), SIZE)
     assert trial.is_healthy and trial.losses
     (text,) = texts(trial, are_wrong=False)
     assert "puzzled" in text and "what is this?" in text
 
 
-def error_of_an_op(name):
-    import mmcv._ext
-
-    with pytest.raises(NotImplementedError) as raised:
-        getattr(mmcv._ext, name)()
-    return raised.value
+def silent():
+    assert not torch
 
 
 @pytest.mark.parametrize(
-    ("error", "named"),
+    ("fail", "named"),
     [
-        (error_of_an_op("rotated_op"), ["'rotated_op'", "install an mmcv with compiled ops"]),
-        (RuntimeError("view size is not compatible with"), ["contiguous_outputs=True"]),
-        (AssertionError(), ["AssertionError: raise error"]),  # by its line: mm asserts silently
+        (lambda: import_module("mmcv._ext").rotated_op(), ["rotated_op", "an mmcv with"]),
+        (lambda: torch.ones(2, 2).T.view(4), ["contiguous_outputs=True"]),
+        (silent, ["AssertionError: assert not torch"]),  # by its line: mm asserts silently
     ],
 )
-def test_a_failure_is_told_with_its_remedy(error, named, monkeypatch):
+def test_a_failure_is_told_with_its_remedy(fail, named, monkeypatch):
     def forward(self, maps):
-        raise error
+        fail()
 
     monkeypatch.setattr(NeckWithWidthsOfItsOwn, "forward", forward)
     trial = diagnose(with_neck("NeckWithWidthsOfItsOwn"), SIZE)
@@ -291,6 +287,7 @@ def test_a_failure_is_told_with_its_remedy(error, named, monkeypatch):
         "mmdet::tood/tood_r50_fpn_1x_coco.py",  # wants to know the epoch
         "mmdet::fast_rcnn/fast-rcnn_r50_fpn_1x_coco.py",  # wants proposals
         "mmdet::rtmdet/rtmdet_tiny_8xb32-300e_coco.py",  # fails on masks
+        "mmdet::queryinst/queryinst_r50_fpn_1x_coco.py",  # predicts boxes outside of the image
         "mmseg::dmnet/dmnet_r50-d8_4xb4-80k_ade20k-512x512.py",  # views what it gets
     ],
 )

@@ -6,7 +6,7 @@ import pytest
 from torch import nn
 
 from xcit_dense.doctor import Trial
-from xcit_dense.doctor.run_checks import strides_fit_maps
+from xcit_dense.doctor.checks import strides_fit_maps
 
 
 class Part(nn.Module):
@@ -27,7 +27,6 @@ def square(*sides):
 
 
 SSD300 = {"prior_generator": SimpleNamespace(strides=(8, 16, 32, 64, 100, 300))}
-YOLACT = {"prior_generator": SimpleNamespace(strides=[550 / side for side in (69, 35, 18, 9, 5)])}
 YOLOV3 = {"anchor_generator": SimpleNamespace(strides=[(32, 32), (16, 16), (8, 8)])}
 
 
@@ -36,8 +35,6 @@ YOLOV3 = {"anchor_generator": SimpleNamespace(strides=[(32, 32), (16, 16), (8, 8
     [
         ((300, 300), square(38, 19, 10, 5, 3, 1), SSD300, False),
         ((300, 300), square(75, 38, 19, 10, 5, 3), SSD300, True),
-        ((128, 128), square(16, 8, 4, 2, 1), YOLACT, False),
-        ((128, 128), square(32, 16, 8, 4, 2), YOLACT, True),
         ((128, 128), square(4, 8, 16), YOLOV3, False),  # from coarse to fine
         ((128, 256), [(16, 32)], {"featmap_strides": [8]}, False),
         ((128, 256), [(8, 32)], {"featmap_strides": [16]}, True),  # both directions count

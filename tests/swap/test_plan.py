@@ -44,11 +44,7 @@ def follow(node, key):
 
 # by config of mmdet or mmseg: the strides of XCiT, and what else its model says
 SHIPPED = {
-    # three of four levels through a neck, coarse to fine
-    "mmdet::retinanet/retinanet_r50_fpn_1x_coco.py": (
-        (8, 16, 32),
-        {"neck.in_channels": [C] * 3, "neck.start_level": 0, "neck.num_outs": 5},
-    ),
+    # coarse to fine
     "mmdet::yolo/yolov3_d53_8xb8-320-273e_coco.py": (
         (8, 16, 32),
         {"neck.in_channels": [C] * 3, "neck.out_channels": [512, 256, 128]},
@@ -64,11 +60,7 @@ SHIPPED = {
         (8, 16, 32),
         {"decode_head.in_channels": [C, C, 2048], "auxiliary_head.in_channels": C},
     ),
-    # no neck; one level, to whose width the head is bound; inside of a tracker
-    "mmdet::mask2former/mask2former_r50_8xb2-lsj-50e_coco.py": (
-        None,
-        {"panoptic_head.in_channels": [C] * 4, "panoptic_head.strides": [4, 8, 16, 32]},
-    ),
+    # one level, to whose width the head is bound; inside of a tracker
     "mmdet::faster_rcnn/faster-rcnn_r50-caffe_c4-1x_coco.py": (
         (16,),
         {"neck.in_channels": [C], "neck.out_channels": 1024, "roi_head.shared_head.init_cfg": None},
@@ -234,14 +226,12 @@ def test_the_scope_is_that_of_the_models_class():
 TWO_BACKBONES = {"a": {"backbone": RESNET}, "b": {"backbone": RESNET}}
 TOKENS = {**VIT, "out_indices": 3, "output_cls_token": True}
 COARSE = {**VIT, "patch_size": 64, "img_size": 128}
-HOURGLASS = "mmdet::cornernet/cornernet_hourglass104_10xb5-crop511-210e-mstest_coco.py"
 NAS = "mmdet::nas_fcos/nas-fcos_r50-caffe_fpn_nashead-gn-head_4xb4-1x_coco.py"
 
 
 @pytest.mark.parametrize(
     ("cfg", "error"),
     [
-        (HOURGLASS, "model.backbone: HourglassNet"),
         (NAS, "model.neck: NASFCOS_FPN"),
         ("mmseg::san/san-vit-b16_coco-stuff164k-640x640.py", "model: MultimodalEncoderDecoder"),
         (detector(neck={**FPN, "in_channels": [256, 512]}), "model.neck.in_channels: 2 widths"),

@@ -117,7 +117,7 @@ def test_layer_wise_decay_counts_the_layers_of_xcit():
     new = once.config.optim_wrapper
     assert new.paramwise_cfg.decay_rate == 0.8
     assert not {"decay_type", "num_layers"} & new.paramwise_cfg.keys()
-    assert any("LearningRateDecayOptimizerConstructor gives way" in note for note in once.notes)
+    assert any("instead of LearningRateDecayOptimizerConstructor" in note for note in once.notes)
     assert plan_swap(once.config, "nano_12").config.optim_wrapper == new
 
     model = nn.ModuleDict({"backbone": xcit_dense.XCiT("nano_12")})

@@ -18,7 +18,7 @@ from xcit_dense.doctor import diagnose
 from xcit_dense.errors import in_one_line
 from xcit_dense.mm.config import PACKAGES, configs_of, dicts_in, type_name
 from xcit_dense.swap import SwapError, plan_swap
-from xcit_dense.swap.error import BoundBackboneError
+from xcit_dense.swap.levels import BoundBackboneError
 
 CHECKED, DECLINED, FAILED = "checked", "declined", "failed"
 # of whoever runs this, or of whoever built a package

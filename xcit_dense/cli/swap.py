@@ -9,17 +9,13 @@ from pathlib import Path
 from mmengine.config import Config
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.cli.doctor import add_size_option, examine
+from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, diagnose, report
 from xcit_dense.errors import UserError
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config import find_config, read_config
 from xcit_dense.swap import plan_swap
 from xcit_dense.swap.text import config_text
-from xcit_dense.weights.published_weights import (
-    KIND_OF_THE_RELEASE,
-    published_kinds,
-    published_url,
-)
+from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, published_url
 
 
 def make_parser() -> ArgumentParser:
@@ -39,14 +35,21 @@ def make_parser() -> ArgumentParser:
         nargs="?",
         const=KIND_OF_THE_RELEASE,
         metavar="KIND_PATH_OR_URL",
-        help="weights the backbone starts from: a kind of the release's ImageNet weights "
-        f"({', '.join(published_kinds())}), a file or a URL; alone: {KIND_OF_THE_RELEASE}",
+        help="weights the backbone starts from: a kind of the release's ImageNet weights (224, "
+        f"224_dist, 384_dist, dino), a file or a URL; alone: {KIND_OF_THE_RELEASE}",
     )
     parser.add_argument("--force", action="store_true", help="replace OUT if it is there")
     parser.add_argument(
         "--no-check", action="store_true", help="write it unseen, whether it is healthy or not"
     )
-    add_size_option(parser)
+    parser.add_argument(
+        "--size",
+        nargs=2,
+        type=int,
+        default=DEFAULT_IMAGE_SIZE,
+        metavar=("HEIGHT", "WIDTH"),
+        help="pixels of the images of the check (%(default)s), as tools/doctor.py takes them",
+    )
     return parser
 
 
@@ -62,8 +65,11 @@ def main(argv: list[str] | None = None) -> None:
         swap = plan_swap(old, args.arch, args.patch_size, _weights(args))
         text = config_text(args.config, old, swap, args.out, title)
         print("".join(f"- {note}\n" for note in swap.notes), end="")
-        if not args.no_check and not examine(swap.config, args.size):
-            sys.exit(f"error: {args.out} is not written (--no-check writes it all the same)")
+        if not args.no_check:
+            trial = diagnose(swap.config, args.size)
+            print(report(trial))
+            if not trial.is_healthy:
+                sys.exit(f"error: {args.out} is not written (--no-check writes it all the same)")
         write_atomically(args.out, lambda file: file.write(text.encode()))
     except (OSError, ValueError) as error:
         raise UserError(f"{args.config}: {error}; nothing is written") from error
@@ -88,13 +94,11 @@ def _weights(args: Namespace) -> str | None:
     weights = args.weights
     if weights is None or "://" in weights:
         return weights
-    if weights in published_kinds():
-        return published_url(weights, args.arch, args.patch_size)
     if not Path(weights).is_file():
-        raise UserError(
-            f"--weights {weights}: no such file, and no kind of published weights "
-            f"({', '.join(published_kinds())})"
-        )
+        try:
+            return published_url(weights, args.arch, args.patch_size)
+        except UserError as error:
+            raise UserError(f"--weights {weights}: no such file, and {error}") from error
     init_cfg = {"type": "Pretrained", "checkpoint": weights}
     XCiT(args.arch, args.patch_size, init_cfg=init_cfg).init_weights()
     return weights

@@ -1,22 +1,17 @@
-"""Whether a config makes a model that trains: found by building it and taking a step.
-
-Each check is a function that takes the :class:`Trial` of a model and yields each :class:`Finding`.
-To add one, write it in ``config_checks`` or ``run_checks``, and put it into the list at the end.
-"""
+"""Whether a config makes a model that trains: found by building it and taking a step."""
 
 import io
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from xcit_dense.doctor import config_checks, run_checks
+from xcit_dense.doctor import checks
 from xcit_dense.doctor.trial import (
     DEFAULT_IMAGE_SIZE,
-    LARGEST_STRIDE,
     Finding,
     Size,
     Trial,
@@ -26,14 +21,7 @@ from xcit_dense.doctor.trial import (
 )
 from xcit_dense.errors import in_one_line
 
-__all__ = [
-    "DEFAULT_IMAGE_SIZE",
-    "LARGEST_STRIDE",
-    "Finding",
-    "Trial",
-    "diagnose",
-    "report",
-]
+__all__ = ["DEFAULT_IMAGE_SIZE", "Finding", "Trial", "diagnose", "report"]
 
 
 def diagnose(cfg: Config, image_size: Size = DEFAULT_IMAGE_SIZE) -> Trial:
@@ -52,20 +40,15 @@ def diagnose(cfg: Config, image_size: Size = DEFAULT_IMAGE_SIZE) -> Trial:
             trial = build_trial(cfg, image_size)
         except Exception as error:  # a model is anybody's code
             return Trial(cfg, [failure("building the model", error)])
-        for check in config_checks.CHECKS + run_checks.CHECKS:
-            _add_findings(check, trial)
+        for check in checks.CHECKS:
+            try:
+                for finding in check(trial):
+                    if finding not in trial.findings:  # stages of a cascade may share one dict
+                        trial.findings.append(finding)
+            except Exception as error:  # a user's parts may be like none that the check knows
+                text = f"{check.__name__} is not understood: {in_one_line(error)}"
+                trial.findings.append(Finding(text, is_wrong=False))
     return trial
-
-
-def _add_findings(check: Callable[[Trial], Iterable[Finding]], trial: Trial) -> None:
-    try:
-        for finding in check(trial):
-            if finding not in trial.findings:  # stages of a cascade may share one dict
-                trial.findings.append(finding)
-    except Exception as error:  # a user's parts may be like none that the check knows
-        text = f"{check.__name__} is not understood: {in_one_line(error)}"
-        remedy = "none is known to be needed"
-        trial.findings.append(Finding(text, remedy, is_wrong=False))
 
 
 @contextmanager

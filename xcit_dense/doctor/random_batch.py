@@ -25,11 +25,8 @@ def random_batch(trial: Trial, batch_size: int) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(0)
     shape = (batch_size, trial.image_channels, *trial.image_size)
     images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-    if model_scope(trial.cfg) == "mmseg":
-        samples = [_segmented(trial) for _ in images]
-    else:
-        samples = [_detected(trial) for _ in images]
-    return {"inputs": list(images), "data_samples": samples}
+    annotate = _segmented if model_scope(trial.cfg) == "mmseg" else _detected
+    return {"inputs": list(images), "data_samples": [annotate(trial) for _ in images]}
 
 
 def _segmented(trial: Trial) -> Any:
@@ -55,9 +52,8 @@ def _detected(trial: Trial) -> Any:
         sample.proposals = InstanceData(bboxes=boxes + 2)
     steps = [node for _, node in dicts_in(trial.cfg.get("train_dataloader"))]
     # detectors of boxes are not made for masks: RTMDet's label assigner fails on them
-    if not steps or any(
-        step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in steps
-    ):
+    loads = [step.get("with_mask", type_name(step) in rules.MASK_LOADERS) for step in steps]
+    if any(loads) or not steps:
         sample.gt_instances.masks = _masks_of(boxes, trial.image_size)
     # label maps of hybrid task cascades come at an eighth of the resolution
     scales = [step["scale_factor"] for step in steps if type_name(step) == rules.LABEL_MAP_SCALER]
@@ -67,18 +63,10 @@ def _detected(trial: Trial) -> Any:
 
 
 def _metainfo(size: Size) -> dict[str, Any]:
-    return {
-        "img_id": 0,
-        "img_path": "random.png",
-        "img_shape": size,
-        "ori_shape": size,
-        "pad_shape": size,
-        "batch_input_shape": size,
-        "scale_factor": (1.0, 1.0),
-        "flip": False,
-        "flip_direction": None,
-        "border": (0, size[0], 0, size[1]),
-    }
+    sizes = dict.fromkeys(("img_shape", "ori_shape", "pad_shape", "batch_input_shape"), size)
+    file = {"img_id": 0, "img_path": "random.png"}
+    flip = {"flip": False, "flip_direction": None}
+    return {**file, **sizes, **flip, "scale_factor": (1.0, 1.0), "border": (0, size[0], 0, size[1])}
 
 
 def _number_of_classes(trial: Trial) -> int:

@@ -12,16 +12,12 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.mm import rules
-from xcit_dense.mm.config import dicts_in, module_prefix, type_name, unsynchronize
-from xcit_dense.swap import Level, levels_of
+from xcit_dense.mm.config import dicts_in, module_prefix, type_name
+from xcit_dense.swap.levels import Level, levels_of, without_weights
 
 DEFAULT_IMAGE_SIZE = (128, 256)
 """Height and width, in pixels; divisible by every stride, so that maps have whole places."""
-LARGEST_STRIDE = 128
-"""Pixels; sizes are rounded up to multiples of it."""
-
-MOST_LOSSES = 8
-"""In a report; decoders of many layers have some for each."""
+_LARGEST_STRIDE = 128
 
 _REMEDIES = {
     "mmcv op": "install an mmcv with compiled ops, or do without this part",
@@ -43,16 +39,17 @@ class Finding:
 
     Attributes:
         text: what was found, and where.
-        remedy: what to do about it.
+        remedy: what to do about it, if that is known.
         is_wrong: whether training or prediction can not go well with it.
     """
 
     text: str
-    remedy: str
+    remedy: str = ""
     is_wrong: bool = True
 
     def __str__(self) -> str:
-        return f"{'wrong' if self.is_wrong else 'mind'}: {self.text}\n  remedy: {self.remedy}"
+        remedy = f"\n  remedy: {self.remedy}" if self.remedy else ""
+        return f"{'wrong' if self.is_wrong else 'mind'}: {self.text}{remedy}"
 
 
 def failure(what: str, error: Exception) -> Finding:
@@ -79,7 +76,7 @@ class Trial:
         levels: the maps that the backbone gives.
         readers: who reads each of them, as ``model.neck (in_channels 384)``.
         neck_levels: the maps that the neck makes.
-        map_sizes: heights and widths of the maps that parts were given in training, by name.
+        map_sizes: heights and widths of the maps that a part was first given, by its name.
         losses: of one training step, by name.
         flops: floating-point operations of a prediction on one image; a multiply-add is two.
     """
@@ -128,10 +125,8 @@ def report(trial: Trial) -> str:
             sum(parameter.numel() for parameter in part.parameters()) / 1e6
             for part in (trial.model, getattr(trial.model, "backbone", None) or nn.Identity())
         )
-        lines.append(
-            f"{type(trial.model).__name__}: {parameters:.2f} M parameters, "
-            f"{of_backbone:.2f} M of them in the backbone"
-        )
+        has = f"{parameters:.2f} M parameters, {of_backbone:.2f} M of them in the backbone"
+        lines.append(f"{type(trial.model).__name__}: {has}")
     if trial.flops is not None:
         height, width = trial.image_size
         lines.append(f"prediction of {height}x{width}: {trial.flops / 1e9:.2f} GFLOPs")
@@ -145,9 +140,7 @@ def report(trial: Trial) -> str:
         lines.append(f"the neck makes maps of strides {strides}")
     if trial.losses:
         losses = [f"{name} {value:.3g}" for name, value in trial.losses.items()]
-        more = len(losses) - MOST_LOSSES
-        shown = ", ".join(losses[:MOST_LOSSES]) + (f" and {more} more" if more > 0 else "")
-        lines.append(f"losses of a step: {shown}")
+        lines.append(f"losses of a step: {', '.join(losses)}")
     lines += [str(finding) for finding in trial.findings]
     return "\n".join([*lines, "healthy" if trial.is_healthy else "not healthy"])
 
@@ -155,13 +148,11 @@ def report(trial: Trial) -> str:
 def build_trial(cfg: Config, image_size: Size) -> Trial:
     """Build the model of a config, or the detector inside where that is what is trained.
 
-    Weights are not loaded: paths and URLs of pretrained weights are taken out before. The size of
-    the images is rounded up to multiples of 128; a model that is made for one size takes that.
+    It starts from random weights. The size of the images is rounded up to multiples of 128; a model
+    that is made for one size takes that.
     """
     config, path = _what_is_trained(cfg)
-    for _, node in dicts_in(config):
-        _forget_weights(node)
-    unsynchronize(config)
+    config = without_weights(config)
     preprocessor = config["data_preprocessor"] or {}
     preprocessor.update({key: off for key, off in rules.PADDING.items() if preprocessor.get(key)})
     model = MODELS.build(ConfigDict(config))
@@ -186,21 +177,9 @@ def _what_is_trained(cfg: Config) -> tuple[dict, str]:
             kept = {key: preprocessor[key] for key in rules.IMAGE_KEYS if key in preprocessor}
             preprocessor = {"type": "DetDataPreprocessor", **kept}
     elif takes_videos:
-        name = type_name(config)
-        raise NotImplementedError(f"{name} takes videos, and the trial has images only")
+        raise NotImplementedError(f"{type_name(config)} takes videos; the trial has only images")
     config["data_preprocessor"] = config.get("data_preprocessor") or preprocessor
     return config, path
-
-
-def _forget_weights(node: dict) -> None:
-    """Take out paths and URLs of pretrained weights."""
-    keys = [key for key in rules.KEYS_OF_WEIGHTS if node.get(key)]
-    if type_name(node) in rules.DOWNLOADING_BACKBONES:
-        keys = ["pretrained"]
-    # PVT's names a checkpoint, but no type
-    if any("checkpoint" in init for _, init in dicts_in(node.get("init_cfg"))):
-        keys.append("init_cfg")
-    node.update(dict.fromkeys(keys))
 
 
 def _image_size(config: dict, wanted: Size) -> Size:
@@ -213,4 +192,4 @@ def _image_size(config: dict, wanted: Size) -> Size:
             return rules.LEAST_SIZES[name]
         if node.get("num_queries", 0) > rules.MANY_QUERIES:
             return rules.SIZE_FOR_MANY_QUERIES
-    return tuple(max(-(-side // LARGEST_STRIDE), 1) * LARGEST_STRIDE for side in wanted)
+    return tuple(max(-(-side // _LARGEST_STRIDE), 1) * _LARGEST_STRIDE for side in wanted)

@@ -88,7 +88,7 @@ class XCiT(BaseModule):
         self.pyramid = Pyramid(size.embed_dims, patch_size, norm_layer, self.strides)
         self.patch_size = patch_size
         self.out_channels = (size.embed_dims,) * len(self.strides)
-        self.identity = CheckpointIdentity.of(size, patch_size, in_channels)
+        self._size = size
         self.frozen_stages = frozen_stages
         self.contiguous_outputs = contiguous_outputs
         for module in self._frozen_modules():
@@ -143,7 +143,8 @@ class XCiT(BaseModule):
         Raises:
             UserError: they are of another network.
         """
-        return fit_tensors(tensors, self.identity, num_blocks=len(self.trunk.blocks))
+        identity = CheckpointIdentity.of(self._size, self.patch_size, self.trunk.in_channels)
+        return fit_tensors(tensors, identity, num_blocks=len(self.trunk.blocks))
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         if self.frozen_stages >= 0:

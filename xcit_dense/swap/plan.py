@@ -6,12 +6,18 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.logging import print_log
 
+from xcit_dense.mm import rules
 from xcit_dense.mm.config import PACKAGES, dicts_in, model_scope, type_name
-from xcit_dense.mm.rules import PYRAMIDS_OF_ONE_STRIDE, VIEWING_HEADS
 from xcit_dense.network import STRIDES, resolve_arch
 from xcit_dense.network.stem import PATCH_SIZES
-from xcit_dense.swap.error import BoundBackboneError, SwapError, located
-from xcit_dense.swap.levels import Level, MeasuredBackbone, measure_backbone
+from xcit_dense.swap.levels import (
+    BoundBackboneError,
+    Level,
+    MeasuredBackbone,
+    SwapError,
+    located,
+    measure_backbone,
+)
 from xcit_dense.swap.readers import find_readers
 from xcit_dense.swap.recipe import normalize_as_imagenet, use_recipe_of_xcit
 
@@ -70,15 +76,14 @@ def plan_swap(
     with located("model"):
         scope = model_scope(new)
         if scope not in PACKAGES:
-            known = " or ".join(PACKAGES)
-            raise SwapError("default_scope", f"{scope!r}, must be {known}: where the model is from")
+            raise SwapError("default_scope", f"{scope!r}, must be {' or '.join(PACKAGES)}")
         path, parent = _find_backbone(new["model"], notes)
     with located(f"{path}.backbone"):
         old_config = parent["backbone"]
         old = measure_backbone(old_config, scope, f"{path}.backbone")
         strides = _read_xcit(parent, path, old, width, notes)
         parent["backbone"] = _xcit(arch, patch_size, weights, strides, old_config)
-        if any(type_name(node) in VIEWING_HEADS for _, node in dicts_in(parent)):
+        if any(type_name(node) in rules.VIEWING_HEADS for _, node in dicts_in(parent)):
             parent["backbone"]["contiguous_outputs"] = True
         _forget_old_weights(new["model"], path, notes)
     with located("optim_wrapper"):
@@ -138,7 +143,7 @@ def _without_pyramid_of_one_stride(
 ) -> MeasuredBackbone:
     """Take out a neck that makes a pyramid of maps of one stride: XCiT has its own."""
     neck = parent.get("neck")
-    if not isinstance(neck, dict) or type_name(neck) not in PYRAMIDS_OF_ONE_STRIDE:
+    if not isinstance(neck, dict) or type_name(neck) not in rules.PYRAMIDS_OF_ONE_STRIDE:
         return backbone
     parent["neck"] = None
     notes.append(f"{path}.neck, a {type_name(neck)}, is None: XCiT has a pyramid of its own.")
@@ -204,8 +209,8 @@ def _import_xcit(cfg: dict) -> None:
     if "xcit_dense" not in imports:
         # the first: it supplies ops that others look for when they are imported
         imports.insert(0, "xcit_dense")
-    cfg["custom_imports"] = given | {"imports": imports}
-    cfg["custom_imports"].setdefault("allow_failed_imports", False)
+    defaults = {"imports": [], "allow_failed_imports": False}
+    cfg["custom_imports"] = defaults | given | {"imports": imports}
 
 
 def _forget_the_old_run(cfg: dict, notes: list[str]) -> None:

@@ -3,17 +3,9 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from xcit_dense.mm import rules
 from xcit_dense.mm.config import dicts_in, type_name
-from xcit_dense.mm.rules import (
-    BOUND_NECKS,
-    COARSE_TO_FINE_NECKS,
-    EXTRA_WIDTH_KEYS,
-    HEADS_OF_THE_LAST_LEVEL,
-    NECKS_THAT_STOP_BEFORE_END_LEVEL,
-    SEGMENTATION_HEADS,
-)
-from xcit_dense.swap.error import SwapError, located
-from xcit_dense.swap.levels import MeasuredBackbone
+from xcit_dense.swap.levels import MeasuredBackbone, SwapError, located
 
 
 @dataclass
@@ -51,19 +43,16 @@ class Reader:
         """
         measured = [backbone.channels[level] for level in self.levels]
         if self.widths != measured:
-            raise SwapError(
-                f"{self.path}.{self.width_key}",
-                f"{self.widths}, but {backbone.name} gives {measured} there",
-            )
+            reason = f"{self.widths}, but {backbone.name} gives {measured} there"
+            raise SwapError(f"{self.path}.{self.width_key}", reason)
 
     def rewrite(self, places: dict[int, int], width: int) -> None:
         """Let it read levels of one width, at their new places."""
         self._set(self.width_key, [width] * len(self.levels))
         if self.index_key is not None:
             self._set(self.index_key, [places[level] for level in self.levels])
-        for key, whole in (("start_level", 0), ("end_level", -1)):
-            if self.node.get(key, whole) != whole:
-                self.node[key] = whole
+        whole = {"start_level": 0, "end_level": -1}
+        self.node.update({key: whole[key] for key in whole if key in self.node})
         if self.follow is not None:
             self.follow(width)
 
@@ -81,22 +70,29 @@ def find_readers(model: dict, path: str, backbone: MeasuredBackbone) -> list[Rea
     Raises:
         SwapError: a reader is not understood, or fits no other backbone.
     """
-    neck = model.get("neck")
-    if neck:
-        several = isinstance(neck, (list, tuple))
-        first, where = (neck[0], f"{path}.neck.0") if several else (neck, f"{path}.neck")
+    if necks := _parts_at("neck", model, path):
+        where, first = necks[0]
         with located(where):
             return [_neck_reader(first, where, model, backbone)]
-    if any(key in model for key in SEGMENTATION_HEADS):
-        return _segmentation_readers(model, path, backbone)
+    heads = [part for key in rules.SEGMENTATION_HEADS for part in _parts_at(key, model, path)]
+    if heads:
+        return [reader for where, head in heads for reader in _head_readers(head, where, backbone)]
     with located(path):
         return _detection_readers(model, path, backbone)
 
 
+def _parts_at(key: str, model: dict, path: str) -> list[tuple[str, dict]]:
+    """The part, or the several ones, that a model has at a key, and where they stand."""
+    parts = model.get(key) or []
+    if isinstance(parts, (list, tuple)):
+        return [(f"{path}.{key}.{index}", part) for index, part in enumerate(parts)]
+    return [(f"{path}.{key}", parts)]
+
+
 def _neck_reader(neck: dict, path: str, model: dict, backbone: MeasuredBackbone) -> Reader:
     name, widths, count = type_name(neck), neck.get("in_channels"), len(backbone.levels)
-    if name in BOUND_NECKS:
-        raise SwapError(path, f"{name} takes no other backbone: {BOUND_NECKS[name]}")
+    if name in rules.BOUND_NECKS:
+        raise SwapError(path, f"{name} takes no other backbone: {rules.BOUND_NECKS[name]}")
     if isinstance(widths, int):  # with several levels: every such neck takes the last
         return Reader(neck, path, (count - 1,))
     if not isinstance(widths, (list, tuple)):
@@ -105,7 +101,7 @@ def _neck_reader(neck: dict, path: str, model: dict, backbone: MeasuredBackbone)
         reason = f"{len(widths)} widths, but {backbone.name} gives {count} levels"
         raise SwapError(f"{path}.in_channels", reason)
     levels = tuple(range(count))
-    if name in COARSE_TO_FINE_NECKS:
+    if name in rules.COARSE_TO_FINE_NECKS:
         return Reader(neck, path, levels[::-1])
     reader = _pyramid_reader(neck, path, levels)
     if name == "SSDNeck":
@@ -120,18 +116,17 @@ def _pyramid_reader(neck: dict, path: str, levels: tuple[int, ...]) -> Reader:
     start, end = neck.get("start_level", 0), neck.get("end_level", -1)
     # mmdet's necks read end_level itself too; mmseg's do not, and an FPN of theirs is told by its
     # number of maps, which mmdet's would refuse
-    stops = type_name(neck) in NECKS_THAT_STOP_BEFORE_END_LEVEL
+    stops = type_name(neck) in rules.NECKS_THAT_STOP_BEFORE_END_LEVEL
     stops = stops or neck.get("num_outs") == end - start
     read = slice(start, len(levels) if end == -1 else end if stops else end + 1)
     if not levels[read]:
-        reason = f"start_level={start}, end_level={end} read none of {len(levels)} levels"
-        raise SwapError(path, reason)
+        raise SwapError(path, f"start_level={start}, end_level={end} read none of the levels")
     return Reader(neck, path, levels[read], widths=list(neck["in_channels"][read]))
 
 
 def _widen_behind_jpu(segmentor: dict, count: int, width: int) -> None:
     """JPU hands on all levels but the last, ``count`` of them; heads may read these, too."""
-    for key in SEGMENTATION_HEADS:
+    for key in rules.SEGMENTATION_HEADS:
         for _, head in dicts_in(segmentor.get(key)):
             indices, widths = head.get("in_index", -1), head.get("in_channels")
             if isinstance(indices, int) and indices % (count + 1) < count:
@@ -149,26 +144,16 @@ def _widen_behind_ssd_neck(detector: dict, count: int, width: int) -> None:
         node[key] = type(node[key])([width] * count + list(node[key][count:]))
 
 
-def _segmentation_readers(segmentor: dict, path: str, backbone: MeasuredBackbone) -> list[Reader]:
-    """The heads of a segmentor, auxiliary and nested ones included."""
-    heads = {}
-    for key in SEGMENTATION_HEADS:
-        several = segmentor.get(key) or []
-        if isinstance(several, (list, tuple)):
-            heads |= {f"{path}.{key}.{index}": head for index, head in enumerate(several)}
-        else:
-            heads[f"{path}.{key}"] = several
-    readers = []
-    for where, head in heads.items():
-        with located(where):
-            nodes = [(where, head)]
-            if "in_channels" not in head:  # a head made of heads
-                nodes = [(at, node) for at, node in dicts_in(head, where) if "in_index" in node]
-            if not nodes:
-                raise SwapError(where, f"{type_name(head)} does not say which widths it reads")
-            for at, node in nodes:
-                readers += _readers_of_node(node, at, backbone)
-    return readers
+def _head_readers(head: dict, path: str, backbone: MeasuredBackbone) -> Iterator[Reader]:
+    """A head of a segmentor, or those that it is made of."""
+    with located(path):
+        nodes = [(path, head)]
+        if "in_channels" not in head:
+            nodes = [(where, node) for where, node in dicts_in(head, path) if "in_index" in node]
+        if not nodes:
+            raise SwapError(path, f"{type_name(head)} does not say which widths it reads")
+        for where, node in nodes:
+            yield from _readers_of_node(node, where, backbone)
 
 
 def _readers_of_node(node: dict, path: str, backbone: MeasuredBackbone) -> Iterator[Reader]:
@@ -184,13 +169,13 @@ def _readers_of_node(node: dict, path: str, backbone: MeasuredBackbone) -> Itera
         raise SwapError(f"{path}.in_index", f"{indices}, but {backbone.name} gives {count} levels")
     levels = tuple(index % count for index in wanted)
     reader = Reader(node, path, levels, index_key=index_key)
-    if name in HEADS_OF_THE_LAST_LEVEL and not node.get(HEADS_OF_THE_LAST_LEVEL[name]):
+    if name in rules.HEADS_OF_THE_LAST_LEVEL and not node.get(rules.HEADS_OF_THE_LAST_LEVEL[name]):
         reader.levels, reader.widths = levels[-1:], reader.widths[-1:]
     if node.get("num_convs") == 0 and node.get("channels") == sum(reader.widths):
         # it only classifies, so that it is as wide as what it reads
         reader.follow = lambda width: node.update(channels=width * len(levels))
     yield reader
-    for key, level in EXTRA_WIDTH_KEYS.items():
+    for key, level in rules.EXTRA_WIDTH_KEYS.items():
         if node.get(key):
             yield Reader(node, path, (level,), key)
 
@@ -206,8 +191,7 @@ def _detection_readers(detector: dict, path: str, backbone: MeasuredBackbone) ->
     if readers:
         return [reader for reader in readers if reader.widths == backbone.channels] or readers
     if len(levels) > 1:
-        reason = "no neck, and no head with a list of in_channels: who reads the levels?"
-        raise SwapError(path, reason)
+        raise SwapError(path, "no neck, and no head with a list of in_channels: who reads them?")
     return [_single_level_reader(detector, path, backbone.levels[0].channels)]
 
 
@@ -218,11 +202,6 @@ def _single_level_reader(detector: dict, path: str, old_width: int) -> Reader:
     """
     if all(node.get("in_channels") != old_width for _, node in dicts_in(detector, path)):
         raise SwapError(path, f"no neck, and no head with in_channels={old_width}")
-    neck = {
-        "type": "ChannelMapper",
-        "in_channels": [old_width],
-        "kernel_size": 1,
-        "out_channels": old_width,
-        "num_outs": 1,
-    }
+    neck = {"type": "ChannelMapper", "in_channels": [old_width], "out_channels": old_width}
+    neck |= {"kernel_size": 1, "num_outs": 1}
     return Reader(neck, path, (0,), follow=lambda width: detector.update(neck=neck))

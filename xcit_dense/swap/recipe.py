@@ -4,16 +4,10 @@ import re
 
 import torch
 
+from xcit_dense.mm import rules
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config import dicts_in, module_prefix, type_name
-from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
-from xcit_dense.mm.rules import (
-    IMAGE_KEYS,
-    LAYER_RATE_KEYS,
-    PREPROCESSOR_WRAPPERS,
-    TRANSFORMER_KEYS,
-)
-from xcit_dense.swap.error import located
+from xcit_dense.swap.levels import located
 
 # Source: the recipes of the XCiT paper's release, for batches of 16 images.
 _OPTIMIZERS = {
@@ -24,7 +18,7 @@ _BATCH_SIZE = 16
 _CUSTOM_KEYS = "optim_wrapper.paramwise_cfg"
 _WARM_UP_ITERATIONS = {"mmdet": 500, "mmseg": 1500}
 # by its module, so that nothing needs to be imported for it
-_LAYER_DECAY = f"{LayerDecayOptimWrapperConstructor.__module__}.LayerDecayOptimWrapperConstructor"
+_LAYER_DECAY = "xcit_dense.mm.layer_decay.LayerDecayOptimWrapperConstructor"
 # Source: ImageNet statistics as in torchvision and in the XCiT paper's release, RGB, 0 to 255.
 _MEAN, _STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 # Norms are found by mmengine itself (norm_decay_mult), except where a custom key takes them first.
@@ -64,8 +58,8 @@ def _use_adamw(cfg: dict, scope: str, notes: list[str]) -> None:
         new["lr"] = float(f"{new['lr'] * batch_size / _BATCH_SIZE:.6g}")
     cfg["optim_wrapper"]["optimizer"] = new
     notes.append(f"optim_wrapper: AdamW with lr {new['lr']:g} in the place of {type_name(old)}.")
-    ratio = new["lr"] / old["lr"] if old.get("lr") else 1.0
     with located("param_scheduler"):
+        ratio = new["lr"] / (old.get("lr") or new["lr"])
         _adapt_schedule(cfg, ratio, _WARM_UP_ITERATIONS[scope], notes)
 
 
@@ -101,18 +95,16 @@ def _warms_up(scheduler: dict) -> bool:
 
 def _use_layers_of_xcit(wrapper: dict, paramwise: dict, notes: list[str]) -> None:
     """Layer-wise decay counts the layers of a backbone; ours counts XCiT's."""
-    rates = [paramwise[key] for key in LAYER_RATE_KEYS if key in paramwise]
+    rates = [paramwise[key] for key in rules.LAYER_RATE_KEYS if key in paramwise]
     if not rates:
         return
-    for key in ("num_layers", "decay_type", *LAYER_RATE_KEYS):
+    for key in ("num_layers", "decay_type", *rules.LAYER_RATE_KEYS):
         paramwise.pop(key, None)
     paramwise["decay_rate"] = rates[0]
-    old = wrapper.get("constructor", "")
-    if old.endswith(LayerDecayOptimWrapperConstructor.__name__):
-        return
-    wrapper["constructor"] = _LAYER_DECAY
-    paramwise.setdefault("bias_decay_mult", 0.0)  # as mmdet's and mmseg's
-    notes.append(f"optim_wrapper.constructor: {old} gives way to the one that knows XCiT's layers.")
+    paramwise.setdefault("bias_decay_mult", 0.0)  # as mmdet's and mmseg's constructors have it
+    old, wrapper["constructor"] = wrapper.get("constructor"), _LAYER_DECAY
+    if old != _LAYER_DECAY:
+        notes.append(f"optim_wrapper.constructor: one that knows XCiT's layers, instead of {old}.")
 
 
 def _keys_that_stay(
@@ -131,12 +123,12 @@ def _keys_that_stay(
     foreign = [
         key
         for key in kept
-        if (key.startswith("backbone.") or key in TRANSFORMER_KEYS)
+        if (key.startswith("backbone.") or key in rules.TRANSFORMER_KEYS)
         and not any(key in name for name in names)
     ]
     if foreign:
-        named = ", ".join(foreign[:3]) + ", ..." * (len(foreign) > 3)
-        notes.append(f"{_CUSTOM_KEYS}: without {named}, which named parts of the old backbone.")
+        gone = ", ".join(foreign)
+        notes.append(f"{_CUSTOM_KEYS}: without {gone}, which named parts of the old backbone.")
     return {key: value for key, value in kept.items() if key not in foreign}
 
 
@@ -207,7 +199,7 @@ def normalize_as_imagenet(cfg: dict, notes: list[str]) -> None:
 def _prepares_rgb(preprocessor: dict) -> bool:
     """Whether it is for images of three channels, and does not leave them to a nested model."""
     return (
-        type_name(preprocessor) not in PREPROCESSOR_WRAPPERS
+        type_name(preprocessor) not in rules.PREPROCESSOR_WRAPPERS
         and len(preprocessor.get("mean") or [0] * 3) == 3
-        and any(key in preprocessor for key in IMAGE_KEYS)
+        and any(key in preprocessor for key in rules.IMAGE_KEYS)
     )

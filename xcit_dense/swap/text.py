@@ -15,7 +15,7 @@ from typing import Any
 from mmengine.config import Config
 
 from xcit_dense.mm.config import configs_of, find_config
-from xcit_dense.swap.error import SwapError, located
+from xcit_dense.swap.levels import SwapError, located
 from xcit_dense.swap.plan import Swap
 
 LINE_LENGTH = 100
@@ -40,11 +40,8 @@ def config_text(name: str, old: Config, swap: Swap, out: Path, title: str) -> st
     """
     changes = difference(old.to_dict(), swap.config.to_dict())
     changes = {key: changes[key] for key in _FIRST if key in changes} | changes
-    wrap = textwrap.TextWrapper(
-        LINE_LENGTH - 2, break_long_words=False, break_on_hyphens=False
-    ).wrap
     comments = [title, *(f"- {note}" for note in swap.notes)]
-    lines = [f"# {line}" for comment in comments for line in wrap(comment)]
+    lines = [f"# {line}" for comment in comments for line in _WRAPPER.wrap(comment)]
     path = find_config(name)
     if Config._is_lazy_import(str(path)):
         lines += _new_style_lines(changes, old.to_dict(), _module_of(path, out))
@@ -98,11 +95,8 @@ def _module_of(path: Path, inheriting: Path) -> str:
     ups = parts.count(os.pardir)
     for part in parts[ups:]:
         if not part.isidentifier() or keyword.iskeyword(part):
-            reason = (
-                f"is in the new style, whose configs import each other, and {part!r} is no name "
-                "that Python can import: rename it, or write OUT elsewhere"
-            )
-            raise SwapError(str(path), reason)
+            reason = f"{part!r} is no name that Python can import, as the new style wants it"
+            raise SwapError(str(path), f"{reason}: rename it, or write OUT elsewhere")
     return "." * (ups + 1) + ".".join(parts[ups:])
 
 
@@ -150,11 +144,9 @@ def _source(value: Any, room: float, indent: int = 0) -> str:
         return line
     margin = " " * (indent + 4)
     room = LINE_LENGTH - len(margin) - 1  # for the comma
-    lines = [
-        f"{margin}{name}{_source(entry, room - len(name), indent + 4)},\n"
-        for name, entry in entries
-    ]
-    return f"{opening}\n{''.join(lines)}{' ' * indent}{closing}"
+    lines = [name + _source(entry, room - len(name), indent + 4) for name, entry in entries]
+    inner = "".join(f"{margin}{line},\n" for line in lines)
+    return f"{opening}\n{inner}{' ' * indent}{closing}"
 
 
 def _literal(value: Any) -> str:
