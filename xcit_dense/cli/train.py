@@ -8,10 +8,10 @@ from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
+from xcit_dense.mm.checkpoints import use_resume
 from xcit_dense.mm.config import type_name
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
-from xcit_dense.mm.resuming import use_resume
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -127,8 +127,8 @@ def resume(cfg: Config, args: Namespace) -> None:
     """Go on from the checkpoint that is asked for, on the command line or in the config."""
     if args.resume is not None:
         use_resume(cfg, args.resume)
-    elif cfg.get("resume") and not cfg.get("load_from"):
-        use_resume(cfg, "auto")
+    elif cfg.get("resume"):
+        use_resume(cfg, cfg.get("load_from") or "auto")
 
 
 def main(argv: list[str] | None = None) -> None:
