@@ -7,7 +7,7 @@ import pytest
 from dev.demo_data import Plan, write_coco
 
 from xcit_dense.cli import train as train_command
-from xcit_dense.mm.repeatable_training_hook import RepeatableTrainingHook
+from xcit_dense.mm.repeatable_training import RepeatableTrainingHook
 
 DEMO = Path(__file__).parents[3] / "configs/demo/xcit_maskrcnn_demo.py"
 EMA = {"type": "EMAHook", "ema_type": "ExponentialMovingAverage", "momentum": 0.1}
