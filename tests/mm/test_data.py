@@ -53,7 +53,7 @@ def test_a_path_moves_however_it_is_written(written):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({f"{DATASET}.data_root": ""}, [DATASET, "no data_root"]),
+        ({f"{DATASET}.data_root": ""}, [f"{DATASET}.data_root=None"]),
         ({f"{DATASET}.ann_file": "/else/a.json"}, [DATASET, "ann_file='/else/a.json'"]),
         ({f"{DATASET}.data_prefix.img": "/else/train"}, [DATASET, "img='/else/train'"]),
         ({"val_evaluator.0.ann_file": "else/a.json"}, ["val_evaluator", "else/a.json"]),
