@@ -3,7 +3,6 @@
 import logging
 import os.path as osp
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 import mmengine.device.utils
 import torch
@@ -129,47 +128,24 @@ def metrics_of(cfg: Config) -> list[ConfigDict]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-class DetectionDumpHook(Hook):
-    """Writes what mmdet's ``DumpDetResults`` does, whatever evaluates beside it.
-
-    Args:
-        path: of a ``.pkl`` file.
-    """
-
-    def __init__(self, path: str) -> None:
-        from mmdet.evaluation import DumpDetResults  # here: mmseg works without mmdet
-
-        self.metric = DumpDetResults(path)
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Keep the predictions of a batch."""
-        self.metric.process(data_batch, [sample.to_dict() for sample in outputs])
-
-    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Write those of all processes."""
-        self.metric.evaluate(len(runner.test_dataloader.dataset))
-
-
-def check_out(cfg: Config, args: Namespace) -> None:
-    """See that predictions have a place.
+def keep_detections(cfg: Config, args: Namespace) -> None:
+    """Let mmdet's metric that keeps predictions stand beside those that judge them.
 
     Raises:
-        UserError: detections are wanted in a file that is no pickle.
+        UserError: they are wanted in a file that is no pickle, or of several data sets, of which
+            mmdet has each judged by one metric.
     """
-    if args.out and is_detection(cfg) and not args.out.endswith((".pkl", ".pickle")):
+    if not args.out or not is_detection(cfg):
+        return
+    if not args.out.endswith((".pkl", ".pickle")):
         raise UserError(f"--out {args.out}: detections are dumped to a .pkl file")
-
-
-def hooks_of_outputs(cfg: Config, args: Namespace) -> list[Hook]:
-    """What writes predictions and pictures, whatever evaluates beside it."""
-    hooks = []
-    if args.out:
-        hooks.append(DetectionDumpHook(args.out) if is_detection(cfg) else LabelMapHook(args.out))
-    if args.show_dir:
-        hooks.append(PictureHook(args.show_dir))
-    return hooks
+    metrics = [*metrics_of(cfg), {"type": "mmdet.DumpDetResults", "out_file_path": args.out}]
+    if "metrics" not in cfg.test_evaluator:
+        cfg.test_evaluator = metrics
+    elif type_name(cfg.test_evaluator) == "MultiDatasetsEvaluator":
+        raise UserError(f"--out {args.out}: test_evaluator judges several data sets: leave one")
+    else:
+        cfg.test_evaluator.metrics = metrics
 
 
 def save_memory(cfg: Config, runner: Runner) -> None:
@@ -188,8 +164,6 @@ def save_memory(cfg: Config, runner: Runner) -> None:
 
 def _reads_predictions(hook: Hook) -> bool:
     """Whether a hook may look at them: one of a user, or one of mmdet or mmseg that draws."""
-    if isinstance(hook, DetectionDumpHook):
-        return True
     if type(hook).__module__.partition(".")[0] in ("mmengine", "xcit_dense"):
         return False
     looks = any(
@@ -202,12 +176,14 @@ def _reads_predictions(hook: Hook) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_checkpoint, use_classes_of_checkpoint, use_device, use_tta, check_out)
+    changes = (use_checkpoint, use_classes_of_checkpoint, use_device, use_tta, keep_detections)
     cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
-    for hook in hooks_of_outputs(cfg, args):
-        runner.register_hook(hook)
+    if args.out and not is_detection(cfg):
+        runner.register_hook(LabelMapHook(args.out))
+    if args.show_dir:
+        runner.register_hook(PictureHook(args.show_dir))
     save_memory(cfg, runner)
     device = mmengine.device.get_device()
     with torch.autocast(device, default_dtype(device), enabled=args.amp):

@@ -2,7 +2,6 @@
 
 from argparse import ArgumentParser, Namespace
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
@@ -11,7 +10,7 @@ from xcit_dense.errors import UserError
 from xcit_dense.mm.checkpoints import use_resume
 from xcit_dense.mm.config import type_name
 from xcit_dense.mm.launch import build_runner
-from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
+from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -59,8 +58,7 @@ def use_amp(cfg: Config, args: Namespace) -> None:
     """Turn mixed precision on, in bfloat16 where the device has it, or in the type asked for.
 
     Raises:
-        UserError: the optimizer wrapper has no mixed-precision counterpart, or the GPU does not
-            know the data type.
+        UserError: the optimizer wrapper has no mixed-precision counterpart.
     """
     if not args.amp:
         if args.amp_dtype is not None:
@@ -73,14 +71,7 @@ def use_amp(cfg: Config, args: Namespace) -> None:
         )
     cfg.optim_wrapper.type = "MixedPrecisionOptimWrapper"
     if args.amp_dtype is not None:
-        cfg.optim_wrapper.dtype = checked_dtype(args.amp_dtype)
-    if (
-        cfg.optim_wrapper.get("dtype") == "bfloat16"
-        and torch.cuda.is_available()
-        and not torch.cuda.is_bf16_supported()
-    ):
-        name = torch.cuda.get_device_name()
-        raise UserError(f"--amp: {name} does not know bfloat16, use --amp-dtype float16")
+        cfg.optim_wrapper.dtype = args.amp_dtype
 
 
 def scale_learning_rate(cfg: Config, args: Namespace) -> None:

@@ -13,7 +13,7 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config import dicts_in, type_name
+from xcit_dense.mm.config import type_name, unsynchronize
 
 # how processes are started, and what tells them their number: on their machine, and of all
 LAUNCHERS = {
@@ -127,8 +127,5 @@ def _use_cpus(cfg: Config) -> None:
         **(cfg.get("model_wrapper_cfg") or {}),
         "device_ids": None,
     }
-    synced = [node for _, node in dicts_in(cfg.model) if type_name(node).endswith("SyncBN")]
-    for node in synced:
-        node["type"] = "BN"
-    if cfg.pop("sync_bn", None) or synced:
+    if unsynchronize(cfg.model) | bool(cfg.pop("sync_bn", None)):
         say("SyncBN needs GPUs: it becomes BN, which sees the images of its own process only")
