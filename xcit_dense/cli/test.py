@@ -11,7 +11,6 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
@@ -150,8 +149,6 @@ def keep_detections(cfg: Config, args: Namespace) -> None:
 
 def save_memory(cfg: Config, runner: Runner) -> None:
     """Let the model leave out, or encode, what nothing reads but the metrics of COCO or mmseg."""
-    if not isinstance(runner.model, nn.Module):  # a flexible runner builds its model later
-        return
     if any(_reads_predictions(hook) for hook in runner.hooks):
         return
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -166,10 +163,7 @@ def _reads_predictions(hook: Hook) -> bool:
     """Whether a hook may look at them: one of a user, or one of mmdet or mmseg that draws."""
     if type(hook).__module__.partition(".")[0] in ("mmengine", "xcit_dense"):
         return False
-    looks = any(
-        getattr(type(hook), name) is not getattr(Hook, name)
-        for name in ("after_test_iter", "_after_iter")
-    )
+    looks = type(hook).after_test_iter is not Hook.after_test_iter
     return looks and getattr(hook, "draw", True)
 
 

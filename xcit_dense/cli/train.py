@@ -107,10 +107,7 @@ def use_pretrained(cfg: Config, args: Namespace) -> None:
                 f"is {type_name(backbone)}; name a file or a URL"
             )
         arch, patch_size = backbone.get("arch", "small_12"), backbone.get("patch_size", 16)
-        try:
-            source = published_url(source, arch, patch_size)
-        except ValueError as error:
-            raise UserError(f"--pretrained: {error}") from error
+        source = published_url(source, arch, patch_size)
     backbone.init_cfg = {"type": "Pretrained", "checkpoint": source}
 
 

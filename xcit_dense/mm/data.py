@@ -1,6 +1,5 @@
 """Pointing a config at a data set, and seeing early whether it is there."""
 
-import json
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -10,11 +9,8 @@ from mmengine.config import Config
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, type_name
 
-MAX_BYTES_READ_TWICE = 10_000_000
 _PATHS_OF_DATASETS = ("data_root", "ann_file", "data_prefix")
 _READ_BY_EVALUATORS = ("ann_file", "seg_prefix")
-# of COCO's format, and of mmengine's own
-_IMAGE_LISTS = ("images", "data_list")
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
@@ -82,7 +78,7 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
 
     Raises:
         FileNotFoundError: something is missing; says what was looked for and the remedy.
-        UserError: a folder is empty, or an annotation file is damaged or without images.
+        UserError: a folder is empty.
     """
     for split in splits:
         for _, dataset in dicts_in(cfg.get(f"{split}_dataloader")):
@@ -117,21 +113,3 @@ def _check_path(split: str, path: str) -> None:
         )
     if osp.isdir(path) and not os.listdir(path):
         raise UserError(f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}")
-    if path.endswith(".json"):
-        _check_annotations(split, path)
-
-
-def _check_annotations(split: str, path: str) -> None:
-    """Refuse a file without images; a large file surely has some, and is slow to read."""
-    if osp.getsize(path) > MAX_BYTES_READ_TWICE:
-        return
-    with open(path, encoding="utf-8") as file:
-        try:
-            annotations = json.load(file)
-        except ValueError as error:
-            raise UserError(
-                f"{split} data: {osp.abspath(path)} is no annotation file ({error})"
-            ) from error
-    images = [annotations[key] for key in _IMAGE_LISTS if key in annotations]
-    if not annotations or (images and not any(images)):
-        raise UserError(f"{split} data: {osp.abspath(path)} lists no images")

@@ -67,10 +67,10 @@ def use_launcher(cfg: Config) -> None:
 
 
 def evaluate_whole(cfg: Config) -> None:
-    """Let every process evaluate with the whole model, also where training divides it."""
-    if _is_sharded(cfg):
-        cfg.pop("strategy")
-        cfg.pop("runner_type", None)
+    """Let every process evaluate with the whole model, however it was divided in training."""
+    cfg.pop("strategy", None)
+    if cfg.get("runner_type") == "FlexibleRunner":
+        cfg.pop("runner_type")
 
 
 def build_runner(cfg: Config) -> Runner:
@@ -98,13 +98,9 @@ def part() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _is_sharded(cfg: Config) -> bool:
-    return type_name(cfg.get("strategy") or {}) == "FullyShardedStrategy"
-
-
 def _check_sharding(cfg: Config) -> None:
     """Refuse early what sharding cannot do."""
-    if not _is_sharded(cfg):
+    if type_name(cfg.get("strategy") or {}) != "FullyShardedStrategy":
         return
     if any(type_name(hook) == "EMAHook" for hook in cfg.get("custom_hooks") or []):
         raise UserError(
