@@ -19,11 +19,6 @@ from xcit_dense.mm.config import type_name, unsynchronize
 LAUNCHERS = {
     "pytorch": ("torchrun --nproc-per-node N", "LOCAL_RANK", "RANK"),
     "slurm": ("srun --ntasks N --gres gpu:N python", "SLURM_LOCALID", "SLURM_PROCID"),
-    "mpi": (
-        "mpirun -n N -x MASTER_ADDR python",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_RANK",
-    ),
 }
 
 

@@ -142,24 +142,26 @@ class RepeatableTrainingHook(Hook):
         seeds = [runner.seed]  # processes may have seeds of their own; that of the first counts
         broadcast_object_list(seeds)
         self._seed = seeds[0]
-        sampler = getattr(runner.train_dataloader.batch_sampler, "sampler", None)
-        if not isinstance(sampler, ResumableSampler):
+        loop = runner.train_loop
+        by_iteration = isinstance(loop, IterBasedTrainLoop)
+        wanted = ResumableInfiniteSampler if by_iteration else ResumableSampler
+        sampler = getattr(loop.dataloader.batch_sampler, "sampler", None)
+        if not isinstance(sampler, wanted):
             print_log(
                 f"the data of this run are not repeatable: {type(sampler).__name__} draws them, "
-                "and a resumed run sees others. Use ResumableSampler or ResumableInfiniteSampler",
+                f"and a resumed run sees others. Use {wanted.__name__}",
                 logger="current",
                 level=logging.WARNING,
             )
             return
         reseeded = sampler.seed != self._seed
         sampler.seed = self._seed
-        loop = runner.train_loop
-        if not isinstance(loop, IterBasedTrainLoop):
+        if not by_iteration:
             place = runner.message_hub.get_info(PLACE, {})
             if place.get("epoch") == runner.epoch:
                 loop.dataloader = continued(loop.dataloader, runner.iter - place["iteration"])
         elif reseeded or runner.iter > 0:
-            loop.dataloader = continued(loop.dataloader, runner.iter, endless=True)
+            loop.dataloader = continued(loop.dataloader, runner.iter)
             # upstream's loop throws away as many as were used, the fork's calls skip_iter
             thrown_away = 0 if hasattr(loop.dataloader_iterator, "skip_iter") else runner.iter
             loop.dataloader_iterator = BatchesToCome(repeat(None, thrown_away), loop.dataloader)
@@ -175,15 +177,14 @@ class RepeatableTrainingHook(Hook):
         seed_libraries(self._seed, ITERATION, runner.iter, get_rank())
 
 
-def continued(dataloader: DataLoader, used: int, endless: bool = False) -> DataLoader:
+def continued(dataloader: DataLoader, used: int) -> DataLoader:
     """A data loader that skips batches by going through their indices, and loads none of them.
 
     Args:
         dataloader: the data loader; of no use afterwards.
         used: how many batches to skip.
-        endless: whether one epoch follows the other.
     """
-    batch_sampler = ContinuedBatchSampler(dataloader.batch_sampler, used, endless)
+    batch_sampler = ContinuedBatchSampler(dataloader.batch_sampler, used)
     copied = copy(dataloader)
     # torch refuses to set attributes of a data loader
     copied.__dict__.update(batch_sampler=batch_sampler, _iterator=None)
@@ -196,43 +197,29 @@ class ContinuedBatchSampler:
     Args:
         batch_sampler: the batch sampler; may be in the middle of a pass.
         used: how many batches to skip.
-        endless: whether one epoch follows the other, from the first on.
     """
 
-    def __init__(self, batch_sampler: Any, used: int, endless: bool) -> None:
+    def __init__(self, batch_sampler: Any, used: int) -> None:
         self.batch_sampler = batch_sampler
         self.sampler = batch_sampler.sampler
         self.batch_size = batch_sampler.batch_size
         self._used = used
-        self._endless = endless
-        self._empty()
+        # one that keeps draws until a batch is full, as mmdet's do, must forget them: upstream's
+        # loop starts its workers when it is made, and they have drawn ahead
+        batch_sampler.sampler = ()
+        for _ in batch_sampler:
+            pass  # at the end of its draws it gives away what it kept
+        batch_sampler.sampler = self.sampler
 
     def __iter__(self) -> Iterator[list[int]]:
-        """The batches of indices of one pass, or without end."""
+        """The batches of indices of one pass."""
         # only the first iterator that is used skips: torch makes two and uses the second
         used, self._used = self._used, 0
-        batches = self._all_epochs() if self._endless else self.batch_sampler
-        yield from islice(batches, used, None)
+        yield from islice(self.batch_sampler, used, None)
 
     def __len__(self) -> int:
         """The number of batches of a whole pass."""
         return len(self.batch_sampler)
-
-    def _all_epochs(self) -> Iterator[list[int]]:
-        for epoch in count():
-            if hasattr(self.sampler, "set_epoch"):
-                self.sampler.set_epoch(epoch)
-            yield from self.batch_sampler
-
-    def _empty(self) -> None:
-        """Let a batch sampler that keeps draws until a batch is full, as mmdet's do, forget them.
-
-        Upstream's loop starts its workers when it is made, and they have drawn ahead.
-        """
-        self.batch_sampler.sampler = ()
-        for _ in self.batch_sampler:
-            pass  # at the end of its draws it gives away what it kept
-        self.batch_sampler.sampler = self.sampler
 
 
 class BatchesToCome(chain):

@@ -26,7 +26,6 @@ ASPECT = {"type": "mmdet.AspectRatioBatchSampler"}
     [
         (2, {"batch_sampler": ASPECT}),
         (0, {"hooks": [EMA], "optim_wrapper": {**BF16, "accumulative_counts": 4}}),
-        (0, {"sampler": {"type": "ResumableSampler"}, "batch_sampler": ASPECT}),
         (2, {"by_epoch": True, "length": 3, "hooks": [EMA], "batch_sampler": ASPECT}),
     ],
 )
