@@ -80,12 +80,11 @@ class TestDetection:
 
     def test_evaluation_dumps_and_draws(self, work_dir, data, tmp_path, capfd):
         options = detection_options(data)
-        evaluator = {
-            "type": "Evaluator",
-            "metrics": [dict(Config.fromfile(DETECTION).val_evaluator)],
-        }
-        evaluator["metrics"][0]["ann_file"] = f"{data}/coco/annotations/instances_val2017.json"
-        options += [f"test_evaluator={evaluator | {'_delete_': True}}"]
+        metric = Config.fromfile(DETECTION).val_evaluator
+        evaluator = {"type": "Evaluator", "metrics": [metric.to_dict()], "_delete_": True}
+        config = tmp_path / "config.py"
+        config.write_text(f"_base_ = {DETECTION!r}\ntest_evaluator = {evaluator}")
+        options[0] = str(config)
         checkpoint = work_dir / "epoch_2.pth"
         outputs = [f"--out={tmp_path}/out.pkl", f"--show-dir={tmp_path}/pictures"]
         test_command.main([*evaluating(options, checkpoint, tmp_path), *outputs])
@@ -175,7 +174,6 @@ def test_published_weights():
     [
         ("use_amp", ["--amp"], {"optim_wrapper.type": "ApexOptimWrapper"}, "'ApexOptimWrapper'"),
         ("use_amp", ["--amp-dtype", "bf16"], {}, "add --amp"),
-        ("scale_learning_rate", ["--auto-scale-lr"], {"auto_scale_lr": None}, "base_batch_size"),
         ("use_pretrained", ["--pretrained"], {"model.backbone.patch_size": 4}, "patch_size=4"),
         ("use_pretrained", ["--pretrained"], {"model.backbone.type": "ResNet"}, "ResNet"),
     ],

@@ -14,7 +14,7 @@ from mmengine.runner import Runner
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, model_scope, type_name
-from xcit_dense.mm.launch import build_runner, evaluate_whole, log_in_one_process
+from xcit_dense.mm.launch import build_runner, log_in_one_process
 from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict import encode_masks, keep_classes_only
@@ -45,9 +45,11 @@ def make_parser() -> ArgumentParser:
 
 
 def use_checkpoint(cfg: Config, args: Namespace) -> None:
-    """Load the whole model from the checkpoint, in every process."""
+    """Load the whole model from the checkpoint in every process, however training divides it."""
     cfg.load_from, cfg.resume = args.checkpoint, False
-    evaluate_whole(cfg)
+    cfg.pop("strategy", None)
+    if cfg.get("runner_type") == "FlexibleRunner":
+        cfg.pop("runner_type")
 
 
 def check_classes(cfg: Config, args: Namespace) -> None:

@@ -75,19 +75,9 @@ def use_amp(cfg: Config, args: Namespace) -> None:
 
 
 def scale_learning_rate(cfg: Config, args: Namespace) -> None:
-    """Turn on mmengine's scaling of the learning rate by the batch size.
-
-    Raises:
-        UserError: the config does not say for which batch size its learning rate is.
-    """
-    if not args.auto_scale_lr:
-        return
-    if "base_batch_size" not in (cfg.get("auto_scale_lr") or {}):
-        raise UserError(
-            f"--auto-scale-lr: auto_scale_lr is {cfg.get('auto_scale_lr')} in the config, wanted "
-            "is dict(base_batch_size=...), the batch size that its learning rate is for"
-        )
-    cfg.auto_scale_lr.enable = True
+    """Turn on mmengine's scaling of the learning rate by the batch size."""
+    if args.auto_scale_lr:
+        cfg.auto_scale_lr = {**(cfg.get("auto_scale_lr") or {}), "enable": True}
 
 
 def use_pretrained(cfg: Config, args: Namespace) -> None:

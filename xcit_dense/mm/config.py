@@ -1,7 +1,6 @@
 """Reading config files, and walking their dicts."""
 
-import ast
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError
 from collections.abc import Iterator
 from difflib import get_close_matches
 from importlib.util import find_spec
@@ -17,32 +16,22 @@ PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 _WITH_CONFIGS = (*PACKAGES, "xcit_dense")
 
 
-class ConfigChanges(DictAction):
-    """Reads ``KEY=VALUE`` pairs of a command line, dicts too; others end it with a message."""
-
-    def __call__(
-        self, parser: ArgumentParser, namespace: Namespace, values: list[str], option: str
-    ) -> None:
-        """Add the pairs to what the option has already."""
-        try:
-            super().__call__(parser, namespace, values, option)
-        except (ValueError, SyntaxError, AssertionError) as error:  # no "=", unmatched brackets
-            parser.error(f"{option} {' '.join(values)}: expected KEY=VALUE ({error})")
-
-    @staticmethod
-    def _parse_iterable(value: str) -> Any:
-        return ast.literal_eval(value) if "{" in value else DictAction._parse_iterable(value)
-
-
 def add_config_changes(parser: ArgumentParser) -> None:
-    """Add the option ``--cfg-options``."""
+    """Add mm's option ``--cfg-options``."""
     parser.add_argument(
         "--cfg-options",
         nargs="+",
-        action=ConfigChanges,
+        type=_key_and_value,
+        action=DictAction,
         metavar="KEY=VALUE",
-        help="override values of the config: a.b=1, lists as a.b='[1,2]', dicts as \"a.b={'c':1}\"",
+        help="override values of the config: a.b=1, lists as a.b='[1,2]'",
     )
+
+
+def _key_and_value(text: str) -> str:
+    if "=" not in text:
+        raise ArgumentTypeError(f"{text}: expected KEY=VALUE")
+    return text
 
 
 def find_config(name: str) -> Path:

@@ -80,16 +80,25 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
         FileNotFoundError: something is missing; says what was looked for and the remedy.
         UserError: a folder is empty.
     """
+    remedy = "Point elsewhere with --data-root DIR, which sets every data root of the config"
     for split in splits:
         for _, dataset in dicts_in(cfg.get(f"{split}_dataloader")):
             for path in _paths_that_are_read(dataset):
-                _check_path(split, path)
+                if "://" not in path and not osp.exists(path):
+                    raise FileNotFoundError(
+                        f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
+                    )
+                if osp.isdir(path) and not os.listdir(path):
+                    raise UserError(
+                        f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}"
+                    )
 
 
 def _paths_that_are_read(dataset: dict) -> Iterator[str]:
-    if (dataset.get("backend_args") or {}).get("backend", "local") != "local":
-        return  # in a store of mmengine's; the data set itself will tell
+    """Files and folders; what lies in a store of mmengine's is left to the data set."""
     root = dataset.get("data_root") or ""
+    if (dataset.get("backend_args") or {}).get("backend", "local") != "local":
+        return
     if dataset.get("ann_file"):
         yield osp.join(root, dataset["ann_file"])
     for name, prefix in (dataset.get("data_prefix") or {}).items():
@@ -101,15 +110,3 @@ def _paths_that_are_read(dataset: dict) -> Iterator[str]:
 def _reads_segmentations(dataset: dict) -> bool:
     steps = [step for _, step in dicts_in(dataset.get("pipeline"))]
     return any(step.get("with_seg") or "Panoptic" in type_name(step) for step in steps)
-
-
-def _check_path(split: str, path: str) -> None:
-    remedy = "Point elsewhere with --data-root DIR, which sets every data root of the config"
-    if "://" in path:
-        return  # in a store of mmengine's, too
-    if not osp.exists(path):
-        raise FileNotFoundError(
-            f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
-        )
-    if osp.isdir(path) and not os.listdir(path):
-        raise UserError(f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}")

@@ -61,13 +61,6 @@ def use_launcher(cfg: Config) -> None:
         )
 
 
-def evaluate_whole(cfg: Config) -> None:
-    """Let every process evaluate with the whole model, however it was divided in training."""
-    cfg.pop("strategy", None)
-    if cfg.get("runner_type") == "FlexibleRunner":
-        cfg.pop("runner_type")
-
-
 def build_runner(cfg: Config) -> Runner:
     """Join the other processes and build the runner that a config names."""
     if cfg.launcher == "pytorch" and get_device() == "cpu" and not is_distributed():

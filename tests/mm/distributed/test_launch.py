@@ -11,7 +11,7 @@ from mmengine.hooks import IterTimerHook, LoggerHook
 from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.mm import launch
-from xcit_dense.mm.launch import LAUNCHERS, evaluate_whole, use_launcher
+from xcit_dense.mm.launch import LAUNCHERS, use_launcher
 
 SHARDED = {"type": "FullyShardedStrategy"}
 EMA = [{"type": "EMAHook"}]
@@ -84,13 +84,6 @@ def test_cpus_have_no_number_and_no_synced_norms(machine, capsys):
     assert cfg.model_wrapper_cfg.find_unused_parameters  # the wish of the config
     assert [norm.type for norm in cfg.model.heads] == ["BN", "BN", "GN"]
     assert "SyncBN" in capsys.readouterr().err
-
-
-def test_evaluation_takes_the_whole_model():
-    cfg = config("none", runner_type="FlexibleRunner", strategy=SHARDED, custom_hooks=EMA)
-    evaluate_whole(cfg)
-    use_launcher(cfg)
-    assert cfg.to_dict() == config("none", custom_hooks=EMA).to_dict()
 
 
 @pytest.mark.parametrize(
