@@ -156,7 +156,7 @@ def test_learning_rate_scaling():
 
 def test_mixed_precision():
     cfg = flagship()
-    train_command.use_amp(cfg, options(train_command, "--amp", "--amp-dtype", "bf16"))
+    train_command.use_amp(cfg, options(train_command, "--amp-dtype", "bf16"))
     assert cfg.optim_wrapper.type == "MixedPrecisionOptimWrapper"
     assert cfg.optim_wrapper.dtype == "bf16"
 
@@ -173,7 +173,6 @@ def test_published_weights():
     ("change", "given", "cfg", "named"),
     [
         ("use_amp", ["--amp"], {"optim_wrapper.type": "ApexOptimWrapper"}, "'ApexOptimWrapper'"),
-        ("use_amp", ["--amp-dtype", "bf16"], {}, "add --amp"),
         ("use_pretrained", ["--pretrained"], {"model.backbone.patch_size": 4}, "patch_size=4"),
         ("use_pretrained", ["--pretrained"], {"model.backbone.type": "ResNet"}, "ResNet"),
     ],
@@ -201,54 +200,48 @@ def test_what_a_user_can_mend_ends_with_one_line(arguments, named, monkeypatch, 
         main()
 
 
+OLD = {"pipeline": ["old"]}
+
+
 @pytest.mark.parametrize(
-    "dataset",
+    ("dataset", "evaluator"),
     [
-        {"type": "CocoDataset", "pipeline": ["old"]},
-        {"type": "RepeatDataset", "dataset": {"type": "CocoDataset", "pipeline": ["old"]}},
-        {"type": "ConcatDataset", "datasets": [{"pipeline": ["old"]}, {"pipeline": ["old"]}]},
+        (OLD, METRIC),
+        ({"type": "RepeatDataset", "dataset": OLD}, [METRIC, METRIC]),
+        ({"type": "ConcatDataset", "datasets": [OLD]}, {"type": "Evaluator", "metrics": METRIC}),
+        (
+            {"type": "ConcatDataset", "datasets": [OLD, OLD]},
+            {"type": "MultiDatasetsEvaluator", "metrics": [METRIC, METRIC], "dataset_prefixes": []},
+        ),
     ],
 )
-def test_every_data_set_gets_the_augmentations_of_testing(dataset):
+def test_augmentation_reaches_every_data_set_and_boxes_only_are_judged(dataset, evaluator):
+    """Mmdet's merges no masks."""
+    head = {"mask_head": {"type": "FCNMaskHead"}, "mask_roi_extractor": {}}
     cfg = Config(
         {
-            "default_scope": "mmseg",
-            "model": {"type": "EncoderDecoder"},
+            "model": {"type": "MaskRCNN", "roi_head": head},
             "test_dataloader": {"dataset": dataset},
-            "tta_model": {"type": "SegTTAModel"},
+            "test_evaluator": evaluator,
+            "tta_model": {"type": "DetTTAModel"},
             "tta_pipeline": ["new"],
         }
     )
     test_command.use_tta(cfg, options(test_command, "--tta"))
     assert "old" not in str(cfg.test_dataloader)
     assert str(cfg.test_dataloader).count("new") == str(dataset).count("old")
-    assert cfg.model == {"type": "SegTTAModel", "module": {"type": "EncoderDecoder"}}
-
-
-@pytest.mark.parametrize(
-    "evaluator",
-    [
-        METRIC,
-        [METRIC, METRIC],
-        {"type": "Evaluator", "metrics": METRIC},
-        {"type": "MultiDatasetsEvaluator", "metrics": [METRIC, METRIC], "dataset_prefixes": []},
-    ],
-)
-def test_every_evaluator_judges_boxes_only_where_masks_cannot_be_merged(evaluator):
-    head = {"mask_head": {"type": "FCNMaskHead"}, "mask_roi_extractor": {}}
-    cfg = Config(
-        {
-            "model": {"type": "MaskRCNN", "roi_head": head},
-            "test_dataloader": {"dataset": {}},
-            "test_evaluator": evaluator,
-            "tta_model": {"type": "DetTTAModel"},
-            "tta_pipeline": [],
-        }
-    )
-    test_command.use_tta(cfg, options(test_command, "--tta"))
     metrics = test_command.metrics_of(cfg)
     assert metrics and all(metric.metric == ["bbox"] for metric in metrics)
+    assert (cfg.model.type, cfg.model.module.type) == ("DetTTAModel", "MaskRCNN")
     assert cfg.model.module.roi_head.mask_head is None
+
+
+def test_detections_of_several_data_sets_are_not_kept():
+    evaluator = {"type": "MultiDatasetsEvaluator", "metrics": [METRIC], "dataset_prefixes": ["a"]}
+    cfg = Config({"model": {"type": "MaskRCNN"}, "test_evaluator": evaluator})
+    for out, named in [("a.pkl", "several data sets"), ("a.json", r"\.pkl")]:
+        with pytest.raises(UserError, match=named):
+            test_command.keep_detections(cfg, options(test_command, "--out", out))
 
 
 @pytest.mark.parametrize(("scope", "package"), [("mmdet", "mmdet"), ("mmseg", "mmsegmentation")])

@@ -29,7 +29,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--amp-dtype",
         choices=list(DTYPES),
-        help="data type of --amp (bfloat16; float16 on CUDA devices that lack it)",
+        help="mixed precision in this type (bfloat16; float16 on CUDA devices that lack it)",
     )
     parser.add_argument(
         "--pretrained",
@@ -60,9 +60,7 @@ def use_amp(cfg: Config, args: Namespace) -> None:
     Raises:
         UserError: the optimizer wrapper has no mixed-precision counterpart.
     """
-    if not args.amp:
-        if args.amp_dtype is not None:
-            raise UserError("--amp-dtype chooses the data type of --amp: add --amp")
+    if not args.amp and args.amp_dtype is None:
         return
     kind = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if kind not in AMP_WRAPPERS:

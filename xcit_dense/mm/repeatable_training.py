@@ -105,10 +105,6 @@ class ResumableInfiniteSampler(ResumableSampler):
         epochs = (islice(draws_of_epoch(self, epoch), size) for epoch in count())
         return islice(chain.from_iterable(epochs), self.rank, None, self.world_size)
 
-    def __len__(self) -> int:
-        """The size of the data set."""
-        return len(self.dataset)
-
 
 def draws_of_epoch(sampler: ResumableSampler, epoch: int) -> Iterator[Draw]:
     """The draws of all processes in an epoch, in mmengine's order, repeated without end."""
