@@ -239,9 +239,8 @@ def test_augmentation_reaches_every_data_set_and_boxes_only_are_judged(dataset, 
 def test_detections_of_several_data_sets_are_not_kept():
     evaluator = {"type": "MultiDatasetsEvaluator", "metrics": [METRIC], "dataset_prefixes": ["a"]}
     cfg = Config({"model": {"type": "MaskRCNN"}, "test_evaluator": evaluator})
-    for out, named in [("a.pkl", "several data sets"), ("a.json", r"\.pkl")]:
-        with pytest.raises(UserError, match=named):
-            test_command.keep_detections(cfg, options(test_command, "--out", out))
+    with pytest.raises(UserError, match="several data sets"):
+        test_command.keep_detections(cfg, options(test_command, "--out", "a.pkl"))
 
 
 @pytest.mark.parametrize(("scope", "package"), [("mmdet", "mmdet"), ("mmseg", "mmsegmentation")])

@@ -127,13 +127,10 @@ def keep_detections(cfg: Config, args: Namespace) -> None:
     """Let mmdet's metric that keeps predictions stand beside those that judge them.
 
     Raises:
-        UserError: they are wanted in a file that is no pickle, or of several data sets, of which
-            mmdet has each judged by one metric.
+        UserError: they are of several data sets, of which mmdet has each judged by one metric.
     """
     if not args.out or not is_detection(cfg):
         return
-    if not args.out.endswith((".pkl", ".pickle")):
-        raise UserError(f"--out {args.out}: detections are dumped to a .pkl file")
     metrics = [*metrics_of(cfg), {"type": "mmdet.DumpDetResults", "out_file_path": args.out}]
     if "metrics" not in cfg.test_evaluator:
         cfg.test_evaluator = metrics

@@ -101,12 +101,11 @@ def _paths_that_are_read(dataset: dict) -> Iterator[str]:
         return
     if dataset.get("ann_file"):
         yield osp.join(root, dataset["ann_file"])
+    steps = [step for _, step in dicts_in(dataset.get("pipeline"))]
     for name, prefix in (dataset.get("data_prefix") or {}).items():
         # configs of detection often inherit a folder of segmentations, and do not look there
-        if prefix is not None and (name != "seg" or _reads_segmentations(dataset)):
+        is_read = name != "seg" or any(
+            step.get("with_seg") or "Panoptic" in type_name(step) for step in steps
+        )
+        if prefix is not None and is_read:
             yield osp.join(root, prefix)
-
-
-def _reads_segmentations(dataset: dict) -> bool:
-    steps = [step for _, step in dicts_in(dataset.get("pipeline"))]
-    return any(step.get("with_seg") or "Panoptic" in type_name(step) for step in steps)

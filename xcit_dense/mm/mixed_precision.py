@@ -34,7 +34,7 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         kwargs: arguments of ``OptimWrapper``.
 
     Raises:
-        UserError: an unknown dtype or loss scale.
+        UserError: an unknown dtype.
     """
 
     def __init__(
@@ -52,13 +52,8 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         self._scale_update_param = None
         if isinstance(loss_scale, dict):
             options |= loss_scale
-        elif isinstance(loss_scale, (int, float)) and loss_scale > 0:
-            options["init_scale"] = self._scale_update_param = float(loss_scale)
         elif loss_scale != "dynamic":
-            raise UserError(
-                f"loss_scale={loss_scale!r}: wanted 'dynamic', a number > 0 or a dict of arguments "
-                "of torch.amp.GradScaler"
-            )
+            options["init_scale"] = self._scale_update_param = float(loss_scale)
         self.loss_scaler = torch.amp.GradScaler(self.device_type, **options)
 
     @contextmanager
