@@ -101,10 +101,6 @@ def test_the_form_of_attention_is_a_matter_of_time_only():
         assert (wanted - level).abs().max() <= 1e-5 * wanted.abs().max()
 
 
-def test_any_number_of_image_channels():
-    assert build(in_channels=13)(torch.randn(2, 13, 64, 64))[0].shape == (2, 32, 16, 16)
-
-
 @pytest.mark.parametrize(
     ("norm_cfg", "norm_type"),
     [

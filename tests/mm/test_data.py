@@ -1,6 +1,5 @@
 """Pointing configs at data, and early words about data that is not there."""
 
-import json
 import os
 
 import pytest
@@ -53,7 +52,7 @@ def test_a_path_moves_however_it_is_written(written):
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({f"{DATASET}.data_root": ""}, [DATASET, "no data_root"]),
+        ({f"{DATASET}.data_root": ""}, [f"{DATASET}.data_root=None"]),
         ({f"{DATASET}.ann_file": "/else/a.json"}, [DATASET, "ann_file='/else/a.json'"]),
         ({f"{DATASET}.data_prefix.img": "/else/train"}, [DATASET, "img='/else/train'"]),
         ({"val_evaluator.0.ann_file": "else/a.json"}, ["val_evaluator", "else/a.json"]),
@@ -73,7 +72,7 @@ def coco(tmp_path):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "train").mkdir()
     (tmp_path / "train/1.jpg").touch()
-    (tmp_path / "annotations/train.json").write_text(json.dumps({"images": [{"id": 1}]}))
+    (tmp_path / "annotations/train.json").touch()
     return tmp_path
 
 
@@ -88,31 +87,6 @@ def test_what_is_missing_is_named_with_the_remedy(coco, missing):
     (coco / missing).rename(coco / "moved")
     with pytest.raises(FileNotFoundError, match=rf"train data: .*{missing}.*--data-root DIR"):
         check_data_exists(config_at(coco), ["train"])
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("", "is no annotation file"),
-        ('{"images": [', "is no annotation file"),
-        ("[]", "lists no images"),
-        ('{"images": []}', "lists no images"),
-        ('{"metainfo": {}, "data_list": []}', "lists no images"),
-    ],
-)
-def test_an_empty_annotation_file_is_named(coco, content, message):
-    (coco / "annotations/train.json").write_text(content)
-    with pytest.raises(UserError, match=rf"train\.json {message}"):
-        check_data_exists(config_at(coco), ["train"])
-
-
-@pytest.mark.parametrize(
-    "content",
-    ['{"metainfo": {}, "data_list": [{"img_path": "1.jpg"}]}', '[{"filename": "1.jpg"}]'],
-)
-def test_annotations_in_other_formats_pass(coco, content):
-    (coco / "annotations/train.json").write_text(content)
-    check_data_exists(config_at(coco), ["train"])
 
 
 def test_paths_without_a_data_root_are_looked_at(tmp_path):

@@ -102,7 +102,8 @@ def test_boxes_outside_of_the_image_have_no_mask(head):
     encode_masks(nn.ModuleList([head]))
     instances = [InstanceData(bboxes=boxes, labels=torch.zeros(3, dtype=torch.long))]
     logits = torch.full((3, 3, 7, 7), 9.0)
-    (result,) = head.predict_by_feat((logits,), instances, [META], TEST_CFG, rescale=True)
+    meta = {**META, "scale_factor": (1.0, 1.0)}
+    (result,) = head.predict_by_feat((logits,), instances, [meta], TEST_CFG, rescale=True)
     assert not decoded(result.masks).any()
 
 

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from mmengine.config import Config
 
 from xcit_dense.mm.annotations import read_annotations_safely
+from xcit_dense.mm.checkpoints import check_checkpoints, use_atomic_checkpoints
 from xcit_dense.mm.config import add_config_changes, model_scope, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
-from xcit_dense.mm.launch import use_launcher
-from xcit_dense.mm.resuming import check_checkpoints, use_atomic_checkpoints
+from xcit_dense.mm.launch import LAUNCHERS, use_launcher
 
 Change = Callable[[Config, Namespace], None]
 """Changes a config as an option asks; leaves it as it is where the option is not given."""
@@ -25,7 +25,7 @@ def add_shared_options(parser: ArgumentParser) -> None:
     )
     parser.add_argument("--amp", action="store_true", help="automatic mixed precision")
     add_config_changes(parser)
-    parser.add_argument("--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none")
+    parser.add_argument("--launcher", choices=["none", *LAUNCHERS], default="none")
     # torch.distributed.launch passes it, torchrun does not
     parser.add_argument("--local-rank", "--local_rank", type=int, default=0)
 

@@ -1,9 +1,7 @@
 """Evaluating a checkpoint: the command line of ``tools/test.py``."""
 
-import logging
 import os.path as osp
 from argparse import ArgumentParser, Namespace
-from typing import Any
 
 import mmengine.device.utils
 import torch
@@ -12,12 +10,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, model_scope, type_name
-from xcit_dense.mm.launch import build_runner, evaluate_whole, log_in_one_process
+from xcit_dense.mm.launch import build_runner, log_in_one_process
 from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict import encode_masks, keep_classes_only
@@ -48,31 +45,28 @@ def make_parser() -> ArgumentParser:
 
 
 def use_checkpoint(cfg: Config, args: Namespace) -> None:
-    """Load the whole model from the checkpoint, in every process."""
+    """Load the whole model from the checkpoint in every process, however training divides it."""
     cfg.load_from, cfg.resume = args.checkpoint, False
-    evaluate_whole(cfg)
+    cfg.pop("strategy", None)
+    if cfg.get("runner_type") == "FlexibleRunner":
+        cfg.pop("runner_type")
 
 
-def use_classes_of_checkpoint(cfg: Config, args: Namespace) -> None:
-    """Let labels of a detector mean what they meant in its training.
+def check_classes(cfg: Config, args: Namespace) -> None:
+    """See that labels of a detector mean what they meant in its training.
 
-    That is so unless the config has the same classes in another order.
+    Raises:
+        UserError: the config has the same classes in another order.
     """
-    if not is_detection(cfg) or "://" in args.checkpoint or not osp.isfile(args.checkpoint):
+    if not is_detection(cfg) or not osp.isfile(args.checkpoint):
         return
     trained = metainfo_of_checkpoint(load_checkpoint(args.checkpoint)).get("classes", ())
     given = metainfo_of_test_data(cfg).get("classes") or ()
-    if list(trained) == list(given) or sorted(trained) != sorted(given):
-        return
-    print_log(
-        f"the checkpoint was trained with the classes {', '.join(trained)}, which the config has "
-        "in another order: labels follow the checkpoint",
-        logger="current",
-        level=logging.WARNING,
-    )
-    for _, dataset in dicts_in(cfg.test_dataloader.dataset):
-        if "ann_file" in dataset:
-            dataset.metainfo = {"classes": tuple(trained)}
+    if list(trained) != list(given) and sorted(trained) == sorted(given):
+        raise UserError(
+            f"{args.checkpoint} was trained with classes {', '.join(trained)}, which the config "
+            "has in another order: write metainfo.classes of its data sets in this one"
+        )
 
 
 def use_device(cfg: Config, args: Namespace) -> None:
@@ -129,53 +123,25 @@ def metrics_of(cfg: Config) -> list[ConfigDict]:
     return list(given) if isinstance(given, (list, tuple)) else [given]
 
 
-class DetectionDumpHook(Hook):
-    """Writes what mmdet's ``DumpDetResults`` does, whatever evaluates beside it.
-
-    Args:
-        path: of a ``.pkl`` file.
-    """
-
-    def __init__(self, path: str) -> None:
-        from mmdet.evaluation import DumpDetResults  # here: mmseg works without mmdet
-
-        self.metric = DumpDetResults(path)
-
-    def after_test_iter(
-        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
-    ) -> None:
-        """Keep the predictions of a batch."""
-        self.metric.process(data_batch, [sample.to_dict() for sample in outputs])
-
-    def after_test_epoch(self, runner: Runner, metrics: dict | None = None) -> None:
-        """Write those of all processes."""
-        self.metric.evaluate(len(runner.test_dataloader.dataset))
-
-
-def check_out(cfg: Config, args: Namespace) -> None:
-    """See that predictions have a place.
+def keep_detections(cfg: Config, args: Namespace) -> None:
+    """Let mmdet's metric that keeps predictions stand beside those that judge them.
 
     Raises:
-        UserError: detections are wanted in a file that is no pickle.
+        UserError: they are of several data sets, of which mmdet has each judged by one metric.
     """
-    if args.out and is_detection(cfg) and not args.out.endswith((".pkl", ".pickle")):
-        raise UserError(f"--out {args.out}: detections are dumped to a .pkl file")
-
-
-def hooks_of_outputs(cfg: Config, args: Namespace) -> list[Hook]:
-    """What writes predictions and pictures, whatever evaluates beside it."""
-    hooks = []
-    if args.out:
-        hooks.append(DetectionDumpHook(args.out) if is_detection(cfg) else LabelMapHook(args.out))
-    if args.show_dir:
-        hooks.append(PictureHook(args.show_dir))
-    return hooks
+    if not args.out or not is_detection(cfg):
+        return
+    metrics = [*metrics_of(cfg), {"type": "mmdet.DumpDetResults", "out_file_path": args.out}]
+    if "metrics" not in cfg.test_evaluator:
+        cfg.test_evaluator = metrics
+    elif type_name(cfg.test_evaluator) == "MultiDatasetsEvaluator":
+        raise UserError(f"--out {args.out}: test_evaluator judges several data sets: leave one")
+    else:
+        cfg.test_evaluator.metrics = metrics
 
 
 def save_memory(cfg: Config, runner: Runner) -> None:
     """Let the model leave out, or encode, what nothing reads but the metrics of COCO or mmseg."""
-    if not isinstance(runner.model, nn.Module):  # a flexible runner builds its model later
-        return
     if any(_reads_predictions(hook) for hook in runner.hooks):
         return
     model = runner.model.module if is_model_wrapper(runner.model) else runner.model
@@ -188,26 +154,23 @@ def save_memory(cfg: Config, runner: Runner) -> None:
 
 def _reads_predictions(hook: Hook) -> bool:
     """Whether a hook may look at them: one of a user, or one of mmdet or mmseg that draws."""
-    if isinstance(hook, DetectionDumpHook):
-        return True
     if type(hook).__module__.partition(".")[0] in ("mmengine", "xcit_dense"):
         return False
-    looks = any(
-        getattr(type(hook), name) is not getattr(Hook, name)
-        for name in ("after_test_iter", "_after_iter")
-    )
+    looks = type(hook).after_test_iter is not Hook.after_test_iter
     return looks and getattr(hook, "draw", True)
 
 
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_checkpoint, use_classes_of_checkpoint, use_device, use_tta, check_out)
+    changes = (use_checkpoint, check_classes, use_device, use_tta, keep_detections)
     cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
-    for hook in hooks_of_outputs(cfg, args):
-        runner.register_hook(hook)
+    if args.out and not is_detection(cfg):
+        runner.register_hook(LabelMapHook(args.out))
+    if args.show_dir:
+        runner.register_hook(PictureHook(args.show_dir))
     save_memory(cfg, runner)
     device = mmengine.device.get_device()
     with torch.autocast(device, default_dtype(device), enabled=args.amp):

@@ -2,17 +2,16 @@
 
 from argparse import ArgumentParser, Namespace
 
-import torch
 from mmengine.config import Config
 from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
+from xcit_dense.mm.checkpoints import use_resume
 from xcit_dense.mm.config import type_name
 from xcit_dense.mm.launch import build_runner
-from xcit_dense.mm.mixed_precision import DTYPES, checked_dtype
+from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
-from xcit_dense.mm.resuming import use_resume
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -31,7 +30,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument(
         "--amp-dtype",
         choices=list(DTYPES),
-        help="data type of --amp (bfloat16; float16 on CUDA devices that lack it)",
+        help="mixed precision in this type (bfloat16; float16 on CUDA devices that lack it)",
     )
     parser.add_argument(
         "--pretrained",
@@ -60,12 +59,9 @@ def use_amp(cfg: Config, args: Namespace) -> None:
     """Turn mixed precision on, in bfloat16 where the device has it, or in the type asked for.
 
     Raises:
-        UserError: the optimizer wrapper has no mixed-precision counterpart, or the GPU does not
-            know the data type.
+        UserError: the optimizer wrapper has no mixed-precision counterpart.
     """
-    if not args.amp:
-        if args.amp_dtype is not None:
-            raise UserError("--amp-dtype chooses the data type of --amp: add --amp")
+    if not args.amp and args.amp_dtype is None:
         return
     kind = type_name(cfg.optim_wrapper) or "OptimWrapper"
     if kind not in AMP_WRAPPERS:
@@ -74,14 +70,7 @@ def use_amp(cfg: Config, args: Namespace) -> None:
         )
     cfg.optim_wrapper.type = "MixedPrecisionOptimWrapper"
     if args.amp_dtype is not None:
-        cfg.optim_wrapper.dtype = checked_dtype(args.amp_dtype)
-    if (
-        cfg.optim_wrapper.get("dtype") == "bfloat16"
-        and torch.cuda.is_available()
-        and not torch.cuda.is_bf16_supported()
-    ):
-        name = torch.cuda.get_device_name()
-        raise UserError(f"--amp: {name} does not know bfloat16, use --amp-dtype float16")
+        cfg.optim_wrapper.dtype = args.amp_dtype
 
 
 def scale_learning_rate(cfg: Config, args: Namespace) -> None:
@@ -117,10 +106,7 @@ def use_pretrained(cfg: Config, args: Namespace) -> None:
                 f"is {type_name(backbone)}; name a file or a URL"
             )
         arch, patch_size = backbone.get("arch", "small_12"), backbone.get("patch_size", 16)
-        try:
-            source = published_url(source, arch, patch_size)
-        except ValueError as error:
-            raise UserError(f"--pretrained: {error}") from error
+        source = published_url(source, arch, patch_size)
     backbone.init_cfg = {"type": "Pretrained", "checkpoint": source}
 
 
@@ -128,8 +114,8 @@ def resume(cfg: Config, args: Namespace) -> None:
     """Go on from the checkpoint that is asked for, on the command line or in the config."""
     if args.resume is not None:
         use_resume(cfg, args.resume)
-    elif cfg.get("resume") and not cfg.get("load_from"):
-        use_resume(cfg, "auto")
+    elif cfg.get("resume"):
+        use_resume(cfg, cfg.get("load_from") or "auto")
 
 
 def main(argv: list[str] | None = None) -> None:

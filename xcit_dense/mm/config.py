@@ -100,29 +100,20 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
     except (ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         given = " ".join(f"{name}={value}" for name, value in changes.items())
         raise UserError(f"config {path} cannot be changed by {given}: {error}") from error
-    _check_library(cfg, path)
-    return cfg
-
-
-def _check_library(cfg: Config, path: str) -> None:
-    """See that the library of a config is there, before classes of it are missed one by one."""
     scope = cfg.get("default_scope")
     if scope in PACKAGES and find_spec(scope) is None:
         raise UserError(
             f"config {path} is one of {scope} (default_scope), which is not installed: "
             f"pip install {PACKAGES[scope]}"
         )
-
-
-def bare_name(kind: str | type) -> str:
-    """The name of a registered class, without scope: ``ResNet`` for ``mmdet.ResNet``."""
-    name = kind if isinstance(kind, str) else kind.__name__
-    return name.rpartition(".")[2]
+    return cfg
 
 
 def type_name(node: dict) -> str:
-    """The class that a dict of a config names, without scope; empty where it names none."""
-    return bare_name(node.get("type", ""))
+    """The class that a dict of a config names, ``ResNet`` for ``mmdet.ResNet``; or nothing."""
+    kind = node.get("type", "")
+    name = kind if isinstance(kind, str) else kind.__name__
+    return name.rpartition(".")[2]
 
 
 def dicts_in(node: Any, path: str = "") -> Iterator[tuple[str, dict]]:
@@ -154,11 +145,12 @@ def module_prefix(model: dict, path: str) -> str:
     return f"{inner}.".removeprefix("model.")
 
 
-def unsynchronize(node: Any) -> None:
-    """Make every MMSyncBN a BN, in place: it wants several processes when it is built."""
-    for _, inner in dicts_in(node):
-        if type_name(inner) == "MMSyncBN":
-            inner["type"] = "BN"
+def unsynchronize(node: Any) -> bool:
+    """Make every norm that wants several GPUs a BN, in place; whether there was one."""
+    synced = [inner for _, inner in dicts_in(node) if type_name(inner) in ("SyncBN", "MMSyncBN")]
+    for inner in synced:
+        inner["type"] = "BN"
+    return bool(synced)
 
 
 def innermost_dataset(dataset: dict) -> dict:

@@ -1,6 +1,5 @@
 """Pointing a config at a data set, and seeing early whether it is there."""
 
-import json
 import os
 import os.path as osp
 from collections.abc import Iterator
@@ -10,11 +9,8 @@ from mmengine.config import Config
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, type_name
 
-MAX_BYTES_READ_TWICE = 10_000_000
-_SET_PATHS = "set each path by --cfg-options"
+_PATHS_OF_DATASETS = ("data_root", "ann_file", "data_prefix")
 _READ_BY_EVALUATORS = ("ann_file", "seg_prefix")
-# of COCO's format, and of mmengine's own
-_IMAGE_LISTS = ("images", "data_list")
 
 
 def set_data_root(cfg: Config, data_root: str) -> None:
@@ -27,55 +23,42 @@ def set_data_root(cfg: Config, data_root: str) -> None:
         UserError: a data set has no data root, or several have different ones, or a path lies
             elsewhere: old data would be mixed with new.
     """
-    datasets = dict(_datasets(cfg))
-    roots = {}
-    for where, dataset in datasets.items():
-        if not dataset.get("data_root"):
-            raise UserError(
-                f"--data-root {data_root}: {where} has no data_root that it could take the place "
-                f"of; give it one, with paths below it, or {_SET_PATHS}"
-            )
-        roots.setdefault(_normal(dataset["data_root"]), where)
-    if len(roots) > 1:
-        named = ", ".join(f"{where}.data_root={root}" for root, where in roots.items())
+    by_option = "set each path by --cfg-options"
+    roots = {
+        where: _normal(node["data_root"]) if node.get("data_root") else None
+        for where, node in _dicts_of(cfg, "dataloader")
+        if any(node.get(key) for key in _PATHS_OF_DATASETS)
+    }
+    if len(set(roots.values())) != 1 or None in roots.values():
+        found = ", ".join(f"{where}.data_root={root}" for where, root in roots.items())
         raise UserError(
-            f"--data-root {data_root} would make one data set of several, {named}: {_SET_PATHS}"
+            f"--data-root {data_root} takes the place of the one data root of all data sets, and "
+            f"the config has {found or 'no data set'}: {by_option}"
         )
-    if not roots:
-        raise UserError(f"--data-root {data_root}: the config has no data set")
-    (old,) = roots
-
-    def move(node: dict, key: str, where: str, is_read: bool) -> None:
-        path = node[key]
-        if _is_below(path, old):
-            node[key] = osp.join(data_root, osp.relpath(_normal(path), old))
-        elif is_read and not _is_below(path, data_root):
-            raise UserError(
-                f"--data-root {data_root}: {where}.{key}={path!r} does not lie in the old data "
-                f"root {old}, so it would stay: {_SET_PATHS}"
-            )
-
-    for where, dataset in datasets.items():
-        dataset["data_root"] = data_root
-        prefixes = dataset.get("data_prefix") or {}
-        for node, key in [(dataset, "ann_file"), *((prefixes, key) for key in prefixes)]:
-            if isinstance(node.get(key), str) and osp.isabs(node[key]):
-                move(node, key, where, is_read=True)
-    for name in ("val_evaluator", "test_evaluator"):
-        for where, evaluator in dicts_in(cfg.get(name), name):
-            for key in [key for key, value in evaluator.items() if isinstance(value, str)]:
-                move(evaluator, key, where, is_read=key in _READ_BY_EVALUATORS)
+    old = next(iter(roots.values()))
+    for part, is_whole_path in (("dataloader", osp.isabs), ("evaluator", bool)):
+        for where, node in _dicts_of(cfg, part):
+            is_read = where.endswith(".data_prefix")
+            for key, path in list(node.items()):
+                if key == "data_root":
+                    node[key] = data_root
+                elif key == "type" or not isinstance(path, str) or not is_whole_path(path):
+                    continue
+                elif _is_below(path, old):
+                    node[key] = osp.join(data_root, osp.relpath(_normal(path), old))
+                elif (is_read or key in _READ_BY_EVALUATORS) and not _is_below(path, data_root):
+                    raise UserError(
+                        f"--data-root {data_root}: {where}.{key}={path!r} does not lie in the old "
+                        f"data root {old}, so it would stay: {by_option}"
+                    )
     if "data_root" in cfg:
         cfg.data_root = data_root
 
 
-def _datasets(cfg: Config) -> Iterator[tuple[str, dict]]:
-    """The dicts of data sets with files, innermost ones of wrappers, and where they stand."""
+def _dicts_of(cfg: Config, part: str) -> Iterator[tuple[str, dict]]:
+    """The dicts of the data loaders or evaluators of all splits, and where they stand."""
     for split in ("train", "val", "test"):
-        name = f"{split}_dataloader"
-        for where, node in dicts_in(cfg.get(name), name):
-            if any(node.get(key) for key in ("data_root", "ann_file", "data_prefix")):
-                yield where, node
+        yield from dicts_in(cfg.get(f"{split}_{part}"), f"{split}_{part}")
 
 
 def _is_below(path: str, root: str) -> bool:
@@ -95,57 +78,34 @@ def check_data_exists(cfg: Config, splits: list[str]) -> None:
 
     Raises:
         FileNotFoundError: something is missing; says what was looked for and the remedy.
-        UserError: a folder is empty, or an annotation file is damaged or without images.
+        UserError: a folder is empty.
     """
+    remedy = "Point elsewhere with --data-root DIR, which sets every data root of the config"
     for split in splits:
         for _, dataset in dicts_in(cfg.get(f"{split}_dataloader")):
-            if "data_root" in dataset or "ann_file" in dataset:
-                for path in _paths_that_are_read(dataset):
-                    _check_path(split, path)
+            for path in _paths_that_are_read(dataset):
+                if "://" not in path and not osp.exists(path):
+                    raise FileNotFoundError(
+                        f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
+                    )
+                if osp.isdir(path) and not os.listdir(path):
+                    raise UserError(
+                        f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}"
+                    )
 
 
 def _paths_that_are_read(dataset: dict) -> Iterator[str]:
-    if (dataset.get("backend_args") or {}).get("backend", "local") != "local":
-        return  # in a store of mmengine's; the data set itself will tell
+    """Files and folders; what lies in a store of mmengine's is left to the data set."""
     root = dataset.get("data_root") or ""
+    if (dataset.get("backend_args") or {}).get("backend", "local") != "local":
+        return
     if dataset.get("ann_file"):
         yield osp.join(root, dataset["ann_file"])
+    steps = [step for _, step in dicts_in(dataset.get("pipeline"))]
     for name, prefix in (dataset.get("data_prefix") or {}).items():
         # configs of detection often inherit a folder of segmentations, and do not look there
-        if prefix is not None and (name != "seg" or _reads_segmentations(dataset)):
-            yield osp.join(root, prefix)
-
-
-def _reads_segmentations(dataset: dict) -> bool:
-    steps = [step for _, step in dicts_in(dataset.get("pipeline"))]
-    return any(step.get("with_seg") or "Panoptic" in type_name(step) for step in steps)
-
-
-def _check_path(split: str, path: str) -> None:
-    remedy = "Point elsewhere with --data-root DIR, which sets every data root of the config"
-    if "://" in path:
-        return  # in a store of mmengine's, too
-    if not osp.exists(path):
-        raise FileNotFoundError(
-            f"{split} data: looked for {osp.abspath(path)}, not found. {remedy}"
+        is_read = name != "seg" or any(
+            step.get("with_seg") or "Panoptic" in type_name(step) for step in steps
         )
-    if osp.isdir(path) and not os.listdir(path):
-        raise UserError(f"{split} data: {osp.abspath(path)} is an empty folder. {remedy}")
-    if path.endswith(".json"):
-        _check_annotations(split, path)
-
-
-def _check_annotations(split: str, path: str) -> None:
-    """Refuse a file without images; a large file surely has some, and is slow to read."""
-    if osp.getsize(path) > MAX_BYTES_READ_TWICE:
-        return
-    with open(path, encoding="utf-8") as file:
-        try:
-            annotations = json.load(file)
-        except ValueError as error:
-            raise UserError(
-                f"{split} data: {osp.abspath(path)} is no annotation file ({error})"
-            ) from error
-    images = [annotations[key] for key in _IMAGE_LISTS if key in annotations]
-    if not annotations or (images and not any(images)):
-        raise UserError(f"{split} data: {osp.abspath(path)} lists no images")
+        if prefix is not None and is_read:
+            yield osp.join(root, prefix)

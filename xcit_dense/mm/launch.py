@@ -13,17 +13,12 @@ from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config import dicts_in, type_name
+from xcit_dense.mm.config import type_name, unsynchronize
 
 # how processes are started, and what tells them their number: on their machine, and of all
 LAUNCHERS = {
     "pytorch": ("torchrun --nproc-per-node N", "LOCAL_RANK", "RANK"),
     "slurm": ("srun --ntasks N --gres gpu:N python", "SLURM_LOCALID", "SLURM_PROCID"),
-    "mpi": (
-        "mpirun -n N -x MASTER_ADDR python",
-        "OMPI_COMM_WORLD_LOCAL_RANK",
-        "OMPI_COMM_WORLD_RANK",
-    ),
 }
 
 
@@ -66,13 +61,6 @@ def use_launcher(cfg: Config) -> None:
         )
 
 
-def evaluate_whole(cfg: Config) -> None:
-    """Let every process evaluate with the whole model, also where training divides it."""
-    if _is_sharded(cfg):
-        cfg.pop("strategy")
-        cfg.pop("runner_type", None)
-
-
 def build_runner(cfg: Config) -> Runner:
     """Join the other processes and build the runner that a config names."""
     if cfg.launcher == "pytorch" and get_device() == "cpu" and not is_distributed():
@@ -98,13 +86,9 @@ def part() -> None:
         torch.distributed.destroy_process_group()
 
 
-def _is_sharded(cfg: Config) -> bool:
-    return type_name(cfg.get("strategy") or {}) == "FullyShardedStrategy"
-
-
 def _check_sharding(cfg: Config) -> None:
     """Refuse early what sharding cannot do."""
-    if not _is_sharded(cfg):
+    if type_name(cfg.get("strategy") or {}) != "FullyShardedStrategy":
         return
     if any(type_name(hook) == "EMAHook" for hook in cfg.get("custom_hooks") or []):
         raise UserError(
@@ -127,8 +111,5 @@ def _use_cpus(cfg: Config) -> None:
         **(cfg.get("model_wrapper_cfg") or {}),
         "device_ids": None,
     }
-    synced = [node for _, node in dicts_in(cfg.model) if type_name(node).endswith("SyncBN")]
-    for node in synced:
-        node["type"] = "BN"
-    if cfg.pop("sync_bn", None) or synced:
+    if unsynchronize(cfg.model) | bool(cfg.pop("sync_bn", None)):
         say("SyncBN needs GPUs: it becomes BN, which sees the images of its own process only")

@@ -34,7 +34,7 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         kwargs: arguments of ``OptimWrapper``.
 
     Raises:
-        UserError: an unknown dtype or loss scale.
+        UserError: an unknown dtype.
     """
 
     def __init__(
@@ -45,18 +45,15 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
     ) -> None:
         OptimWrapper.__init__(self, **kwargs)  # the parent's demands a GPU
         self.device_type = self.param_groups[0]["params"][0].device.type
-        self.cast_dtype = DTYPES[checked_dtype(dtype)] if dtype else default_dtype(self.device_type)
+        if dtype is not None and dtype not in DTYPES:
+            raise UserError(f"mixed precision in {dtype!r}: wanted one of {', '.join(DTYPES)}")
+        self.cast_dtype = DTYPES[dtype] if dtype else default_dtype(self.device_type)
         options = {"enabled": self.cast_dtype == torch.float16}
         self._scale_update_param = None
         if isinstance(loss_scale, dict):
             options |= loss_scale
-        elif isinstance(loss_scale, (int, float)) and loss_scale > 0:
-            options["init_scale"] = self._scale_update_param = float(loss_scale)
         elif loss_scale != "dynamic":
-            raise UserError(
-                f"loss_scale={loss_scale!r}: wanted 'dynamic', a number > 0 or a dict of arguments "
-                "of torch.amp.GradScaler"
-            )
+            options["init_scale"] = self._scale_update_param = float(loss_scale)
         self.loss_scaler = torch.amp.GradScaler(self.device_type, **options)
 
     @contextmanager
@@ -71,17 +68,6 @@ class MixedPrecisionOptimWrapper(AmpOptimWrapper):
         if not state_dict.get("loss_scaler"):  # as bfloat16 leaves it
             state_dict.pop("loss_scaler", None)
         super().load_state_dict(state_dict)
-
-
-def checked_dtype(name: str) -> str:
-    """The full name of a data type of mixed precision.
-
-    Raises:
-        UserError: there is none of that name.
-    """
-    if name not in DTYPES:
-        raise UserError(f"mixed precision in {name!r}: wanted one of {', '.join(DTYPES)}")
-    return str(DTYPES[name]).removeprefix("torch.")
 
 
 def default_dtype(device_type: str) -> torch.dtype:

@@ -30,8 +30,8 @@ from mmengine.fileio import register_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from xcit_dense.mm.checkpoints import AtomicLocalBackend
 from xcit_dense.mm.config import find_config
-from xcit_dense.mm.saving import AtomicLocalBackend
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
 

@@ -11,7 +11,7 @@ from mmengine.hooks import IterTimerHook, LoggerHook
 from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.mm import launch
-from xcit_dense.mm.launch import LAUNCHERS, evaluate_whole, use_launcher
+from xcit_dense.mm.launch import LAUNCHERS, use_launcher
 
 SHARDED = {"type": "FullyShardedStrategy"}
 EMA = [{"type": "EMAHook"}]
@@ -75,22 +75,16 @@ def test_mmengine_learns_the_number_of_the_gpu(machine):
     assert cfg.to_dict() == config("slurm").to_dict()
 
 
-def test_cpus_have_no_number_and_no_synced_norms(machine, capsys):
-    machine(RANK="0", LOCAL_RANK="0")
+@pytest.mark.parametrize("rank", ["0", "1"])
+def test_cpus_have_no_number_and_no_synced_norms(machine, capsys, rank):
+    machine(RANK=rank, LOCAL_RANK=rank)
     norms = [{"type": "SyncBN", "requires_grad": True}, {"type": "MMSyncBN"}, {"type": "GN"}]
     cfg = config(model={"heads": norms}, model_wrapper_cfg={"find_unused_parameters": True})
     use_launcher(cfg)
     assert cfg.model_wrapper_cfg.device_ids is None
     assert cfg.model_wrapper_cfg.find_unused_parameters  # the wish of the config
     assert [norm.type for norm in cfg.model.heads] == ["BN", "BN", "GN"]
-    assert "SyncBN" in capsys.readouterr().err
-
-
-def test_evaluation_takes_the_whole_model():
-    cfg = config("none", runner_type="FlexibleRunner", strategy=SHARDED, custom_hooks=EMA)
-    evaluate_whole(cfg)
-    use_launcher(cfg)
-    assert cfg.to_dict() == config("none", custom_hooks=EMA).to_dict()
+    assert ("SyncBN" in capsys.readouterr().err) == (rank == "0")
 
 
 @pytest.mark.parametrize(

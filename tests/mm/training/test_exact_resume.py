@@ -7,7 +7,7 @@ import pytest
 from dev.demo_data import Plan, write_coco
 
 from xcit_dense.cli import train as train_command
-from xcit_dense.mm.repeatable_training_hook import RepeatableTrainingHook
+from xcit_dense.mm.repeatable_training import RepeatableTrainingHook
 
 DEMO = Path(__file__).parents[3] / "configs/demo/xcit_maskrcnn_demo.py"
 EMA = {"type": "EMAHook", "ema_type": "ExponentialMovingAverage", "momentum": 0.1}
@@ -26,7 +26,6 @@ ASPECT = {"type": "mmdet.AspectRatioBatchSampler"}
     [
         (2, {"batch_sampler": ASPECT}),
         (0, {"hooks": [EMA], "optim_wrapper": {**BF16, "accumulative_counts": 4}}),
-        (0, {"sampler": {"type": "ResumableSampler"}, "batch_sampler": ASPECT}),
         (2, {"by_epoch": True, "length": 3, "hooks": [EMA], "batch_sampler": ASPECT}),
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from xcit_dense.mm.resumable_sampler import ResumableInfiniteSampler, ResumableSampler
+from xcit_dense.mm.repeatable_training import ResumableInfiniteSampler, ResumableSampler
 
 
 class Noise(Dataset):

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from xcit_dense.mm.annotations import read_annotations_safely
-from xcit_dense.mm.resumable_sampler import load_samples
+from xcit_dense.mm.repeatable_training import load_samples
 
 _SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 _RUNS = {"size": [48, 64], "counts": [1000, 20, 2052]}
