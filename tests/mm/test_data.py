@@ -2,11 +2,17 @@
 
 import os
 
+import numpy as np
 import pytest
+import torch
 from mmengine.config import Config
+from mmengine.structures import PixelData
+from mmseg.datasets import BaseSegDataset
+from mmseg.structures import SegDataSample
 
+import xcit_dense.mm.mmengine_patches  # noqa: F401
 from xcit_dense.errors import UserError
-from xcit_dense.mm.data import check_data_exists, set_data_root
+from xcit_dense.mm.data import check_data_exists, check_label_map, set_data_root
 
 DETECTION = {
     "train_dataloader": {
@@ -130,3 +136,52 @@ def test_an_empty_image_folder_is_named(coco):
 
 def test_splits_that_are_not_asked_for_are_not_looked_at(tmp_path):
     check_data_exists(config_at(tmp_path / "nowhere"), ["val"])
+
+
+def segmented(labels, image=(4, 6)):
+    labels = torch.as_tensor(labels)
+    return {
+        "inputs": torch.zeros(3, *image),
+        "data_samples": SegDataSample(
+            gt_sem_seg=PixelData(data=labels),
+            metainfo={"seg_map_path": "a.png", "ori_shape": (8, 12)},
+        ),
+    }
+
+
+@pytest.mark.parametrize("size", [(4, 6), (8, 12)])
+@pytest.mark.parametrize("value", [0, 2, 255])
+def test_label_maps_that_fit(size, value):
+    check_label_map(segmented(np.full((1, *size), value, np.uint8)), ("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "value", "told"),
+    [
+        ((1, 4, 7), 0, ["4 x 7 pixels", "8 x 12"]),
+        ((1, 4, 6), 3, ["from 3 to 3", "0 to 2", "255"]),
+        ((1, 4, 6), 254, ["254"]),
+        ((4, 6, 3), 0, ["(4, 6, 3)", "one channel"]),
+    ],
+)
+def test_label_maps_that_do_not_fit_are_named(shape, value, told):
+    with pytest.raises(UserError, match=r"a\.png") as caught:
+        check_label_map(segmented(np.full(shape, value, np.uint8)), ("a", "b", "c"))
+    assert all(part in str(caught.value) for part in told)
+
+
+def test_samples_without_a_label_map_pass():
+    for sample in ({"inputs": torch.zeros(3, 4, 6)}, {"img": 1}, None):
+        check_label_map(sample, ("a",))
+
+
+def test_a_data_set_names_what_it_cannot_use(tmp_path):
+    settings = dict(
+        data_root=str(tmp_path), data_prefix={"img_path": ""}, img_suffix=".jpg", pipeline=[]
+    )
+    with pytest.raises(UserError, match=rf"no image.*{tmp_path}.*img_suffix"):
+        BaseSegDataset(**settings)
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    dataset = BaseSegDataset(**{**settings, "pipeline": [{"type": "LoadImageFromFile"}]})
+    with pytest.raises(UserError, match=r"broken\.jpg: cannot be used"):
+        dataset[0]

@@ -1,16 +1,22 @@
 """The command ``xcit-dense``, and how each command ends."""
 
 import os
+import signal
 import sys
+import traceback
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import import_module
+from itertools import pairwise
 
 import torch
 
 from xcit_dense import __version__
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.mm.config import dicts_in, type_name
 from xcit_dense.mm.launch import part
+
+_SHOWS_TRACEBACKS = "XCIT_DENSE_TRACEBACK"
 
 COMMANDS = {
     "train": "train a detector or a segmentor from a config",
@@ -44,13 +50,59 @@ def main() -> None:
 
 
 def run(command: Callable[[], int | None]) -> None:
-    """Run a command; what a user can mend ends it, and each process of it, with one line."""
+    """Run a command; whatever goes wrong ends it, and each process of it, with one line.
+
+    With the variable ``XCIT_DENSE_TRACEBACK`` set, Python's traceback follows instead.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         exit_code = command()
-    except (FileNotFoundError, UserError) as error:
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(130)  # as shells count it
+    except Exception as error:  # of anybody's code: models, transforms, decoders
+        if os.environ.get(_SHOWS_TRACEBACKS):
+            raise
         # before the processes have joined, all fail alike; afterwards one may fail alone
         speaks = torch.distributed.is_initialized() or os.environ.get("LOCAL_RANK", "0") == "0"
-        sys.exit(f"error: {error}" if speaks else 1)
+        sys.exit(f"error: {_in_one_line(error)}" if speaks else 1)
     part()
     if exit_code:
         sys.exit(exit_code)
+
+
+def _in_one_line(error: Exception) -> str:
+    """What went wrong, and in which part of the config, if that was being built."""
+    lines = str(error).splitlines()
+    if lines and lines[0].startswith("Caught "):  # in a worker, whose traceback torch hands on
+        lines = [lines[-1].partition(": ")[2]]
+    if isinstance(error, OSError) and error.strerror:
+        text = ": ".join(filter(None, [error.filename and str(error.filename), error.strerror]))
+    elif isinstance(error, UserError | OSError) or _is_of_the_network(error):
+        text = " ".join(lines)
+    else:
+        text = f"{in_one_line(error)} ({_SHOWS_TRACEBACKS}=1 shows where)"
+    place = _place_in_config(error)
+    return f"{place}: {text}" if place else text
+
+
+def _is_of_the_network(error: Exception) -> bool:
+    """Whether a wrong value was named by the network, which knows of no other errors."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    module = frame.f_globals.get("__name__", "")
+    return isinstance(error, ValueError) and module.startswith("xcit_dense.network")
+
+
+def _place_in_config(error: Exception) -> str:
+    """The path of the dict from which mmengine was building something; its type if not found."""
+    built = [
+        frame.f_locals.get("cfg")
+        for frame, _ in traceback.walk_tb(error.__traceback__)
+        if frame.f_code.co_name in ("build_from_cfg", "build_runner_from_cfg")
+    ]
+    built = [cfg for cfg in built if isinstance(cfg, Mapping)]
+    place = ""
+    for outer, inner in pairwise(built):
+        paths = [path for path, node in dicts_in(outer) if node.get("type") == inner.get("type")]
+        place += next(filter(None, paths), "")
+    return place.removeprefix(".") or (type_name(built[-1]) if built else "")

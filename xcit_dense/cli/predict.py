@@ -1,6 +1,5 @@
 """Predicting on a user's own images: the command line of ``tools/predict.py``."""
 
-import signal
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
@@ -81,13 +80,10 @@ def main(argv: list[str] | None = None) -> int:
         reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
         skipped += [UserError(f"{file}: {reason}") for file in unknown]
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     try:
         return _predict(args, predictor, outputs, skipped)
     except OSError as error:
         raise UserError(f"--out {args.out}: {error.strerror or error}") from error
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _check_options(parser: ArgumentParser, args: Namespace) -> None:

@@ -53,6 +53,7 @@ def _reads_masks(cfg: Config) -> bool:
 def _naming_the_file(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def read(coco: Any, annotation_file: str | None = None) -> None:
+        coco.annotation_file = annotation_file
         try:
             init(coco, annotation_file)
         except UserError as error:
@@ -268,7 +269,7 @@ def _category_ids(coco: Any, cat_names: Sequence[str] = (), *others: Any, **more
     found = coco.getCatIds(cat_names, *others, **more)
     if isinstance(cat_names, str) or len(cat_names) == 0:
         return found
-    ids = ids_of_classes(cat_names, coco.dataset["categories"], "the annotation file")
+    ids = ids_of_classes(cat_names, coco.dataset["categories"], coco.annotation_file)
     if ids != found:
         _warn_once(
             f"metainfo.classes ({', '.join(cat_names)}) has another order than the annotation "

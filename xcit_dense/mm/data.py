@@ -2,14 +2,17 @@
 
 import os
 import os.path as osp
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from mmengine.config import Config
+from torch import Tensor
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, type_name
 
 _PATHS_OF_DATASETS = ("data_root", "ann_file", "data_prefix")
+_IGNORED = 255  # the label of pixels that are left out, as in mmseg
 _READ_BY_EVALUATORS = ("ann_file", "seg_prefix")
 
 
@@ -109,3 +112,38 @@ def _paths_that_are_read(dataset: dict) -> Iterator[str]:
         )
         if prefix is not None and is_read:
             yield osp.join(root, prefix)
+
+
+def check_label_map(sample: Any, classes: Sequence[str] | None) -> None:
+    """See that the label map of a sample of mmseg fits its image, and the classes.
+
+    Args:
+        sample: what a pipeline has made; others than of mmseg are passed over.
+        classes: of the data set.
+
+    Raises:
+        UserError: it has several channels, another size, or labels that are no class.
+    """
+    described = sample.get("data_samples") if isinstance(sample, dict) else None
+    truth = described.get("gt_sem_seg") if hasattr(described, "get") else None
+    if truth is None or "data" not in truth or not isinstance(sample["inputs"], Tensor):
+        return
+    path, (*channels, height, width) = described.get("seg_map_path", ""), truth.data.shape
+    if channels != [1]:
+        raise UserError(
+            f"the label map {path} has the shape {tuple(truth.data.shape)}; wanted is one channel "
+            "with the number of the class of each pixel: convert maps in colours before"
+        )
+    # in testing it is loaded after the image was resized
+    image = tuple(described.get("ori_shape", (height, width)))
+    if (height, width) not in (image, tuple(sample["inputs"].shape[-2:])):
+        raise UserError(
+            f"the label map {path} has {height} x {width} pixels, its image {image[0]} x {image[1]}"
+        )
+    labels = truth.data[truth.data != _IGNORED]
+    if classes and labels.numel() and not 0 <= labels.min() <= labels.max() < len(classes):
+        raise UserError(
+            f"the label map {path} has labels from {labels.min()} to {labels.max()}; with "
+            f"{len(classes)} classes in metainfo.classes they go from 0 to {len(classes) - 1}, or "
+            f"are {_IGNORED} for what is left out"
+        )

@@ -8,6 +8,7 @@ The commands import it, and configs name it in ``custom_imports``. From then on
   without protection;
 - ``timm://NAME`` is a checkpoint;
 - files are written whole or not at all;
+- an image that a data set cannot load is named, and a data set without images;
 - ``_base_ = 'mmdet::...'``, ``read_base()`` and ``mmengine.hub`` find packages without
   ``pkg_resources``, which setuptools no longer has, and ``xcit_dense::...`` names our configs.
 """
@@ -23,15 +24,19 @@ from typing import Any, BinaryIO
 import mmengine.config.config
 import mmengine.hub.hub
 import mmengine.utils.package_utils
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.dataset import BaseDataset
 from mmengine.fileio import register_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 
+from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.checkpoints import AtomicLocalBackend
 from xcit_dense.mm.config import find_config
+from xcit_dense.mm.data import check_label_map
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
 
@@ -90,6 +95,41 @@ def find_base_and_scope(cfg_path: str, filename: str) -> tuple[str, str | None]:
     return find_base(cfg_path, filename)
 
 
+def prepare_data(dataset: BaseDataset, idx: int) -> Any:
+    """Load a sample.
+
+    Raises:
+        UserError: that fails, or its label map does not fit; names the image.
+    """
+    info = dataset.get_data_info(idx)
+    name = info.get("img_path", f"sample {idx}")
+    try:
+        sample = dataset.pipeline(info)
+        check_label_map(sample, dataset.metainfo.get("classes"))
+    except Exception as error:  # transforms of any kind may fail in any way
+        reason = str(error) if isinstance(error, UserError) else in_one_line(error)
+        raise UserError(f"{name}: cannot be used ({reason})") from error
+    return sample
+
+
+serialize_data = BaseDataset._serialize_data
+
+
+def serialize_samples(dataset: BaseDataset) -> tuple[np.ndarray, np.ndarray]:
+    """Pack the samples of a data set.
+
+    Raises:
+        UserError: there are none.
+    """
+    if not dataset.data_list:
+        looked = ", ".join(filter(None, [dataset.ann_file, *dataset.data_prefix.values()]))
+        raise UserError(
+            f"the data set has no image: looked in {looked}; see its suffixes (img_suffix, "
+            "seg_map_suffix), metainfo.classes and filter_cfg"
+        )
+    return serialize_data(dataset)
+
+
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 CheckpointLoader.register_scheme(("http://", "https://"), loader=load_from_http, force=True)
 CheckpointLoader.register_scheme(TIMM, loader=load_from_timm, force=True)
@@ -97,6 +137,9 @@ mmengine_checkpoint.load_from_http = load_from_http  # the loaders of model zoos
 mmengine_checkpoint.torch = TorchThatLoadsSafely()
 if hasattr(mmengine_checkpoint, "_safe_torch_load"):  # only the fork has it
     mmengine_checkpoint._safe_torch_load = TorchThatLoadsSafely.load
+
+BaseDataset.prepare_data = prepare_data
+BaseDataset._serialize_data = serialize_samples
 
 register_backend("local", AtomicLocalBackend, force=True, prefixes="")
 

@@ -1,0 +1,73 @@
+"""Whatever goes wrong in a command ends it with one line and exit code 1."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.registry import MODELS
+from torch.utils.data import DataLoader
+
+import xcit_dense  # noqa: F401
+from xcit_dense.cli.main import run
+from xcit_dense.errors import UserError
+
+
+def raising(error):
+    def command():
+        raise error
+
+    return command
+
+
+def load_in_a_worker():
+    class Damaged(torch.utils.data.Dataset):
+        def __getitem__(self, index):
+            raise UserError("photo.jpg: cannot be used")
+
+        def __len__(self):
+            return 1
+
+    list(DataLoader(Damaged(), num_workers=1))
+
+
+def build_a_model():
+    MODELS.build({"type": "XCiT", "arch": "nope"})
+
+
+def build_a_part():
+    MODELS.register_module("Whole", module=lambda backbone: MODELS.build(backbone), force=True)
+    MODELS.build({"type": "Whole", "backbone": {"type": "XCiT", "patch_size": 7}})
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (raising(UserError("a\nb")), ["error: a b"]),
+        (raising(PermissionError(13, "not allowed", "a.pth")), ["error: a.pth: not allowed"]),
+        (raising(KeyError("nope")), ["KeyError: nope", "XCIT_DENSE_TRACEBACK"]),
+        (load_in_a_worker, ["error: photo.jpg: cannot be used"]),
+        (build_a_model, ["error: XCiT: arch", "'nope'", "small_12"]),
+        (build_a_part, ["error: backbone: patch_size=7", "8"]),
+    ],
+)
+def test_every_error_is_one_line(command, told, monkeypatch):
+    with pytest.raises(SystemExit) as end:
+        run(command)
+    assert all(part in end.value.code for part in told) and "\n" not in end.value.code
+    monkeypatch.setenv("XCIT_DENSE_TRACEBACK", "1")
+    with pytest.raises((ValueError, KeyError, OSError)):
+        run(command)
+
+
+@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
+def test_a_stopped_command_says_so(signal):
+    code = (
+        "import os, signal, time; from xcit_dense.cli.main import run; "
+        f"run(lambda: (os.kill(os.getpid(), signal.{signal}), time.sleep(9)))"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 130
+    assert done.stderr.splitlines()[-1] == "stopped" and "Traceback" not in done.stderr
