@@ -79,7 +79,7 @@ def test_published_weights_are_looked_at_where_the_pyramid_taps(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{detection}", "{nano}", "{image}"], "does not fit the config"),
+        (["{detection}", "{nano}", "{image}"], "of another network"),
         (["{detection}", "{trained}", "none.jpg"], "none.jpg"),
         (["{detection}", "{trained}", __file__], "cannot prepare"),
         (["{detection}", "{trained}", "{image}", "--cfg-options", "test_dataloader=None"], "demo"),

@@ -15,7 +15,7 @@ from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, log_in_one_process
-from xcit_dense.mm.loading import load_checkpoint
+from xcit_dense.mm.loading import LoadReportHook, load_checkpoint
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict import encode_masks, keep_classes_only
 from xcit_dense.predict.picture_hook import LabelMapHook, PictureHook
@@ -167,6 +167,8 @@ def main(argv: list[str] | None = None) -> None:
     cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)
+    runner.hooks[:] = [hook for hook in runner.hooks if not isinstance(hook, LoadReportHook)]
+    runner.register_hook(LoadReportHook(complete=True))
     if args.out and not is_detection(cfg):
         runner.register_hook(LabelMapHook(args.out))
     if args.show_dir:

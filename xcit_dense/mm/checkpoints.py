@@ -19,7 +19,7 @@ from xcit_dense.mm.config import dicts_in, type_name
 from xcit_dense.mm.launch import say
 from xcit_dense.weights.safe_loading import load_from_local
 
-_STATE_OF_TRAINING = {"meta", "state_dict", "message_hub"}
+_STATE_OF_TRAINING = {"meta", "state_dict", "message_hub", "optimizer"}
 _NUMBERED = re.compile(r"(epoch|iter)_\d+\.pth")
 
 
@@ -112,7 +112,7 @@ def use_resume(cfg: Config, checkpoint: str) -> None:
 
     Raises:
         FileNotFoundError: the checkpoint is missing.
-        UserError: it is damaged, would run code, or has no state of training.
+        UserError: it is damaged, would run code, or has not the whole state of training.
     """
     if checkpoint == "auto":
         newest = newest_resumable(cfg.work_dir)
@@ -174,6 +174,6 @@ def _is_local(checkpoint: Any) -> bool:
 def _check_resumable(path: str) -> None:
     if missing := _STATE_OF_TRAINING - set(load_from_local(path, map_location="meta")):
         raise UserError(
-            f"{path}: holds weights only, no state of training (no {', '.join(sorted(missing))}). "
-            f"To start from these weights: --cfg-options load_from={path}"
+            f"{path}: has not the whole state of training (no {', '.join(sorted(missing))}). "
+            f"To start from its weights: --cfg-options load_from={path}"
         )

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from xcit_dense.errors import UserError
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.weights import (
+    LoadReport,
     backbone_prefix,
     compare,
     convert_state_dict,
@@ -23,6 +24,12 @@ from xcit_dense.weights import (
 )
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_from_local
+
+# of schedules and of groups of parameters: what changes in training, and what follows from it
+_STATE = {
+    "params", "param_names", "lr", "base_values", "last_step", "_global_step", "_last_value",
+    "verbose",
+}  # fmt: skip
 
 
 def load_checkpoint(source: str) -> dict:
@@ -78,39 +85,50 @@ def load_pretrained(backbone: XCiT, source: str, prefix: str | None = None) -> N
     print_log("\n  ".join([f"{source}: {report}", *fitted.notes]), logger="current")
 
 
+def is_needed_to_predict(name: str) -> bool:
+    """Whether a tensor of a model takes part in its predictions; slim checkpoints lack others."""
+    return not name.startswith("auxiliary_head.")
+
+
 def load_complete(
     model: nn.Module,
     state_dict: Mapping[str, Tensor],
     source: object,
-    is_needed: Callable[[str], bool],
-) -> list[str]:
+    is_needed: Callable[[str], bool] = is_needed_to_predict,
+) -> None:
     """Load a state dict that has everything that is needed.
 
     Args:
         model: is filled in place.
-        state_dict: may have more than the model.
+        state_dict: may have parts that the model lacks, but no larger backbone.
         source: where it is from, for the messages.
         is_needed: tells by its name whether a tensor of the model must be there.
 
-    Returns:
-        The names of the tensors that have no place in the model.
-
     Raises:
-        UserError: a tensor is missing, or has another shape.
+        UserError: a tensor is missing, has another shape, or has no place in the backbone.
     """
-    tensors = {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
     try:
-        missing, unexpected = model.load_state_dict(tensors, strict=False)
-    except (RuntimeError, ValueError) as error:
-        reason = " ".join(line.strip() for line in str(error).splitlines()[:3])
-        raise UserError(f"{source} does not fit the config: {reason}") from error
-    lacking = [name for name in missing if is_needed(name) and "num_batches_tracked" not in name]
-    if lacking:
-        raise UserError(
-            f"{source} does not fit the config: it lacks {len(lacking)} of "
-            f"{len(model.state_dict())} tensors, {lacking[0]} among them"
-        )
-    return unexpected
+        fitted, _ = _fitted(model, state_dict)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    report = compare(model.state_dict(), fitted)
+    _check_complete(report, source, is_needed)
+    for name in report.reshaped:
+        fitted.pop(name)
+    model.load_state_dict(fitted, strict=False)
+
+
+def _check_complete(report: LoadReport, source: object, is_needed: Callable[[str], bool]) -> None:
+    lacking = [name for name in report.missing if is_needed(name)]
+    reshaped = [told for name, told in report.reshaped.items() if is_needed(name)]
+    larger = [name for name in report.unexpected if name.startswith("backbone.")]
+    for names, what in (
+        (lacking, f"it lacks {len(lacking)} of {len(report.model_names)} tensors"),
+        (reshaped, "tensors of another shape"),
+        (larger, "tensors that have no place in the backbone"),
+    ):
+        if names:
+            raise UserError(f"{source} does not fit the config: {what}, {names[0]} among them")
 
 
 @HOOKS.register_module()
@@ -118,18 +136,25 @@ class LoadReportHook(Hook):
     """Prepare a checkpoint for the model, and report what the model takes from it.
 
     Runs before the model is filled: for ``load_from``, for resuming and for testing. A bare XCiT
-    (ImageNet weights) is put where the model has its backbone. A complete resume says nothing.
+    (ImageNet weights) is put where the model has its backbone. A resume says what it does not
+    restore, and what of the config has no effect, if there is any such thing.
+
+    Args:
+        complete: refuse a checkpoint that leaves random what the model predicts with.
     """
 
     # before the hooks that copy the state dict, such as EMAHook
     priority = "VERY_HIGH"
+
+    def __init__(self, complete: bool = False) -> None:
+        self.complete = complete
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict[str, Any]) -> None:
         """Put the fitted tensors into ``checkpoint['state_dict']``.
 
         Raises:
             UserError: the checkpoint has no tensor of the model, or has the backbone of
-                another network.
+                another network, or is not as complete as it must be.
         """
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):
@@ -146,7 +171,12 @@ class LoadReportHook(Hook):
                 f"{name}: no tensor of the model; the keys begin with {sorted(given)[:3]}, the "
                 f"model's with {sorted(report.model_names)[:3]}"
             )
+        if self.complete:
+            _check_complete(report, name, is_needed_to_predict)
         checkpoint["state_dict"] = state_dict
+        if runner._resume:
+            for note in _notes_on_resuming(runner, checkpoint, name):
+                print_log(note, logger="current", level=logging.WARNING)
         if runner._resume and report.is_complete and not notes:
             return
         level = logging.INFO if report.is_complete else logging.WARNING
@@ -173,3 +203,50 @@ def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Te
         state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
         notes += [f"{prefix}* {note}" for note in fitted.notes]
     return state_dict, notes
+
+
+def _notes_on_resuming(runner: Runner, checkpoint: Mapping[str, Any], name: str) -> list[str]:
+    """What of the config has no effect on a run that goes on, a sentence each.
+
+    Raises:
+        UserError: the checkpoint has no schedule to go on with.
+    """
+    schedulers, saved = runner.param_schedulers, checkpoint.get("param_schedulers")
+    if schedulers and not saved:
+        raise UserError(
+            f"{name}: has no state of the schedule (param_schedulers). To start from its weights: "
+            f"--cfg-options load_from={name}"
+        )
+    notes = []
+    for last, reached in (("max_epochs", "epoch"), ("max_iters", "iter")):
+        end, done = runner.cfg.get("train_cfg", {}).get(last), checkpoint["meta"][reached]
+        if end is not None and done >= end:
+            notes.append(
+                f"nothing is left to train: {name} is of {reached} {done}, and train_cfg.{last} is "
+                f"{end}"
+            )
+    if kept := _settings_that_stay(runner, checkpoint):
+        notes.append(f"the checkpoint's settings go on, the config's have no effect: {kept}")
+    return notes
+
+
+def _settings_that_stay(runner: Runner, checkpoint: Mapping[str, Any]) -> str:
+    """Settings of the optimizer and of the schedule that a resume takes from the checkpoint."""
+    pairs = []
+    optimizer = getattr(runner.optim_wrapper, "optimizer", None)
+    groups = (checkpoint.get("optimizer") or {}).get("param_groups")
+    if optimizer is not None and groups:
+        pairs.append(("optimizer", groups[0], optimizer.param_groups[0]))
+    saved, built = checkpoint.get("param_schedulers"), runner.param_schedulers
+    if isinstance(saved, list) and isinstance(built, list):
+        if len(saved) != len(built):
+            return f"{len(saved)} and not {len(built)} parts of param_scheduler"
+        for number, (state, scheduler) in enumerate(zip(saved, built, strict=True)):
+            pairs.append((f"param_scheduler.{number}", state, scheduler.state_dict()))
+    return ", ".join(
+        f"{where}.{key}={given[key]!s:.60} (config: {wanted[key]!s:.60})"
+        for where, given, wanted in pairs
+        for key in wanted.keys() & given.keys() - _STATE
+        if isinstance(wanted[key], int | float | str | list | tuple | dict)
+        and given[key] != wanted[key]
+    )

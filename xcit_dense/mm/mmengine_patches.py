@@ -112,9 +112,10 @@ def prepare_data(dataset: BaseDataset, idx: int) -> Any:
     return sample
 
 
-serialize_data = BaseDataset._serialize_data
+serialize_data = inspect.unwrap(BaseDataset._serialize_data)
 
 
+@functools.wraps(serialize_data)
 def serialize_samples(dataset: BaseDataset) -> tuple[np.ndarray, np.ndarray]:
     """Pack the samples of a data set.
 

@@ -20,7 +20,6 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
-from torch import nn
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import innermost_dataset, model_scope, read_config, type_name
@@ -83,7 +82,9 @@ class Predictor:
                 f"config {cfg.filename}: the model or its test pipeline cannot be built "
                 f"({in_one_line(error)})"
             ) from error
-        described = {**metainfo_of_test_data(cfg), **_load(model, checkpoint)}
+        loaded = load_checkpoint(str(checkpoint))
+        load_complete(model, unwrap_checkpoint(loaded), checkpoint)
+        described = {**metainfo_of_test_data(cfg), **metainfo_of_checkpoint(loaded)}
         self.categories = categories_of(described, checkpoint)
         self.model = model.to(self._device)
         self.model.eval()  # some of mm's models return nothing
@@ -175,22 +176,3 @@ def _test_pipeline(cfg: Config) -> list[dict]:
             f"with LoadImageFromFile, not {type_name(first) or 'nothing'}"
         )
     return [first, *(step for step in steps if "Annotations" not in type_name(step))]
-
-
-def _load(model: nn.Module, checkpoint: Path | str) -> dict[str, Any]:
-    """Fill a model from a checkpoint, which may have parts of its own, but no larger backbone.
-
-    Returns:
-        What the checkpoint says of its data.
-    """
-
-    def is_needed(name: str) -> bool:
-        return not name.startswith("auxiliary_head.")  # slim checkpoints lack it
-
-    loaded = load_checkpoint(str(checkpoint))
-    for name in load_complete(model, unwrap_checkpoint(loaded), checkpoint, is_needed):
-        if name.startswith("backbone."):
-            raise UserError(
-                f"{checkpoint} does not fit the config: {name} has no place in the backbone"
-            )
-    return metainfo_of_checkpoint(loaded)

@@ -3,6 +3,7 @@
 from xcit_dense.weights.checkpoint_fit import (
     CheckpointIdentity,
     FittedTensors,
+    LoadReport,
     compare,
     fit_tensors,
     identify,
@@ -20,6 +21,7 @@ __all__ = [
     "NAMINGS",
     "CheckpointIdentity",
     "FittedTensors",
+    "LoadReport",
     "backbone_prefix",
     "backbone_tensors",
     "compare",

@@ -8,6 +8,7 @@ import timm
 import torch
 from mmengine.hooks import EMAHook
 from mmengine.model import BaseTTAModel, MMDistributedDataParallel
+from mmengine.optim import CosineAnnealingLR, OptimWrapper
 from mmengine.registry import HOOKS, MODELS
 from mmengine.runner import FlexibleRunner, Runner
 from torch import nn
@@ -140,8 +141,20 @@ def test_other_image_channels(tmp_path, toy_detector, log):
 class FakeRunner:
     """What the hook asks of a runner."""
 
-    def __init__(self, model, resume=False):
+    def __init__(self, model, resume=False, max_epochs=9, T_max=4):
         self.model, self._resume, self._load_from = model, resume, "other.pth"
+        self.cfg = {"train_cfg": {"max_epochs": max_epochs}}
+        optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), lr=0.1)
+        self.optim_wrapper = OptimWrapper(optimizer)
+        self.param_schedulers = [CosineAnnealingLR(optimizer, T_max=T_max)]
+
+    def state(self):
+        """What it would save beside the weights, after two epochs."""
+        return {
+            "meta": {"epoch": 2, "iter": 20},
+            "optimizer": self.optim_wrapper.state_dict(),
+            "param_schedulers": [each.state_dict() for each in self.param_schedulers],
+        }
 
 
 class Averaged(BaseTTAModel):
@@ -149,8 +162,9 @@ class Averaged(BaseTTAModel):
         raise NotImplementedError
 
 
-def after_load(model, checkpoint, resume=False):
-    LoadReportHook().after_load_checkpoint(FakeRunner(model, resume), checkpoint)
+def after_load(model, checkpoint, complete=False, **options):
+    hook, runner = LoadReportHook(complete), FakeRunner(model, **options)
+    hook.after_load_checkpoint(runner, checkpoint)
     return checkpoint
 
 
@@ -164,12 +178,49 @@ class TestWholeModels:
         assert "head 0/2" in log[0]
         assert "head.weight (2, 4), in the model (7, 4)" in log[0]
 
+    @pytest.mark.parametrize(
+        ("lost", "given", "told"),
+        [
+            ("head.bias", {}, "lacks 1 of .* head.bias"),
+            (None, {"head.bias": torch.zeros(9)}, r"another shape, head.bias \(9,\)"),
+            (None, {"backbone.more": torch.zeros(9)}, r"no place in the backbone, backbone.more"),
+            (None, {"head.more": torch.zeros(9)}, None),
+        ],
+    )
+    def test_a_test_wants_all_that_the_model_predicts_with(self, toy_detector, lost, given, told):
+        state_dict = toy_detector().state_dict() | given
+        state_dict.pop(lost, None)
+        if told is None:
+            after_load(toy_detector(), {"state_dict": state_dict}, complete=True)
+            return
+        with pytest.raises(UserError, match=f"other.pth does not fit the config: .*{told}"):
+            after_load(toy_detector(), {"state_dict": state_dict}, complete=True)
+
+    @pytest.mark.parametrize(
+        ("options", "told"),
+        [
+            ({"T_max": 8}, ["param_scheduler.0.T_max=4 (config: 8)"]),
+            ({"max_epochs": 2}, ["nothing is left", "epoch 2"]),
+        ],
+    )
+    def test_a_resume_says_what_of_the_config_has_no_effect(self, toy_detector, log, options, told):
+        saved = {"state_dict": toy_detector().state_dict(), **FakeRunner(None).state()}
+        after_load(toy_detector(), saved, resume=True, **options)
+        assert len(log) == 1 and all(part in log[0] for part in told)
+
+    def test_a_resume_needs_the_state_of_the_schedule(self, toy_detector):
+        saved = {"state_dict": toy_detector().state_dict(), **FakeRunner(None).state()}
+        del saved["param_schedulers"]
+        with pytest.raises(UserError, match=r"param_schedulers.*load_from=other\.pth"):
+            after_load(toy_detector(), saved, resume=True)
+
     def test_a_complete_resume_says_nothing_and_keeps_the_versions_of_modules(
         self, toy_detector, log
     ):
         state_dict = toy_detector().state_dict()
         versions = copy.deepcopy(state_dict._metadata)
-        checkpoint = after_load(toy_detector(), {"state_dict": state_dict}, resume=True)
+        saved = {"state_dict": state_dict, **FakeRunner(None).state()}
+        checkpoint = after_load(toy_detector(), saved, resume=True)
         assert log == []
         assert checkpoint["state_dict"]._metadata == versions
 

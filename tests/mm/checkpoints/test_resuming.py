@@ -21,7 +21,12 @@ from xcit_dense.weights.safe_loading import load_from_local
 
 
 def save(path, **content):
-    whole = {"meta": {"epoch": 1}, "state_dict": {"w": torch.ones(9)}, "message_hub": {}}
+    whole = {
+        "meta": {"epoch": 1},
+        "state_dict": {"w": torch.ones(9)},
+        "message_hub": {},
+        "optimizer": {},
+    }
     torch.save(content or whole, path)
     os.utime(path, ns=(0, save.clock))  # file systems may count time coarsely
     save.clock += 10**9
@@ -85,7 +90,7 @@ class TestConfigs:
             check_checkpoints(cfg)
         path = save(tmp_path / "backbone.pth", w=torch.ones(1))
         check_checkpoints(cfg)
-        with pytest.raises(UserError, match=rf"{path}.*weights only.*load_from={path}"):
+        with pytest.raises(UserError, match=rf"{path}.*whole state of training.*load_from={path}"):
             use_resume(cfg, path)
 
     @pytest.mark.parametrize(

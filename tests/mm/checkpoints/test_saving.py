@@ -37,6 +37,7 @@ class Run:
             "meta": dict(options["meta"]),
             "state_dict": {"w": torch.full((9,), float(self.epoch))},
             "message_hub": self.message_hub.state_dict(),
+            "optimizer": {},
         }
         self.hook.before_save_checkpoint(self, content)
         save_checkpoint(content, os.path.join(out_dir, filename))
