@@ -5,7 +5,7 @@ import signal
 import sys
 import traceback
 from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
 
@@ -13,7 +13,7 @@ import torch
 
 from xcit_dense import __version__
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config import dicts_in, type_name
+from xcit_dense.mm.config import dicts_in
 from xcit_dense.mm.launch import part
 
 _SHOWS_TRACEBACKS = "XCIT_DENSE_TRACEBACK"
@@ -96,13 +96,13 @@ def _is_of_the_network(error: Exception) -> bool:
 def _place_in_config(error: Exception) -> str:
     """The path of the dict from which mmengine was building something; its type if not found."""
     built = [
-        frame.f_locals.get("cfg")
+        dict(frame.f_locals["cfg"].items())
         for frame, _ in traceback.walk_tb(error.__traceback__)
         if frame.f_code.co_name in ("build_from_cfg", "build_runner_from_cfg")
+        and hasattr(frame.f_locals.get("cfg"), "items")
     ]
-    built = [cfg for cfg in built if isinstance(cfg, Mapping)]
     place = ""
     for outer, inner in pairwise(built):
         paths = [path for path, node in dicts_in(outer) if node.get("type") == inner.get("type")]
         place += next(filter(None, paths), "")
-    return place.removeprefix(".") or (type_name(built[-1]) if built else "")
+    return place.removeprefix(".") or (str(built[-1].get("type", "")) if built else "")

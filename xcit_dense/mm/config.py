@@ -110,9 +110,15 @@ def read_config(path: str, changes: dict[str, Any] | None = None) -> Config:
 
 
 def type_name(node: dict) -> str:
-    """The class that a dict of a config names, ``ResNet`` for ``mmdet.ResNet``; or nothing."""
+    """The class that a dict of a config names, ``ResNet`` for ``mmdet.ResNet``; or nothing.
+
+    Raises:
+        UserError: it is something else than a class or its name.
+    """
     kind = node.get("type", "")
-    name = kind if isinstance(kind, str) else kind.__name__
+    name = kind if isinstance(kind, str) else getattr(kind, "__name__", None)
+    if name is None:
+        raise UserError(f"type={kind!r:.60} in the config must be the name of a class")
     return name.rpartition(".")[2]
 
 
