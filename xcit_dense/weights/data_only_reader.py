@@ -1,0 +1,363 @@
+"""Reading pickles as data: nothing that a pickle names is looked up, imported or called.
+
+First the pickle is taken apart (:func:`take_apart`): into numbers, texts, tuples, lists and records
+that say what would be called. Nothing is compared, hashed or called for that. Then values are made
+of these (:class:`ValueMaker`), by one function here for every name that is known. The depth is
+bounded, and nothing larger is made than the pickle has bytes for.
+"""
+
+import math
+import re
+from _compat_pickle import IMPORT_MAPPING
+from collections import OrderedDict
+from collections.abc import Callable
+from pickletools import genops
+from pkgutil import resolve_name
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+MAX_OPCODES = 2_000_000  # a large detector with the state of its optimizer has 200,000
+MAX_DEPTH = 64
+MAX_NUMBER_KEYS = 50_000  # of numbers the hashes can be chosen so that each key takes long
+
+_LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE")
+_SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+_LEAVES = (str, int, float, bool, type(None))
+
+_DTYPES = {f"torch.{name}": d for name, d in vars(torch).items() if isinstance(d, torch.dtype)}
+_STORAGES = {
+    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
+    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool, "ComplexFloatStorage": torch.complex64,
+    "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
+}  # fmt: skip
+_NUMPY_DTYPE = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[SU]\d{1,6}")  # no objects
+_ONE_CYCLE = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
+
+
+class NotPlainError(Exception):
+    """A pickle asks for more than tensors and plain values; the text says for what."""
+
+
+class Record:
+    """What a pickle names, or would call: a name, arguments, items that are set, a state."""
+
+    __slots__ = ("args", "name", "pairs", "state")
+
+    def __init__(self, name: str, args: tuple | None = None) -> None:
+        self.name, self.args, self.pairs, self.state = name, args, [], None
+
+
+def take_apart(pickle: BinaryIO) -> tuple[Any, list[Record]]:
+    """Take the next pickle of a file apart.
+
+    Returns:
+        What it holds: numbers, texts, tuples, lists and records; and those of its records that
+        name a storage of tensors.
+
+    Raises:
+        NotPlainError: it has an opcode that no checkpoint of torch has.
+        ValueError: it has more opcodes than any checkpoint, or they make no sense.
+    """
+    stack, marks, memo, storages = [], [], {}, []
+
+    def since_mark() -> list:
+        start = marks.pop()
+        items = stack[start:]
+        del stack[start:]
+        return items
+
+    for number, (opcode, value, _) in enumerate(genops(pickle)):
+        name = opcode.name
+        if number > MAX_OPCODES:
+            raise ValueError(f"more than {MAX_OPCODES} values")
+        if name in ("BINPUT", "LONG_BINPUT"):
+            if value > len(memo) + 1:  # Python 2 begins with 1
+                raise ValueError("a memo with gaps")
+            memo[value] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[value])
+        elif name in _LITERALS:
+            stack.append(value)
+        elif name in _SINGLETONS:
+            stack.append(_SINGLETONS[name])
+        elif name == "SHORT_BINSTRING":  # a text of Python 2
+            stack.append(value.encode("latin-1").decode())
+        elif name == "MARK":
+            marks.append(len(stack))
+        elif name == "TUPLE":
+            stack.append(tuple(since_mark()))
+        elif name in ("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
+            start = len(stack) - ("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3").index(name)
+            stack[start:] = [tuple(stack[start:])]
+        elif name == "EMPTY_LIST":
+            stack.append([])
+        elif name == "APPEND":
+            item = stack.pop()
+            _expect(list, stack[-1]).append(item)
+        elif name == "APPENDS":
+            items = since_mark()
+            _expect(list, stack[-1]).extend(items)
+        elif name == "EMPTY_DICT":
+            stack.append(Record("dict", ()))
+        elif name in ("SETITEM", "SETITEMS"):
+            if name == "SETITEM":
+                marks.append(len(stack) - 2)
+            items = since_mark()
+            _expect(Record, stack[-1]).pairs += zip(items[::2], items[1::2], strict=True)
+        elif name == "GLOBAL":
+            module, _, attribute = value.partition(" ")
+            stack.append(Record(f"{IMPORT_MAPPING.get(module, module)}.{attribute}"))
+        elif name in ("REDUCE", "NEWOBJ"):
+            args = _expect(tuple, stack.pop())
+            stack[-1] = Record(_expect(Record, stack[-1]).name, args)
+        elif name == "BUILD":
+            state = stack.pop()
+            _expect(Record, stack[-1]).state = state
+        elif name == "BINPERSID":
+            stack[-1] = Record("storage", _expect(tuple, stack[-1]))
+            storages.append(stack[-1])
+        elif name == "STOP":
+            return stack.pop(), storages
+        elif name != "PROTO":
+            raise NotPlainError(f"the opcode {name}")
+    raise ValueError("no end")
+
+
+def _expect(kind: type, value: Any) -> Any:
+    if type(value) is not kind:
+        raise ValueError(f"a {type(value).__name__} where a {kind.__name__} should be")
+    return value
+
+
+class ValueMaker:
+    """Makes plain values, tensors and the few records of mmengine of a pickle taken apart.
+
+    Args:
+        pickle_size: bytes; what is made has at most about twice as many items and bytes.
+        file_size: bytes; no tensor is larger, also if its stride is 0.
+        find_storage: from a storage's dtype, key, device and number of items to the storage.
+    """
+
+    def __init__(self, pickle_size: int, file_size: int, find_storage: Callable) -> None:
+        self.left = 2 * pickle_size + 2**20
+        self.largest = max(file_size, 2**26)
+        self.find_storage = find_storage
+        self.made: dict[int, tuple[Any, int, int]] = {}  # value, cost, height by id of what it was
+        self.depth = self.deepest = self.number_keys = 0
+        self.place: list = []
+
+    def make(self, node: Any) -> Any:
+        """The value of a number, a text, a tuple, a list or a record.
+
+        Raises:
+            NotPlainError: a record of a name that is not known; ``place`` leads to it.
+            ValueError: it is larger or deeper than it may be, or makes no sense.
+        """
+        if type(node) in _LEAVES:
+            return node
+        value, cost, height = self.made.get(id(node), (None, 1, 0))
+        if self.depth + height > MAX_DEPTH:
+            raise ValueError(f"nested in itself, or deeper than {MAX_DEPTH}")
+        self._spend(cost)
+        if id(node) in self.made:
+            self.deepest = max(self.deepest, self.depth + height)
+            return value
+        self.made[id(node)] = None, 0, MAX_DEPTH + 1  # who meets it before it is made: a circle
+        left, deepest, self.deepest = self.left, self.deepest, self.depth
+        self.depth += 1
+        value = self._make_record(node) if type(node) is Record else self._make_items(node)
+        self.depth -= 1
+        self.made[id(node)] = value, left - self.left + 1, self.deepest - self.depth
+        self.deepest = max(self.deepest, deepest)
+        return value
+
+    def _spend(self, cost: int) -> None:
+        self.left -= cost
+        if self.left < 0:
+            raise ValueError("more in it than it has bytes for")
+
+    def _make_items(self, node: tuple | list) -> tuple | list:
+        self._spend(len(node))
+        items = []
+        for index, item in enumerate(node):
+            self.place.append(index)
+            items.append(self.make(item))
+            self.place.pop()
+        return tuple(items) if type(node) is tuple else items
+
+    def _make_record(self, node: Record) -> Any:
+        if node.args is None:
+            if node.name in _DTYPES:
+                return _DTYPES[node.name]
+            if _short(node) in _STORAGES or node.name in ("numpy.ndarray", _ONE_CYCLE):
+                return node.name  # says only of what others are
+            raise NotPlainError(node.name)
+        if node.name in _WITH_CONTENT:
+            return _WITH_CONTENT[node.name](self, node)
+        if node.name not in _CALLED or node.pairs or node.state is not None:
+            raise NotPlainError(node.name)
+        return _CALLED[node.name](self, *map(self.make, node.args))
+
+    def _dict(self, node: Record) -> dict:
+        """A dict, an OrderedDict, Counter or ConfigDict, from its items or those of another."""
+        made = {} if node.name == "dict" else resolve_name(node.name)()
+        pairs = [*node.pairs]
+        for content in node.args:  # a list is how Python 2 wrote it
+            pairs += content if type(content) is list else _expect(Record, content).pairs
+        self._spend(len(pairs))
+        for key_node, item in pairs:
+            key = self._key(self.make(key_node))
+            self.place.append(key)
+            made[key] = self.make(item)
+            self.place.pop()
+        if type(made) is OrderedDict and node.state is not None:  # torch puts it on state dicts
+            made._metadata = self.make(node.state).get("_metadata", {})
+            if not all(isinstance(of_module, dict) for of_module in made._metadata.values()):
+                raise ValueError("metadata of a module that are no dict")
+        return made
+
+    def _key(self, key: Any) -> Any:
+        if type(key) is not str:
+            self.number_keys += 1
+            is_short = type(key) is not int or abs(key) < 2**63
+            if type(key) not in _LEAVES or not is_short or self.number_keys > MAX_NUMBER_KEYS:
+                raise ValueError(f"a key that is no text and no number ({type(key).__name__})")
+        return key
+
+    def _set(self, items: tuple | list = ()) -> set:
+        self._spend(len(items))
+        return {self._key(item) for item in items}
+
+    def _bytes(self, content: str | bytes = b"", encoding: str = "latin1") -> bytes:
+        self._spend(len(content))
+        if type(content) is bytes:
+            return content
+        if encoding not in ("latin1", "latin-1"):
+            raise NotPlainError(f"the codec {str(encoding)[:40]}")
+        return content.encode("latin-1")
+
+    def _method(self, owner: str, name: str) -> Callable:
+        """A method that a schedule keeps; it is called when the schedule is."""
+        if owner != _ONE_CYCLE or name not in ("_annealing_cos", "_annealing_linear"):
+            raise NotPlainError(f"getattr of {str(name)[:40]}")
+        return resolve_name(f"{_ONE_CYCLE}.{name}")
+
+    def _history(self, node: Record) -> Any:
+        """The log of one value. Functions over it, which are saved with it, are left out."""
+        names = ("_log_history", "_count_history", "max_length")
+        found = {name: self.make(value) for name, value in node.state.pairs if name in names}
+        *arrays, max_length = (found[name] for name in names)
+        if {(type(a), a.ndim, a.dtype.kind in "iuf") for a in arrays} != {(np.ndarray, 1, True)}:
+            raise ValueError("a history that is no array of numbers")
+        if type(max_length) is not int or max_length < 1:
+            raise ValueError(f"a history of at most {max_length!r} values")
+        return resolve_name(node.name)(*arrays, max_length)
+
+    def _dtype(self, node: Record) -> np.dtype:
+        name = node.args[0]
+        if type(name) is not str or not _NUMPY_DTYPE.fullmatch(name):
+            raise NotPlainError(f"numpy.dtype of {str(name)[:40]}")
+        order = "=" if node.state is None else self.make(node.state)[1]
+        return np.dtype(name).newbyteorder(order)
+
+    def _array(self, node: Record) -> np.ndarray:
+        _, shape, dtype, is_fortran, content = self.make(node.state)
+        return self._array_of(dtype, content, shape, "F" if is_fortran else "C")
+
+    def _array_of(
+        self, dtype: np.dtype, content: bytes, shape: tuple = (), order: str = "C"
+    ) -> np.ndarray:
+        if not isinstance(dtype, np.dtype) or type(content) is not bytes:
+            raise NotPlainError("a numpy array of objects")
+        count = math.prod(self._sizes(shape))
+        self._spend(max(count, len(content)))
+        if count * dtype.itemsize != len(content):
+            raise ValueError(f"an array of shape {shape} in {len(content)} bytes")
+        if dtype.kind == "b" and content.translate(None, b"\0\1"):
+            raise ValueError("an array of bool with other values in it")
+        array = np.ndarray(shape, dtype, content, order=order)
+        return array.astype(dtype.newbyteorder("="), order="K")
+
+    def _sizes(self, sizes: tuple | list) -> tuple[int, ...]:
+        if len(sizes) > 32 or any(type(size) is not int for size in sizes):
+            raise ValueError("sizes that are no numbers, or too many")
+        if not all(0 <= size <= self.largest for size in sizes):
+            raise ValueError("a size below 0, or larger than the file")
+        return tuple(sizes)
+
+    def _storage(
+        self, kind: str, items: str, key: str, location: str, count: int, view: None = None
+    ) -> tuple[torch.UntypedStorage, torch.dtype]:
+        if kind != "storage" or view is not None or {type(key), type(location)} != {str}:
+            raise ValueError("no storage of tensors")
+        dtype, (count,) = _STORAGES[_expect(str, items).rpartition(".")[2]], self._sizes([count])
+        return self.find_storage(dtype, key, location, count), dtype
+
+    def _tensor(
+        self, storage: tuple, offset: int, size: tuple, stride: tuple,
+        requires_grad: bool = False, hooks: Any = None, metadata: Any = None, dtype: Any = None,
+    ) -> Tensor:  # fmt: skip
+        untyped, dtype = storage[0], dtype or storage[1]
+        if type(untyped) is not torch.UntypedStorage or metadata:
+            raise ValueError("a tensor without a storage, or a conjugated one")
+        _, *size, _ = self._sizes((offset, *size, 0))
+        _, *stride, _ = self._sizes((0, *stride, 0))
+        end = offset + 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+        end = offset if 0 in size else end
+        # with 1 for 0: torch multiplies sizes before it finds the 0
+        if math.prod(n or 1 for n in size) * dtype.itemsize > self.largest:
+            raise ValueError(f"a tensor of shape {size}, larger than the file")
+        if end * dtype.itemsize > untyped.nbytes():
+            raise ValueError(f"a tensor of shape {size} outside of its storage")
+        tensor = torch.empty(0, dtype=dtype, device=untyped.device)
+        return tensor.set_(untyped, offset, size, stride).requires_grad_(requires_grad)
+
+    def _tensor_of(self, *args: Any) -> Tensor:
+        *of_any, dtype = args[:7]
+        return self._tensor(*of_any, any(args[7:]), dtype)
+
+
+def _short(node: Record) -> str:
+    return node.name.rpartition(".")[2]
+
+
+def size_of_storage(named: Record) -> tuple[str, int]:
+    """Key and bytes of a storage that a pickle names."""
+    _, items, key, _, count, *_ = named.args
+    return _expect(str, key), _expect(int, count) * _STORAGES[_short(items)].itemsize
+
+
+# what stands for a name: functions of its record, which may have items and a state,
+_WITH_CONTENT = {
+    "dict": ValueMaker._dict,
+    "collections.OrderedDict": ValueMaker._dict,
+    "collections.Counter": ValueMaker._dict,
+    "mmengine.config.config.ConfigDict": ValueMaker._dict,
+    "mmengine.logging.history_buffer.HistoryBuffer": ValueMaker._history,
+    "numpy.dtype": ValueMaker._dtype,
+    "numpy.core.multiarray._reconstruct": ValueMaker._array,
+    "numpy._core.multiarray._reconstruct": ValueMaker._array,
+}
+# and functions of its arguments
+_CALLED = {
+    "storage": ValueMaker._storage,
+    "torch._utils._rebuild_tensor": ValueMaker._tensor,
+    "torch._utils._rebuild_tensor_v2": ValueMaker._tensor,
+    "torch._utils._rebuild_tensor_v3": ValueMaker._tensor_of,
+    "torch._utils._rebuild_parameter": lambda _, tensor, grad, *__: nn.Parameter(tensor, grad),
+    "torch.Size": lambda maker, sizes=(): torch.Size(maker._sizes(sizes)),
+    "torch.device": lambda _, *args: torch.device(*args),
+    "numpy.core.multiarray.scalar": lambda maker, *args: maker._array_of(*args)[()],
+    "numpy._core.multiarray.scalar": lambda maker, *args: maker._array_of(*args)[()],
+    "builtins.getattr": ValueMaker._method,
+    "builtins.complex": lambda _, *args: complex(*args),
+    "builtins.set": ValueMaker._set,
+    "builtins.bytes": ValueMaker._bytes,
+    "builtins.bytearray": lambda maker, *args: bytearray(maker._bytes(*args)),
+    "_codecs.encode": ValueMaker._bytes,
+}
