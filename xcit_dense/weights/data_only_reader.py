@@ -9,7 +9,7 @@ bounded, and nothing larger is made than the pickle has bytes for.
 import math
 import re
 from _compat_pickle import IMPORT_MAPPING
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from pickletools import genops
 from pkgutil import resolve_name
@@ -36,6 +36,8 @@ _STORAGES = {
     "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
 }  # fmt: skip
 _NUMPY_DTYPE = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[SU]\d{1,6}")  # no objects
+_DICTS = {"dict": dict, "collections.OrderedDict": OrderedDict, "collections.Counter": Counter}
+_CONFIG_DICT = "mmengine.config.config.ConfigDict"
 _ONE_CYCLE = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
 
 
@@ -205,7 +207,7 @@ class ValueMaker:
 
     def _dict(self, node: Record) -> dict:
         """A dict, an OrderedDict, Counter or ConfigDict, from its items or those of another."""
-        made = {} if node.name == "dict" else resolve_name(node.name)()
+        made = _DICTS[node.name]() if node.name in _DICTS else resolve_name(_CONFIG_DICT)()
         pairs = [*node.pairs]
         for content in node.args:  # a list is how Python 2 wrote it
             pairs += content if type(content) is list else _expect(Record, content).pairs
@@ -334,10 +336,7 @@ def size_of_storage(named: Record) -> tuple[str, int]:
 
 # what stands for a name: functions of its record, which may have items and a state,
 _WITH_CONTENT = {
-    "dict": ValueMaker._dict,
-    "collections.OrderedDict": ValueMaker._dict,
-    "collections.Counter": ValueMaker._dict,
-    "mmengine.config.config.ConfigDict": ValueMaker._dict,
+    **dict.fromkeys((*_DICTS, _CONFIG_DICT), ValueMaker._dict),
     "mmengine.logging.history_buffer.HistoryBuffer": ValueMaker._history,
     "numpy.dtype": ValueMaker._dtype,
     "numpy.core.multiarray._reconstruct": ValueMaker._array,
