@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MAX_OPCODES = 2_000_000  # a large detector with the state of its optimizer has 200,000
+MAX_OPCODES = 1_000_000  # a large detector with the state of its optimizer has 200,000
 MAX_DEPTH = 64
 MAX_NUMBER_KEYS = 50_000  # of numbers the hashes can be chosen so that each key takes long
 
