@@ -350,8 +350,12 @@ HOSTILE_PICKLES = {
     "dicts of a dict": repeated(
         dict.fromkeys(map(str, range(10**4)), 1), Call(CONFIG, (b"h\x00",))
     ),
+    "a dict of a dict ninety times": repeated(
+        dict.fromkeys(map(str, range(10**4)), 1), Call(CONFIG, (b"h\x00" * 90,))
+    ),
     "histories of a history": repeated(
-        {"_log_history": array((2**17,), "\0" * 2**20), "_count_history": None, "max_length": 9},
+        dict.fromkeys(["_log_history", "_count_history"], array((2**17,), "\0" * 2**20))
+        | {"max_length": 9},
         opcodes_of(Call(HISTORY, ())) + b"h\x00b",
     ),
     "numbers whose hashes are equal": dict.fromkeys((2**61 - 1) * n for n in range(20_000)),

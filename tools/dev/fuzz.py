@@ -57,7 +57,7 @@ def opcodes_of(value: Any) -> bytes:
     if isinstance(value, (tuple, list)):
         start, end = (b"](", b"e") if isinstance(value, list) else (b"(", b"t")
         return start + b"".join(map(opcodes_of, value)) + end
-    return pickle.dumps(value, protocol=2)[2:-1]  # without PROTO and STOP
+    return pickletools.optimize(pickle.dumps(value, protocol=2))[2:-1]  # without PROTO and STOP
 
 
 def named_storage(dtype: str = "Float", key: Any = "0", location: Any = "cpu", count: Any = 4):

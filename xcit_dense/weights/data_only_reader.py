@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-MAX_OPCODES = 1_000_000  # a large detector with the state of its optimizer has 200,000
+MAX_ITEMS = 1_000_000  # a large detector with the state of its optimizer has 200,000
 MAX_DEPTH = 64
 MAX_NUMBER_KEYS = 50_000  # of numbers the hashes can be chosen so that each key takes long
 
@@ -75,8 +75,8 @@ def take_apart(pickle: BinaryIO) -> tuple[Any, list[Record]]:
 
     for number, (opcode, value, _) in enumerate(genops(pickle)):
         name = opcode.name
-        if number > MAX_OPCODES:
-            raise ValueError(f"more than {MAX_OPCODES} values")
+        if number > MAX_ITEMS:
+            raise ValueError(f"more than {MAX_ITEMS} values")
         if name in ("BINPUT", "LONG_BINPUT"):
             if value > len(memo) + 1:  # Python 2 begins with 1
                 raise ValueError("a memo with gaps")
@@ -140,13 +140,13 @@ class ValueMaker:
     """Makes plain values, tensors and the few records of mmengine of a pickle taken apart.
 
     Args:
-        pickle_size: bytes; what is made has at most about twice as many items and bytes.
+        pickle_size: bytes; the texts and arrays that are made have at most three times as many.
         file_size: bytes; no tensor is larger, also if its stride is 0.
         find_storage: from a storage's dtype, key, device and number of items to the storage.
     """
 
     def __init__(self, pickle_size: int, file_size: int, find_storage: Callable) -> None:
-        self.left = 2 * pickle_size + 2**20
+        self.left, self.bytes_left = MAX_ITEMS, 3 * pickle_size + 2**20
         self.largest = max(file_size, 2**26)
         self.find_storage = find_storage
         self.made: dict[int, tuple[Any, int, int]] = {}  # value, cost, height by id of what it was
@@ -178,10 +178,11 @@ class ValueMaker:
         self.deepest = max(self.deepest, deepest)
         return value
 
-    def _spend(self, cost: int) -> None:
-        self.left -= cost
-        if self.left < 0:
-            raise ValueError("more in it than it has bytes for")
+    def _spend(self, items: int, size: int = 0) -> None:
+        self.left -= items
+        self.bytes_left -= size
+        if min(self.left, self.bytes_left) < 0:
+            raise ValueError("more in it than a checkpoint has, or than it has bytes for")
 
     def _make_items(self, node: tuple | list) -> tuple | list:
         self._spend(len(node))
@@ -208,10 +209,11 @@ class ValueMaker:
     def _dict(self, node: Record) -> dict:
         """A dict, an OrderedDict, Counter or ConfigDict, from its items or those of another."""
         made = _DICTS[node.name]() if node.name in _DICTS else resolve_name(_CONFIG_DICT)()
-        pairs = [*node.pairs]
-        for content in node.args:  # a list is how Python 2 wrote it
-            pairs += content if type(content) is list else _expect(Record, content).pairs
-        self._spend(len(pairs))
+        pairs = []
+        for content in (*node.args, node):  # a list is how Python 2 wrote it
+            more = content if type(content) is list else _expect(Record, content).pairs
+            self._spend(len(more))
+            pairs += more
         for key_node, item in pairs:
             key = self._key(self.make(key_node))
             self.place.append(key)
@@ -228,7 +230,9 @@ class ValueMaker:
             self.number_keys += 1
             is_short = type(key) is not int or abs(key) < 2**63
             if type(key) not in _LEAVES or not is_short or self.number_keys > MAX_NUMBER_KEYS:
-                raise ValueError(f"a key that is no text and no number ({type(key).__name__})")
+                raise ValueError(
+                    f"a key that is no text or number ({type(key).__name__}), or too many"
+                )
         return key
 
     def _set(self, items: tuple | list = ()) -> set:
@@ -236,7 +240,7 @@ class ValueMaker:
         return {self._key(item) for item in items}
 
     def _bytes(self, content: str | bytes = b"", encoding: str = "latin1") -> bytes:
-        self._spend(len(content))
+        self._spend(0, len(content))
         if type(content) is bytes:
             return content
         if encoding not in ("latin1", "latin-1"):
@@ -258,6 +262,7 @@ class ValueMaker:
             raise ValueError("a history that is no array of numbers")
         if type(max_length) is not int or max_length < 1:
             raise ValueError(f"a history of at most {max_length!r} values")
+        self._spend(0, sum(array.nbytes for array in arrays))
         return resolve_name(node.name)(*arrays, max_length)
 
     def _dtype(self, node: Record) -> np.dtype:
@@ -277,7 +282,7 @@ class ValueMaker:
         if not isinstance(dtype, np.dtype) or type(content) is not bytes:
             raise NotPlainError("a numpy array of objects")
         count = math.prod(self._sizes(shape))
-        self._spend(max(count, len(content)))
+        self._spend(0, max(count, len(content)))
         if count * dtype.itemsize != len(content):
             raise ValueError(f"an array of shape {shape} in {len(content)} bytes")
         if dtype.kind == "b" and content.translate(None, b"\0\1"):
