@@ -73,114 +73,124 @@ def write_archive(path: str | Path, content: Any, members: dict[str, bytes] | No
             archive.writestr(f"a/{name}", data)
 
 
+LEAVES = ["", "a", "0", "latin1", 0, 1, -1, 4, 255, 2**31, 0.5, float("nan"), None, True, False]
+WILD = [2**62, 2**64, 10**12, 10**30, 1e300, "O8", "x" * 10**5, b"]", b"}", b")", b"h\x00", (), []]
+SIZES, WILD_SIZES = [1, 1, 2, 2, 4], [0, 3, 5, -1, 2**20, 10**12, 2**62, 2**63, "a"]
+CORE = "numpy._core.multiarray"
+
+
 class Grammar:
-    """Random checkpoints."""
+    """Random checkpoints, in which more or less is as no checkpoint is."""
 
     def __init__(self, seed: int, canary: Path) -> None:
-        self.chance = random.Random(seed)
-        touch = f"touch {canary}"
-        self.hostile = {
-            "os.system": (touch,), "posix.system": (touch,), "subprocess.getoutput": (touch,),
-            "builtins.eval": (f"open({str(canary)!r}, 'w')",), "builtins.open": (str(canary), "w"),
-            "torch._tensor._rebuild_from_type_v2": (Call("posix.system"), 0, (touch,), {}),
-        }  # fmt: skip
+        self.chance, self.wildness, touch = random.Random(seed), 0.0, f"touch {canary}"
+        self.hostile = [
+            Call("os.system", (touch,)), Call("posix.system", (touch,)), Call("posix.system"),
+            Call("builtins.eval", (f"open({str(canary)!r}, 'w')",)),
+            Call("torch._tensor._rebuild_from_type_v2", (Call("posix.system"), 0, (touch,), {})),
+        ]  # fmt: skip
 
-    def leaf(self, depth: int = 0) -> Any:
-        numbers = [0, 1, -1, 3, 4, 255, 2**31, 2**62, 10**12, 2**64, 10**30, 0.5, 1e300, -0.0]
-        texts = ["", "a", "0", "cpu", "cuda:0", "latin1", "f8", "O8", "U5", "<", "storage", "_meta"]
-        return self.chance.choice([*numbers, float("nan"), *texts, None, True, False, "x" * 10**5])
+    def choose(self, usual: list, wild: list) -> Any:
+        """One of what is usual, or sometimes one of what is not."""
+        return self.chance.choice(wild if self.chance.random() < self.wildness else usual)
 
     def value(self, depth: int = 0) -> Any:
-        kinds = [
-            self.leaf, self.items, self.items, self.dict, self.call, self.call, self.tensor,
-            self.array, self.history, self.shared, self.any_opcode,
-        ]  # fmt: skip
-        return self.chance.choice(kinds if depth < 6 else kinds[:1])(depth + 1)
+        if depth > 5 or self.chance.random() < 0.3:
+            return self.choose(LEAVES, WILD)
+        usual = [self.items, self.dict, self.plain_call, self.tensor, self.array, self.history]
+        return self.choose(usual, [self.any_call, self.shared, self.any_opcode])(depth + 1)
 
-    def items(self, depth: int) -> Any:
+    def items(self, depth: int) -> tuple | list:
         values = [self.value(depth) for _ in range(self.chance.randrange(5))]
         return self.chance.choice([tuple, list])(values)
 
     def dict(self, depth: int) -> bytes:
-        keys = self.value if self.chance.random() < 0.2 else self.leaf
-        pairs = [(keys(depth), self.value(depth)) for _ in range(self.chance.randrange(5))]
+        pairs = [(self.choose(LEAVES, WILD), self.value(depth)) for _ in range(3)]
         return b"}(" + b"".join(opcodes_of(part) for pair in pairs for part in pair) + b"u"
 
-    def call(self, depth: int) -> Call:
-        known = [*data_only_reader._WITH_CONTENT, *data_only_reader._CALLED, *self.hostile]
-        known += [*data_only_reader._DTYPES, *self.hostile, "torch.FloatStorage", "numpy.ndarray"]
-        name = self.chance.choice([name for name in known if "." in name])
-        args, state = self.items(depth), self.chance.choice([None, None, self.value(depth)])
-        if name in self.hostile and self.chance.random() < 0.8:
-            args = self.hostile[name]
-        return Call(name, self.chance.choice([args, tuple(args), None]), state)
+    def plain_call(self, depth: int) -> Call:
+        dicts = ("collections.OrderedDict", "collections.Counter", data_only_reader._CONFIG_DICT)
+        usual = [
+            *(Call(name, (self.dict(depth),)) for name in dicts), Call("torch.float16"),
+            Call("builtins.set", (["a", 1],)), Call("builtins.complex", (0.5, 1.0)),
+            Call("torch.Size", ((1, 2),)), Call("torch.device", ("cpu",)), Call(dicts[0], ()),
+            Call("_codecs.encode", ("a", "latin1")), Call("builtins.bytearray", ()),
+            Call(dicts[0], (), {"_metadata": self.dict(depth)}),
+        ]  # fmt: skip
+        return self.choose(usual, self.hostile)
 
-    def size(self) -> int:
-        return self.chance.choice([0, 1, 2, 2, 4, 4, 5, -1, 2**20, 10**12, 2**62, 2**63])
+    def any_call(self, depth: int) -> Call:
+        known = [*data_only_reader._WITH_CONTENT, *data_only_reader._CALLED]
+        known += [*data_only_reader._DTYPES, "torch.FloatStorage", "numpy.ndarray", "os.system"]
+        name = self.chance.choice([name for name in known if "." in name])
+        args = self.chance.choice([tuple(self.items(depth)), self.items(depth), None])
+        return Call(name, args, self.chance.choice([None, None, self.value(depth)]))
+
+    def sizes(self) -> tuple:
+        return tuple(self.choose(SIZES, WILD_SIZES) for _ in range(self.chance.randrange(3)))
 
     def tensor(self, depth: int) -> Call:
+        dtype, count = self.choose([("Float", 4), ("Bool", 16)], [("Float", 5), ("Q", 4), ("X", 1)])
         named = named_storage(
-            self.chance.choice(["Float", "Bool", "Untyped", "Long", "Q"]),
-            self.chance.choice(["0", "1", self.leaf()]), self.chance.choice(["cpu", self.leaf()]),
-            self.chance.choice([4, 16, 2, self.size()]),
+            dtype, self.choose(["0"], ["1", 0, b"]"]), self.choose(["cpu"], ["cuda:0", "x", b"]"]),
+            self.choose([count], WILD_SIZES),
         )  # fmt: skip
-        count = self.chance.randrange(4)
-        size, stride = (tuple(self.size() for _ in range(count)) for _ in range(2))
-        args = [named, self.size(), size, stride, self.chance.random() < 0.1, None]
-        name = self.chance.choice(["", "_v2", "_v3"])
-        args = {"": args[:4], "_v2": args, "_v3": [*args, Call("torch.int16")]}[name]
-        if self.chance.random() < 0.2:
-            args[self.chance.randrange(len(args))] = self.value(depth)
-        return Call(f"torch._utils._rebuild_tensor{name}", tuple(args))
+        size = self.sizes()
+        stride = self.choose([(1,) * len(size)], [self.sizes()])
+        args = [named, self.choose([0], WILD_SIZES), size, stride, False, None]
+        version, more = self.choose([("_v2", []), ("_v3", [Call("torch.uint8")])], [("", [1])])
+        args = self.choose([args + more], [[*args, self.value(depth)], args[:3]])
+        tensor = Call(f"torch._utils._rebuild_tensor{version}", tuple(args))
+        return self.choose(
+            [tensor], [Call("torch._utils._rebuild_parameter", (tensor, True, None))]
+        )
 
     def array(self, depth: int) -> Call:
-        kind = self.chance.choice(
-            ["f8", "i4", "b1", "U2", "S3", "O8", "M8", "V4", "f16", self.leaf()]
-        )
-        order = self.chance.choice(["<", ">", "|", "=", self.leaf()])
+        kinds = [("f8", 8), ("i4", 4), ("b1", 1), ("U2", 8)]
+        kind, size = self.choose(kinds, [("O8", 8), ("M8", 8), ("V4", 4), ("f16", 16), (1, 1)])
+        order = self.choose(["<", ">", "|"], ["O", 1, None])
         dtype = Call("numpy.dtype", (kind, False, True), (3, order, None, None, None, -1, -1, 0))
-        text = "\x00" * self.chance.choice([0, 1, 8, 16, 32]) + self.chance.choice(["", "\xff" * 8])
-        content = self.chance.choice([Call("_codecs.encode", (text, "latin1")), self.value(depth)])
-        shape = tuple(self.size() for _ in range(self.chance.randrange(3)))
-        core = self.chance.choice(["core", "_core"])
-        if self.chance.random() < 0.3:
-            return Call(f"numpy.{core}.multiarray.scalar", (dtype, content))
+        count = self.chance.randrange(3)
+        text = self.choose(["\0"], ["\xff", "\u1234"]) * (count * size)
+        content = self.choose([Call("_codecs.encode", (text, "latin1"))], [self.value(depth)])
+        if count == 1 and self.chance.random() < 0.5:
+            return Call(f"{CORE}.scalar", (dtype, content))
+        shape = self.choose([(count,)], [self.sizes()])
         empty = (Call("numpy.ndarray"), (0,), "b")
-        state = (1, shape, dtype, self.chance.random() < 0.5, content)
-        return Call(f"numpy.{core}.multiarray._reconstruct", empty, state)
+        return Call(f"{CORE}._reconstruct", empty, (1, shape, dtype, False, content))
 
     def history(self, depth: int) -> Call:
-        state = {"_log_history": self.array(depth), "_count_history": self.array(depth)}
-        state |= {"max_length": self.size(), "statistics_methods": {"a": Call("posix.system")}}
+        array = self.array(depth)
+        state = {"_log_history": array, "_count_history": self.choose([array], [self.value(depth)])}
+        state["max_length"] = self.choose([10**6], [self.value(depth)])
+        state["statistics_methods"] = {"own": self.chance.choice(self.hostile)}
         return Call("mmengine.logging.history_buffer.HistoryBuffer", (), state)
 
     def shared(self, depth: int) -> bytes:
-        twice = self.chance.choice(
-            [b"q\x00h\x00\x86", b"q\x00](h\x00h\x00e", b"\x85", b"]q\x00h\x00a"]
-        )
-        return opcodes_of(self.value(depth)) + twice * self.chance.choice([1, 8, 70, 10**5])
+        twice = [b"q\x00h\x00\x86", b"q\x00](h\x00h\x00e", b"\x85", b"]q\x00h\x00a"]
+        times = self.chance.choice([1, 8, 70, 10**5])
+        return opcodes_of(self.value(depth)) + self.chance.choice(twice) * times
 
     def any_opcode(self, depth: int) -> bytes:
-        name = self.chance.choice([*OPCODES])
-        return (
-            opcodes_of(self.value(depth))
-            + OPCODES[name]
-            + self.chance.randbytes(self.chance.choice([0, 0, 1, 4]))
-        )
+        opcode = OPCODES[self.chance.choice([*OPCODES])]
+        argument = self.chance.randbytes(self.chance.choice([0, 0, 1, 4]))
+        return opcodes_of(self.value(depth)) + opcode + argument
 
     def write(self, path: Path, whole: list[bytes]) -> None:
         """Write the next checkpoint: of the grammar, or one of whole files with changed bytes."""
         draw = self.chance.random()
-        if draw < 0.25:
+        if draw < 0.2:
             content = bytearray(self.chance.choice(whole))
             for _ in range(self.chance.randint(1, 6)):
                 content[self.chance.randrange(len(content))] = self.chance.randrange(256)
             path.write_bytes(content[: self.chance.choice([len(content), len(content) // 2])])
             return
-        meta = {"epoch": self.leaf(), "iter": self.leaf(), "more": self.value()}
+        self.wildness = self.chance.choice([0.0, 0.01, 0.05, 0.3])
+        meta = {"epoch": self.choose([1], WILD_SIZES), "iter": self.choose([1], WILD_SIZES)}
+        meta["more"] = [self.value() for _ in range(4)]
         members = {"data/0": bytes(16), "data/1": b"\2" * 16, "byteorder": b"little"}
         write_archive(path, {"meta": meta, "state_dict": self.value()}, members)
-        if draw < 0.5:  # what the archive says of its members, where no check sum is over it
+        if draw < 0.35:  # what the archive says of its members, where no check sum is over it
             content = bytearray(path.read_bytes())
             start = content.index(b"PK\1\2")
             for _ in range(self.chance.randint(1, 6)):
