@@ -145,12 +145,11 @@ class Grammar:
             [tensor], [Call("torch._utils._rebuild_parameter", (tensor, True, None))]
         )
 
-    def array(self, depth: int) -> Call:
-        kinds = [("f8", 8), ("i4", 4), ("b1", 1), ("U2", 8)]
+    def array(self, depth: int, count: int = 1) -> Call:
+        kinds = [("f8", 8), ("i4", 4)] if count > 1 else [("b1", 1), ("U2", 8)]
         kind, size = self.choose(kinds, [("O8", 8), ("M8", 8), ("V4", 4), ("f16", 16), (1, 1)])
         order = self.choose(["<", ">", "|"], ["O", 1, None])
         dtype = Call("numpy.dtype", (kind, False, True), (3, order, None, None, None, -1, -1, 0))
-        count = self.chance.randrange(3)
         text = self.choose(["\0"], ["\xff", "\u1234"]) * (count * size)
         content = self.choose([Call("_codecs.encode", (text, "latin1"))], [self.value(depth)])
         if count == 1 and self.chance.random() < 0.5:
@@ -160,7 +159,7 @@ class Grammar:
         return Call(f"{CORE}._reconstruct", empty, (1, shape, dtype, False, content))
 
     def history(self, depth: int) -> Call:
-        array = self.array(depth)
+        array = self.array(depth, 2)
         state = {"_log_history": array, "_count_history": self.choose([array], [self.value(depth)])}
         state["max_length"] = self.choose([10**6], [self.value(depth)])
         state["statistics_methods"] = {"own": self.chance.choice(self.hostile)}
@@ -185,7 +184,7 @@ class Grammar:
                 content[self.chance.randrange(len(content))] = self.chance.randrange(256)
             path.write_bytes(content[: self.chance.choice([len(content), len(content) // 2])])
             return
-        self.wildness = self.chance.choice([0.0, 0.01, 0.05, 0.3])
+        self.wildness = self.chance.choice([0.0, 0.005, 0.02, 0.1, 0.3])
         meta = {"epoch": self.choose([1], WILD_SIZES), "iter": self.choose([1], WILD_SIZES)}
         meta["more"] = [self.value() for _ in range(4)]
         members = {"data/0": bytes(16), "data/1": b"\2" * 16, "byteorder": b"little"}
