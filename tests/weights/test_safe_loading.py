@@ -374,6 +374,13 @@ HOSTILE_PICKLES = {
     "a storage below 0": tensor(count=-4),
     "a storage that is not there": tensor(key="7"),
     "a device that is none": tensor(location=b"]"),
+    "numbers of four bits": Call(
+        "torch._utils._rebuild_tensor_v3",
+        (named_storage("Untyped", count=16), 0, (4,), (1,), False, None, Call("torch.uint4")),
+    ),
+    "a version that is no number": Call(
+        "collections.OrderedDict", (), {"_metadata": {"": {"version": "2"}}}
+    ),
     "quantized numbers": tensor(dtype="QInt8", count=16),
     "a truth value of 255": array((1,), "\xff", "b1"),
     "a dtype of gigabytes": array((0,), "", "U999999999"),

@@ -27,14 +27,22 @@ _LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE")
 _SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LEAVES = (str, int, float, bool, type(None))
 
-_DTYPES = {f"torch.{name}": d for name, d in vars(torch).items() if isinstance(d, torch.dtype)}
-_STORAGES = {
-    "DoubleStorage": torch.float64, "FloatStorage": torch.float32, "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16, "LongStorage": torch.int64, "IntStorage": torch.int32,
-    "ShortStorage": torch.int16, "CharStorage": torch.int8, "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool, "ComplexFloatStorage": torch.complex64,
-    "ComplexDoubleStorage": torch.complex128, "UntypedStorage": torch.uint8,
+_DTYPES = {
+    f"torch.{name}": dtype
+    for name, dtype in vars(torch).items()
+    if isinstance(dtype, torch.dtype) and not re.match(r"q|bit|u?int[1-7]$", name)
+}
+_ITEMS = {
+    "Double": torch.float64, "Float": torch.float32, "Half": torch.float16, "Long": torch.int64,
+    "Int": torch.int32, "Short": torch.int16, "Char": torch.int8, "Byte": torch.uint8,
+    "Bool": torch.bool, "BFloat16": torch.bfloat16, "ComplexFloat": torch.complex64,
+    "ComplexDouble": torch.complex128, "Untyped": torch.uint8,
 }  # fmt: skip
+_STORAGES = {
+    f"{module}.{name}Storage": dtype
+    for name, dtype in _ITEMS.items()
+    for module in ("torch", "torch.cuda", "torch.storage")
+}
 _NUMPY_DTYPE = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[SU]\d{1,6}")  # no objects
 _DICTS = {"dict": dict, "collections.OrderedDict": OrderedDict, "collections.Counter": Counter}
 _CONFIG_DICT = "mmengine.config.config.ConfigDict"
@@ -136,6 +144,10 @@ def _expect(kind: type, value: Any) -> Any:
     return value
 
 
+def _brief(value: Any) -> str:
+    return value[:40] if type(value) is str else f"a {type(value).__name__}"
+
+
 class ValueMaker:
     """Makes plain values, tensors and the few records of mmengine of a pickle taken apart.
 
@@ -197,7 +209,7 @@ class ValueMaker:
         if node.args is None:
             if node.name in _DTYPES:
                 return _DTYPES[node.name]
-            if _short(node) in _STORAGES or node.name in ("numpy.ndarray", _ONE_CYCLE):
+            if node.name in _STORAGES or node.name in ("numpy.ndarray", _ONE_CYCLE):
                 return node.name  # says only of what others are
             raise NotPlainError(node.name)
         if node.name in _WITH_CONTENT:
@@ -221,8 +233,8 @@ class ValueMaker:
             self.place.pop()
         if type(made) is OrderedDict and node.state is not None:  # torch puts it on state dicts
             made._metadata = self.make(node.state).get("_metadata", {})
-            if not all(isinstance(of_module, dict) for of_module in made._metadata.values()):
-                raise ValueError("metadata of a module that are no dict")
+            if not all(type(m.get("version", 1)) is int for m in made._metadata.values()):
+                raise ValueError("a version of a module that is no number")
         return made
 
     def _key(self, key: Any) -> Any:
@@ -244,31 +256,32 @@ class ValueMaker:
         if type(content) is bytes:
             return content
         if encoding not in ("latin1", "latin-1"):
-            raise NotPlainError(f"the codec {str(encoding)[:40]}")
+            raise NotPlainError(f"the codec {_brief(encoding)}")
         return content.encode("latin-1")
 
     def _method(self, owner: str, name: str) -> Callable:
         """A method that a schedule keeps; it is called when the schedule is."""
         if owner != _ONE_CYCLE or name not in ("_annealing_cos", "_annealing_linear"):
-            raise NotPlainError(f"getattr of {str(name)[:40]}")
+            raise NotPlainError(f"getattr of {_brief(name)}")
         return resolve_name(f"{_ONE_CYCLE}.{name}")
 
     def _history(self, node: Record) -> Any:
         """The log of one value. Functions over it, which are saved with it, are left out."""
+        self._spend(len(node.state.pairs))
         names = ("_log_history", "_count_history", "max_length")
         found = {name: self.make(value) for name, value in node.state.pairs if name in names}
         *arrays, max_length = (found[name] for name in names)
         if {(type(a), a.ndim, a.dtype.kind in "iuf") for a in arrays} != {(np.ndarray, 1, True)}:
             raise ValueError("a history that is no array of numbers")
         if type(max_length) is not int or max_length < 1:
-            raise ValueError(f"a history of at most {max_length!r} values")
+            raise ValueError("a history of at most no values")
         self._spend(0, sum(array.nbytes for array in arrays))
         return resolve_name(node.name)(*arrays, max_length)
 
     def _dtype(self, node: Record) -> np.dtype:
         name = node.args[0]
         if type(name) is not str or not _NUMPY_DTYPE.fullmatch(name):
-            raise NotPlainError(f"numpy.dtype of {str(name)[:40]}")
+            raise NotPlainError(f"numpy.dtype of {_brief(name)}")
         order = "=" if node.state is None else self.make(node.state)[1]
         return np.dtype(name).newbyteorder(order)
 
@@ -300,9 +313,11 @@ class ValueMaker:
     def _storage(
         self, kind: str, items: str, key: str, location: str, count: int, view: None = None
     ) -> tuple[torch.UntypedStorage, torch.dtype]:
-        if kind != "storage" or view is not None or {type(key), type(location)} != {str}:
+        if {type(text) for text in (kind, items, key, location)} != {str}:
+            raise ValueError("a storage without a name")
+        if kind != "storage" or items not in _STORAGES or view is not None or len(key) > 99:
             raise ValueError("no storage of tensors")
-        dtype, (count,) = _STORAGES[_expect(str, items).rpartition(".")[2]], self._sizes([count])
+        dtype, (count,) = _STORAGES[items], self._sizes([count])
         return self.find_storage(dtype, key, location, count), dtype
 
     def _tensor(
@@ -312,8 +327,7 @@ class ValueMaker:
         untyped, dtype = storage[0], dtype or storage[1]
         if type(untyped) is not torch.UntypedStorage or metadata:
             raise ValueError("a tensor without a storage, or a conjugated one")
-        _, *size, _ = self._sizes((offset, *size, 0))
-        _, *stride, _ = self._sizes((0, *stride, 0))
+        size, stride, _ = self._sizes(size), self._sizes(stride), self._sizes([offset])
         end = offset + 1 + sum((n - 1) * step for n, step in zip(size, stride, strict=True))
         end = offset if 0 in size else end
         # with 1 for 0: torch multiplies sizes before it finds the 0
@@ -329,14 +343,12 @@ class ValueMaker:
         return self._tensor(*of_any, any(args[7:]), dtype)
 
 
-def _short(node: Record) -> str:
-    return node.name.rpartition(".")[2]
-
-
 def size_of_storage(named: Record) -> tuple[str, int]:
     """Key and bytes of a storage that a pickle names."""
     _, items, key, _, count, *_ = named.args
-    return _expect(str, key), _expect(int, count) * _STORAGES[_short(items)].itemsize
+    if type(key) is not str or type(count) is not int or count < 0:
+        raise ValueError("no storage of tensors")
+    return key, count * _STORAGES[_expect(Record, items).name].itemsize
 
 
 # what stands for a name: functions of its record, which may have items and a state,
@@ -359,7 +371,7 @@ _CALLED = {
     "numpy.core.multiarray.scalar": lambda maker, *args: maker._array_of(*args)[()],
     "numpy._core.multiarray.scalar": lambda maker, *args: maker._array_of(*args)[()],
     "builtins.getattr": ValueMaker._method,
-    "builtins.complex": lambda _, *args: complex(*args),
+    "builtins.complex": lambda _, *args: complex(*(_expect(float, part) for part in args)),
     "builtins.set": ValueMaker._set,
     "builtins.bytes": ValueMaker._bytes,
     "builtins.bytearray": lambda maker, *args: bytearray(maker._bytes(*args)),

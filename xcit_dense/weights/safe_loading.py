@@ -115,7 +115,8 @@ def _check_progress(meta: Any) -> None:
         for key, end in (("epoch", 10**8), ("iter", 10**8), ("seed", 2**32)):
             value = meta.get(key)
             if value is not None and not (isinstance(value, int) and 0 <= value < end):
-                raise ValueError(f"meta.{key} is {str(value)[:40]}, wanted 0 to {end - 1}")
+                found = value if isinstance(value, int) else f"a {type(value).__name__}"
+                raise ValueError(f"meta.{key} is {found}, wanted 0 to {end - 1}")
 
 
 def _load(file: BinaryIO, map_location: Any) -> Any:
@@ -201,6 +202,8 @@ class _Storages:
     def find_after(self, begin: int, keys: list[str], sizes: dict[str, int]) -> None:
         """Find the storages that follow the pickles of torch before 1.6, each after its length."""
         for key in keys:
+            if type(key) is not str:  # others could take forever to be found
+                raise ValueError("a storage without a name")
             begin += 8
             end = begin + sizes[key]
             if end > len(self.content) or f"data/{key}" in self.parts:
@@ -210,7 +213,7 @@ class _Storages:
 
     def find(self, dtype: torch.dtype, key: str, location: str, count: int) -> torch.UntypedStorage:
         """A storage, where ``map_location`` puts it."""
-        begin, end = self.parts[f"data/{key}"] if count else (0, 0)
+        begin, end = self.parts.get(f"data/{key}", (0, 0)) if count else (0, 0)
         if count * dtype.itemsize != end - begin:
             raise ValueError(
                 f"storage {key} in it has {end - begin} bytes, {count} items of {dtype}"
