@@ -231,6 +231,8 @@ class ValueMaker:
             self.place.append(key)
             made[key] = self.make(item)
             self.place.pop()
+        if type(made) is Counter and not all(type(count) is int for count in made.values()):
+            raise ValueError("a count that is no number")
         if type(made) is OrderedDict and node.state is not None:  # torch puts it on state dicts
             made._metadata = self.make(node.state).get("_metadata", {})
             if not all(type(m.get("version", 1)) is int for m in made._metadata.values()):
