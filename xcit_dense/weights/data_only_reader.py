@@ -11,6 +11,7 @@ import re
 from _compat_pickle import IMPORT_MAPPING
 from collections import Counter, OrderedDict
 from collections.abc import Callable
+from functools import cache
 from pickletools import genops
 from pkgutil import resolve_name
 from typing import Any, BinaryIO
@@ -46,7 +47,10 @@ _STORAGES = {
 _NUMPY_DTYPE = re.compile(r"b1|[iu][1248]|f(2|4|8|12|16)|c(8|16|24|32)|[SU]\d{1,6}")  # no objects
 _DICTS = {"dict": dict, "collections.OrderedDict": OrderedDict, "collections.Counter": Counter}
 _CONFIG_DICT = "mmengine.config.config.ConfigDict"
+_HISTORY = "mmengine.logging.history_buffer.HistoryBuffer"
 _ONE_CYCLE = "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler"
+
+_find = cache(resolve_name)  # of names above, never of those in a file
 
 
 class NotPlainError(Exception):
@@ -70,8 +74,8 @@ def take_apart(pickle: BinaryIO) -> tuple[Any, list[Record]]:
         name a storage of tensors.
 
     Raises:
-        NotPlainError: it has an opcode that no checkpoint of torch has.
-        ValueError: it has more opcodes than any checkpoint, or they make no sense.
+        ValueError: it has opcodes that torch does not write, more than any checkpoint has, or they
+            make no sense.
     """
     stack, marks, memo, storages = [], [], {}, []
 
@@ -134,7 +138,7 @@ def take_apart(pickle: BinaryIO) -> tuple[Any, list[Record]]:
         elif name == "STOP":
             return stack.pop(), storages
         elif name != "PROTO":
-            raise NotPlainError(f"the opcode {name}")
+            raise ValueError(f"the opcode {name}, which torch does not write")
     raise ValueError("no end")
 
 
@@ -212,6 +216,7 @@ class ValueMaker:
             if node.name in _STORAGES or node.name in ("numpy.ndarray", _ONE_CYCLE):
                 return node.name  # says only of what others are
             raise NotPlainError(node.name)
+        self._spend(len(node.args))
         if node.name in _WITH_CONTENT:
             return _WITH_CONTENT[node.name](self, node)
         if node.name not in _CALLED or node.pairs or node.state is not None:
@@ -220,7 +225,7 @@ class ValueMaker:
 
     def _dict(self, node: Record) -> dict:
         """A dict, an OrderedDict, Counter or ConfigDict, from its items or those of another."""
-        made = _DICTS[node.name]() if node.name in _DICTS else resolve_name(_CONFIG_DICT)()
+        made = _DICTS[node.name]() if node.name in _DICTS else _find(_CONFIG_DICT)()
         pairs = []
         for content in (*node.args, node):  # a list is how Python 2 wrote it
             more = content if type(content) is list else _expect(Record, content).pairs
@@ -265,7 +270,7 @@ class ValueMaker:
         """A method that a schedule keeps; it is called when the schedule is."""
         if owner != _ONE_CYCLE or name not in ("_annealing_cos", "_annealing_linear"):
             raise NotPlainError(f"getattr of {_brief(name)}")
-        return resolve_name(f"{_ONE_CYCLE}.{name}")
+        return getattr(_find(_ONE_CYCLE), name)
 
     def _history(self, node: Record) -> Any:
         """The log of one value. Functions over it, which are saved with it, are left out."""
@@ -278,7 +283,7 @@ class ValueMaker:
         if type(max_length) is not int or max_length < 1:
             raise ValueError("a history of at most no values")
         self._spend(0, sum(array.nbytes for array in arrays))
-        return resolve_name(node.name)(*arrays, max_length)
+        return _find(_HISTORY)(*arrays, max_length)
 
     def _dtype(self, node: Record) -> np.dtype:
         name = node.args[0]
@@ -356,7 +361,7 @@ def size_of_storage(named: Record) -> tuple[str, int]:
 # what stands for a name: functions of its record, which may have items and a state,
 _WITH_CONTENT = {
     **dict.fromkeys((*_DICTS, _CONFIG_DICT), ValueMaker._dict),
-    "mmengine.logging.history_buffer.HistoryBuffer": ValueMaker._history,
+    _HISTORY: ValueMaker._history,
     "numpy.dtype": ValueMaker._dtype,
     "numpy.core.multiarray._reconstruct": ValueMaker._array,
     "numpy._core.multiarray._reconstruct": ValueMaker._array,

@@ -104,7 +104,9 @@ def load_checkpoint_file(file: BinaryIO, map_location: Any, name: str) -> dict:
         ) from error
     except Exception as error:  # a damaged or hostile file can bring about any error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise DamagedFileError(f"{name}: damaged, or no checkpoint ({reason[:300]})") from error
+        raise DamagedFileError(
+            f"{name}: damaged, or no checkpoint ({ascii(reason[:300])[1:-1]})"
+        ) from error
     return content
 
 
