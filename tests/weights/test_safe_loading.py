@@ -361,7 +361,7 @@ HOSTILE_PICKLES = {
     "numbers whose hashes are equal": dict.fromkeys((2**61 - 1) * n for n in range(20_000)),
     "numbers as keys": dict.fromkeys(range(60_000)),
     "a memo with gaps": b"Nr\xff\xff\xff\x7f",
-    "arguments that are shared": b"](" + b"}" * 200_000 + b"tq\x00" + b"}h\x00R" * 200_000,
+    "arguments that are shared": b"]((" + b"}" * 200_000 + b"tq\x00" + b"}h\x00R" * 200_000 + b"e",
     "millions of values": b"](" + b"N" * 2_000_000 + b"e",
     "a tensor of 10^12": tensor((10**12,), (0,)),
     "a size below 0": tensor((-4,)),
