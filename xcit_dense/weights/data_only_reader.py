@@ -350,12 +350,12 @@ class ValueMaker:
         return self._tensor(*of_any, any(args[7:]), dtype)
 
 
-def size_of_storage(named: Record) -> tuple[str, int]:
-    """Key and bytes of a storage that a pickle names."""
+def size_of_storage(named: Record) -> tuple[str, tuple[int, int]]:
+    """Key, and number and bytes of the items, of a storage that a pickle names."""
     _, items, key, _, count, *_ = named.args
     if type(key) is not str or type(count) is not int or count < 0:
         raise ValueError("no storage of tensors")
-    return key, count * _STORAGES[_expect(Record, items).name].itemsize
+    return key, (count, _STORAGES[_expect(Record, items).name].itemsize)
 
 
 # what stands for a name: functions of its record, which may have items and a state,

@@ -201,17 +201,18 @@ class _Storages:
             raise ValueError(f"{name} in it is too long")
         return self.content[begin:end] if end else default
 
-    def find_after(self, begin: int, keys: list[str], sizes: dict[str, int]) -> None:
+    def find_after(self, end: int, keys: list[str], sizes: dict[str, tuple[int, int]]) -> None:
         """Find the storages that follow the pickles of torch before 1.6, each after its length."""
         for key in keys:
             if type(key) is not str:  # others could take forever to be found
                 raise ValueError("a storage without a name")
-            begin += 8
-            end = begin + sizes[key]
-            if end > len(self.content) or f"data/{key}" in self.parts:
-                raise ValueError(f"storage {key} in it is not all there, or there twice")
+            begin, (count, item_size) = end + 8, sizes[key]
+            length, end = self.content[begin - 8 : begin], begin + count * item_size
+            if int.from_bytes(length, "little") != count or end > len(self.content):
+                raise ValueError(f"storage {key} in it is not all there")
+            if f"data/{key}" in self.parts:
+                raise ValueError(f"storage {key} is in it twice")
             self.parts[f"data/{key}"] = begin, end
-            begin = end
 
     def find(self, dtype: torch.dtype, key: str, location: str, count: int) -> torch.UntypedStorage:
         """A storage, where ``map_location`` puts it."""
