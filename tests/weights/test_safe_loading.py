@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import pytest
 import torch
-from dev.fuzz import OPCODES, Call, named_storage, opcodes_of, outcome, write_archive
+from dev.crafted_checkpoints import OPCODES, Call, named_storage, opcodes_of, outcome, write_archive
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from mmengine.optim import OneCycleLR

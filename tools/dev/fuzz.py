@@ -4,78 +4,30 @@
 
 A checkpoint is a pickle of a grammar that knows every name that the reader knows, and names that
 run code, in an archive with what can be wrong in one; or a good file with changed bytes. Looked
-for: code run (a canary), hangs, crashes, memory, files changed, and errors of other kinds. Such
-files are kept.
+for: code run (a canary), files changed, hangs, crashes, memory, and errors of other kinds. Such
+checkpoints are kept in the folder ``harmful``.
 """
 
 import argparse
-import copy
 import os
-import pickle
-import pickletools
 import random
-import resource
-import signal
 import tempfile
-import zipfile
 from collections import Counter
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
+from crafted_checkpoints import OPCODES, Call, named_storage, opcodes_of, outcome, write_archive
 from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from xcit_dense.errors import UserError
 from xcit_dense.weights import data_only_reader
-from xcit_dense.weights.safe_loading import load_from_local
-
-SECONDS, MEMORY = 10, 2 * 2**30  # the limits of a process, above what importing takes
-OPCODES = {opcode.name: opcode.code.encode("latin-1") for opcode in pickletools.opcodes}
-
-
-class Call(NamedTuple):
-    """What a pickle would call, or with no arguments only names."""
-
-    name: str
-    args: Any = None
-    state: Any = None
-
-
-def opcodes_of(value: Any) -> bytes:
-    """The opcodes that put a value on the stack; bytes stand for themselves."""
-    if isinstance(value, bytes):
-        return value
-    if isinstance(value, Call):
-        module, _, name = value.name.rpartition(".")
-        args = b"" if value.args is None else opcodes_of(value.args) + b"R"
-        state = b"" if value.state is None else opcodes_of(value.state) + b"b"
-        return f"c{module}\n{name}\n".encode() + args + state
-    if isinstance(value, dict):
-        return b"}(" + b"".join(opcodes_of(part) for pair in value.items() for part in pair) + b"u"
-    if isinstance(value, (tuple, list)):
-        start, end = (b"](", b"e") if isinstance(value, list) else (b"(", b"t")
-        return start + b"".join(map(opcodes_of, value)) + end
-    return pickletools.optimize(pickle.dumps(value, protocol=2))[2:-1]  # without PROTO and STOP
-
-
-def named_storage(dtype: str = "Float", key: Any = "0", location: Any = "cpu", count: Any = 4):
-    """The opcodes that name a storage."""
-    return opcodes_of(("storage", Call(f"torch.{dtype}Storage"), key, location, count)) + b"Q"
-
-
-def write_archive(path: str | Path, content: Any, members: dict[str, bytes] | None = None) -> None:
-    """Write a checkpoint of torch from opcodes, with one storage of 16 bytes, or with others."""
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("a/data.pkl", b"\x80\x02" + opcodes_of(content) + b".")
-        for name, data in ({"data/0": bytes(16)} if members is None else members).items():
-            archive.writestr(f"a/{name}", data)
-
 
 LEAVES = ["", "a", "0", "latin1", 0, 1, -1, 4, 255, 2**31, 0.5, float("nan"), None, True, False]
 WILD = [2**62, 2**64, 10**12, 10**30, 1e300, "O8", "x" * 10**5, b"]", b"}", b")", b"h\x00", (), []]
 SIZES, WILD_SIZES = [1, 1, 2, 2, 4], [0, 3, 5, -1, 2**20, 10**12, 2**62, 2**63, "a"]
+HARMLESS = {"loaded", "refused", "damaged"}
 CORE = "numpy._core.multiarray"
 
 
@@ -208,51 +160,11 @@ def whole_files(folder: Path) -> list[bytes]:
     return [(folder / name).read_bytes() for name in ("zip", "legacy", "safetensors")]
 
 
-def outcome(path: str | Path) -> str:
-    """Load a file in a process with limits, use what is in it, and say how it went."""
-    reader, writer = os.pipe()
-    if process := os.fork():
-        os.close(writer)
-        with os.fdopen(reader) as pipe:
-            said = pipe.read()
-        status = os.waitpid(process, 0)[1]
-        if os.WIFSIGNALED(status):
-            return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-        return said
-    said = "ended"
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + MEMORY,) * 2)
-        signal.alarm(SECONDS)
-        said = _load_and_use(path)
-    except BaseException as error:
-        said = f"{type(error).__name__}: {error}"
-    finally:
-        os.write(writer, said.encode(errors="replace")[:5000])
-        os._exit(0)
-
-
-def _load_and_use(path: str | Path) -> str:
-    try:
-        content = load_from_local(path, "cpu")
-    except UserError as error:
-        return f"refused: {error}"
-    pickle.dumps(copy.deepcopy(content))
-    repr(content)
-    tensors = content.get("state_dict")
-    for tensor in tensors.values() if isinstance(tensors, dict) else [tensors]:
-        if isinstance(tensor, torch.Tensor):
-            tensor.clone().sum()
-            tensor.flatten()[tensor.flatten() != 0].sum()
-    return "loaded"
-
-
 def main() -> None:
     """Count how checkpoints of the grammar go, and end with 1 if one does harm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--keep", type=Path, default=Path("harmful"), help="where such files go")
     options = parser.parse_args()
     counts: Counter[str] = Counter()
     with tempfile.TemporaryDirectory() as folder:
@@ -261,18 +173,18 @@ def main() -> None:
         files = {*os.listdir(folder), path.name}
         for number in range(options.count):
             grammar.write(path, whole)
-            said = outcome(path)
-            changed = {*os.listdir(folder)} - files
-            kind = f"files changed: {changed}" if changed else said
-            if said == "loaded" or said.startswith("refused"):
-                kind = "damaged" if "damaged" in said[:200] else said.split(":")[0]
-            if changed or kind not in ("loaded", "refused", "damaged"):
-                options.keep.mkdir(exist_ok=True)
-                (options.keep / f"{options.seed}_{number}.pth").write_bytes(path.read_bytes())
-            counts[f"files changed: {changed}" if changed else kind] += 1
+            kind = outcome(path)
+            if kind.startswith("refused"):
+                kind = "damaged" if "damaged" in kind else "refused"
+            if changed := {*os.listdir(folder)} - files:
+                kind = f"files changed: {changed}"
+            if kind not in HARMLESS:
+                Path("harmful").mkdir(exist_ok=True)
+                Path("harmful", f"{options.seed}_{number}.pth").write_bytes(path.read_bytes())
+            counts[kind] += 1
     for kind, count in counts.most_common():
         print(f"{count:6} {kind}")
-    raise SystemExit(bool({*counts} - {"loaded", "refused", "damaged"}))
+    raise SystemExit(bool({*counts} - HARMLESS))
 
 
 if __name__ == "__main__":
