@@ -22,7 +22,7 @@ from mmengine.config import ConfigDict
 from mmengine.logging import HistoryBuffer
 from safetensors.torch import save_file
 
-from xcit_dense.weights import data_only_reader
+from xcit_dense.weights import plain_values
 
 LEAVES = ["", "a", "0", "latin1", 0, 1, -1, 4, 255, 2**31, 0.5, float("nan"), None, True, False]
 WILD = [2**62, 2**64, 10**12, 10**30, 1e300, "O8", "x" * 10**5, b"]", b"}", b")", b"h\x00", (), []]
@@ -61,7 +61,7 @@ class Grammar:
         return b"}(" + b"".join(opcodes_of(part) for pair in pairs for part in pair) + b"u"
 
     def plain_call(self, depth: int) -> Call:
-        dicts = ("collections.OrderedDict", "collections.Counter", data_only_reader._CONFIG_DICT)
+        dicts = ("collections.OrderedDict", "collections.Counter", plain_values._CONFIG_DICT)
         usual = [
             *(Call(name, (self.dict(depth),)) for name in dicts), Call("torch.float16"),
             Call("builtins.set", (["a", 1],)), Call("builtins.complex", (0.5, 1.0)),
@@ -72,8 +72,8 @@ class Grammar:
         return self.choose(usual, self.hostile)
 
     def any_call(self, depth: int) -> Call:
-        known = [*data_only_reader._WITH_CONTENT, *data_only_reader._CALLED]
-        known += [*data_only_reader._DTYPES, "torch.FloatStorage", "numpy.ndarray", "os.system"]
+        known = [*plain_values._WITH_CONTENT, *plain_values._CALLED]
+        known += [*plain_values._DTYPES, "torch.FloatStorage", "numpy.ndarray", "os.system"]
         name = self.chance.choice([name for name in known if "." in name])
         args = self.chance.choice([tuple(self.items(depth)), self.items(depth), None])
         return Call(name, args, self.chance.choice([None, None, self.value(depth)]))

@@ -1,8 +1,9 @@
 """Loading checkpoints as data: no file can run code, crash the process, hang it or fill its memory.
 
 What is in a file is found here, in the formats of torch and safetensors, and checked: its parts
-must be as long as they say, and what was written. The values are made by
-:mod:`xcit_dense.weights.data_only_reader`. Tensors of a local file are mapped, not copied.
+must be as long as they say, and what was written. Its pickle is taken apart by
+:mod:`xcit_dense.weights.pickle_records`, and :mod:`xcit_dense.weights.plain_values` makes the
+values. Tensors of a local file are mapped, not copied.
 """
 
 import io
@@ -22,12 +23,8 @@ from safetensors.torch import load_file as load_safetensors
 from torch import Tensor
 
 from xcit_dense.errors import UserError
-from xcit_dense.weights.data_only_reader import (
-    NotPlainError,
-    ValueMaker,
-    size_of_storage,
-    take_apart,
-)
+from xcit_dense.weights.pickle_records import take_apart
+from xcit_dense.weights.plain_values import NotPlainError, ValueMaker, size_of_storage
 
 TRUST = "XCIT_DENSE_TRUST_CHECKPOINTS"
 _MAX_PICKLE = 200 * 2**20  # with the logs of a million iterations

@@ -1,31 +1,26 @@
-"""Reading pickles as data: nothing that a pickle names is looked up, imported or called.
+"""Making values of pickles that were taken apart, by functions here for every name that is known.
 
-First the pickle is taken apart (:func:`take_apart`): into numbers, texts, tuples, lists and records
-that say what would be called. Nothing is compared, hashed or called for that. Then values are made
-of these (:class:`ValueMaker`), by one function here for every name that is known. The depth is
-bounded, and nothing larger is made than the pickle has bytes for.
+Nothing that a pickle names is looked up, imported or called. How deep and how many the values are,
+and how much memory they take, is bounded: a small file cannot fill the memory, nor take long.
 """
 
 import math
 import re
-from _compat_pickle import IMPORT_MAPPING
 from collections import Counter, OrderedDict
 from collections.abc import Callable
 from functools import cache
-from pickletools import genops
 from pkgutil import resolve_name
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-MAX_ITEMS = 1_000_000  # a large detector with the state of its optimizer has 200,000
+from xcit_dense.weights.pickle_records import MAX_ITEMS, Record, expect
+
 MAX_DEPTH = 64
 MAX_NUMBER_KEYS = 50_000  # of numbers the hashes can be chosen so that each key takes long
 
-_LITERALS = ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE")
-_SINGLETONS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 _LEAVES = (str, int, float, bool, type(None))
 
 _DTYPES = {
@@ -55,97 +50,6 @@ _find = cache(resolve_name)  # of names above, never of those in a file
 
 class NotPlainError(Exception):
     """A pickle asks for more than tensors and plain values; the text says for what."""
-
-
-class Record:
-    """What a pickle names, or would call: a name, arguments, items that are set, a state."""
-
-    __slots__ = ("args", "name", "pairs", "state")
-
-    def __init__(self, name: str, args: tuple | None = None) -> None:
-        self.name, self.args, self.pairs, self.state = name, args, [], None
-
-
-def take_apart(pickle: BinaryIO) -> tuple[Any, list[Record]]:
-    """Take the next pickle of a file apart.
-
-    Returns:
-        What it holds: numbers, texts, tuples, lists and records; and those of its records that
-        name a storage of tensors.
-
-    Raises:
-        ValueError: it has opcodes that torch does not write, more than any checkpoint has, or they
-            make no sense.
-    """
-    stack, marks, memo, storages = [], [], {}, []
-
-    def since_mark() -> list:
-        start = marks.pop()
-        items = stack[start:]
-        del stack[start:]
-        return items
-
-    for number, (opcode, value, _) in enumerate(genops(pickle)):
-        name = opcode.name
-        if number > MAX_ITEMS:
-            raise ValueError(f"more than {MAX_ITEMS} values")
-        if name in ("BINPUT", "LONG_BINPUT"):
-            if value > len(memo) + 1:  # Python 2 begins with 1
-                raise ValueError("a memo with gaps")
-            memo[value] = stack[-1]
-        elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[value])
-        elif name in _LITERALS:
-            stack.append(value)
-        elif name in _SINGLETONS:
-            stack.append(_SINGLETONS[name])
-        elif name == "SHORT_BINSTRING":  # a text of Python 2
-            stack.append(value.encode("latin-1").decode())
-        elif name == "MARK":
-            marks.append(len(stack))
-        elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
-        elif name in ("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"):
-            start = len(stack) - ("EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3").index(name)
-            stack[start:] = [tuple(stack[start:])]
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name == "APPEND":
-            item = stack.pop()
-            _expect(list, stack[-1]).append(item)
-        elif name == "APPENDS":
-            items = since_mark()
-            _expect(list, stack[-1]).extend(items)
-        elif name == "EMPTY_DICT":
-            stack.append(Record("dict", ()))
-        elif name in ("SETITEM", "SETITEMS"):
-            if name == "SETITEM":
-                marks.append(len(stack) - 2)
-            items = since_mark()
-            _expect(Record, stack[-1]).pairs += zip(items[::2], items[1::2], strict=True)
-        elif name == "GLOBAL":
-            module, _, attribute = value.partition(" ")
-            stack.append(Record(f"{IMPORT_MAPPING.get(module, module)}.{attribute}"))
-        elif name in ("REDUCE", "NEWOBJ"):
-            args = _expect(tuple, stack.pop())
-            stack[-1] = Record(_expect(Record, stack[-1]).name, args)
-        elif name == "BUILD":
-            state = stack.pop()
-            _expect(Record, stack[-1]).state = state
-        elif name == "BINPERSID":
-            stack[-1] = Record("storage", _expect(tuple, stack[-1]))
-            storages.append(stack[-1])
-        elif name == "STOP":
-            return stack.pop(), storages
-        elif name != "PROTO":
-            raise ValueError(f"the opcode {name}, which torch does not write")
-    raise ValueError("no end")
-
-
-def _expect(kind: type, value: Any) -> Any:
-    if type(value) is not kind:
-        raise ValueError(f"a {type(value).__name__} where a {kind.__name__} should be")
-    return value
 
 
 def _brief(value: Any) -> str:
@@ -228,7 +132,7 @@ class ValueMaker:
         made = _DICTS[node.name]() if node.name in _DICTS else _find(_CONFIG_DICT)()
         pairs = []
         for content in (*node.args, node):  # a list is how Python 2 wrote it
-            more = content if type(content) is list else _expect(Record, content).pairs
+            more = content if type(content) is list else expect(Record, content).pairs
             self._spend(len(more))
             pairs += more
         for key_node, item in pairs:
@@ -355,7 +259,7 @@ def size_of_storage(named: Record) -> tuple[str, tuple[int, int]]:
     _, items, key, _, count, *_ = named.args
     if type(key) is not str or type(count) is not int or count < 0:
         raise ValueError("no storage of tensors")
-    return key, (count, _STORAGES[_expect(Record, items).name].itemsize)
+    return key, (count, _STORAGES[expect(Record, items).name].itemsize)
 
 
 # what stands for a name: functions of its record, which may have items and a state,
@@ -378,7 +282,7 @@ _CALLED = {
     "numpy.core.multiarray.scalar": lambda maker, *args: maker._array_of(*args)[()],
     "numpy._core.multiarray.scalar": lambda maker, *args: maker._array_of(*args)[()],
     "builtins.getattr": ValueMaker._method,
-    "builtins.complex": lambda _, *args: complex(*(_expect(float, part) for part in args)),
+    "builtins.complex": lambda _, *args: complex(*(expect(float, part) for part in args)),
     "builtins.set": ValueMaker._set,
     "builtins.bytes": ValueMaker._bytes,
     "builtins.bytearray": lambda maker, *args: bytearray(maker._bytes(*args)),
