@@ -134,7 +134,7 @@ def _load(file: BinaryIO, map_location: Any) -> Any:
         return {key: tensor.to(device) for key, tensor in tensors.items()}
     try:
         content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
-    except io.UnsupportedOperation:  # of a file in memory, which mmengine closes
+    except OSError:  # of a file in memory, or on a disk that cannot be mapped
         content = bytearray(file.read())
     storages = _Storages(content, map_location)
     if first.startswith(b"PK"):
