@@ -119,11 +119,11 @@ def _check_progress(meta: Any) -> None:
 
 
 def _load(file: BinaryIO, map_location: Any) -> Any:
-    first = file.read(9)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if not first:
+    if not size:  # so that none of the system's files is read that has no end
         raise ValueError("the file is empty")
+    first = file.read(9)
     # safetensors: eight bytes with the length of the header, then the header, which is JSON
     if first[8:] == b"{":
         if int.from_bytes(first[:8], "little") > _MAX_HEADER:
