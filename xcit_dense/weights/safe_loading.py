@@ -1,43 +1,35 @@
-"""Loading checkpoints without running code that is hidden in them.
+"""Loading checkpoints as data: no file can run code, crash the process, hang it or fill its memory.
 
-A pickle may name any function and have it called on loading. torch's ``weights_only`` refuses
-that, and with it mmengine's own checkpoints, whose log history is no tensor. Here the few types
-that mmengine writes are allowed by name and nothing else is. For numpy's arrays stand-ins are
-called: a pickle that may call ``numpy.ndarray`` or set the state of a ``numpy.dtype`` can make an
-array of objects over bytes of its choice, which numpy then takes for addresses.
+What is in a file is found here, in the formats of torch and safetensors, and checked: its parts
+must be as long as they say, and what was written. Its pickle is taken apart by
+:mod:`xcit_dense.weights.pickle_records`, and :mod:`xcit_dense.weights.plain_values` makes the
+values. Tensors of a local file are mapped, not copied.
 """
 
-import math
-import os.path
-import pickle
-import re
+import io
+import mmap
+import os
+import stat
+import struct
+import sys
 import zipfile
-from collections.abc import Callable, Mapping
-from functools import cache
-from importlib.util import find_spec
-from pkgutil import resolve_name
+import zlib
+from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-import numpy as np
 import torch
 from safetensors.torch import load as parse_safetensors
+from safetensors.torch import load_file as load_safetensors
 from torch import Tensor
 
 from xcit_dense.errors import UserError
+from xcit_dense.weights.pickle_records import take_apart
+from xcit_dense.weights.plain_values import NotPlainError, ValueMaker, size_of_storage
 
-_NUMPY_CORES, _BUILTINS = ("core", "_core"), ("builtins", "__builtin__")
-_OF_MMENGINE = (
-    "mmengine.config.config.ConfigDict",
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "mmengine.optim.scheduler.param_scheduler.OneCycleParamScheduler",
-)
-_METHODS = {
-    "HistoryBuffer": ("min", "max", "mean", "current"),
-    "OneCycleParamScheduler": ("_annealing_cos", "_annealing_linear"),
-}
-_PLAIN_KINDS = "?biufcSU"  # no objects, no records; dates carry a state of their own
-# what torch and the stand-ins say of a file that asks for more than tensors and plain values
-_REFUSED = re.compile(r"(GLOBAL|Trying to call|Can only) .+|Cannot use .+(archives|format)")
+TRUST = "XCIT_DENSE_TRUST_CHECKPOINTS"
+_MAX_PICKLE = 200 * 2**20  # with the logs of a million iterations
+_MAX_HEADER = 2**24  # the list of a file's parts
+_LEGACY = (0x1950A86A20F9469CFC6C, 1001)  # as torch began its files before 1.6
 
 
 class DamagedFileError(UserError):
@@ -57,8 +49,11 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
         DamagedFileError: the file is damaged, or no checkpoint.
         UserError: it holds more than tensors and plain values, or cannot be read.
     """
+    path = os.path.expanduser(filename)
     try:
-        with open(os.path.expanduser(filename), "rb") as file:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise UserError(f"{filename}: cannot be read (a folder, pipe or device, not a file)")
+        with open(path, "rb") as file:
             return load_checkpoint_file(file, map_location, str(filename))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{filename}: no such checkpoint file") from error
@@ -89,124 +84,161 @@ def load_checkpoint_file(file: BinaryIO, map_location: Any, name: str) -> dict:
         DamagedFileError: the file is damaged, or no checkpoint.
         UserError: it holds more than tensors and plain values.
     """
+    if os.environ.get(TRUST) == "1":
+        return torch.load(file, map_location=map_location, weights_only=False)
     try:
         content = _load(file, map_location)
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds a {type(content).__name__}, wanted a dict")
+        _check_progress(content.get("meta"))
     except (MemoryError, torch.OutOfMemoryError, OSError):
         raise
+    except NotPlainError as error:
+        raise UserError(
+            f"{name}: refused, loading it could run code, since it holds more than tensors and "
+            f"plain values ({ascii(str(error))[1:-1]}). For a file that you trust see "
+            "docs/safety.md"
+        ) from error
     except Exception as error:  # a damaged or hostile file can bring about any error
-        if refused := _REFUSED.search(str(error)):
-            raise UserError(
-                f"{name}: refused, loading it could run code, since it holds more than tensors and "
-                f"plain values ({refused[0]}). For a file that you trust see docs/safety.md"
-            ) from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1]
-        raise DamagedFileError(f"{name}: damaged, or no checkpoint ({reason})") from error
-    if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise DamagedFileError(f"{name}: no checkpoint; it holds a {kind}, wanted a dict")
-    if isinstance(content.get("meta"), dict):
-        content["meta"].pop("config", None)
+        raise DamagedFileError(
+            f"{name}: damaged, or no checkpoint ({ascii(reason[:300])[1:-1]})"
+        ) from error
     return content
 
 
+def _check_progress(meta: Any) -> None:
+    """Leave out the config in Python, and see that a run can go on from what is said of it."""
+    if isinstance(meta, dict):
+        meta.pop("config", None)
+        for key, end in (("epoch", 10**8), ("iter", 10**8), ("seed", 2**32)):
+            value = meta.get(key)
+            if value is not None and not (isinstance(value, int) and 0 <= value < end):
+                found = value if isinstance(value, int) else f"a {type(value).__name__}"
+                raise ValueError(f"meta.{key} is {found}, wanted 0 to {end - 1}")
+
+
 def _load(file: BinaryIO, map_location: Any) -> Any:
-    first = file.read(9)
+    size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    if not first:
+    if not size:  # so that none of the system's files is read that has no end
         raise ValueError("the file is empty")
+    first = file.read(9)
     # safetensors: eight bytes with the length of the header, then the header, which is JSON
     if first[8:] == b"{":
+        if int.from_bytes(first[:8], "little") > _MAX_HEADER:
+            raise ValueError("a header too long")
         device = map_location if isinstance(map_location, (str, torch.device)) else "cpu"
-        return {key: tensor.to(device) for key, tensor in parse_safetensors(file.read()).items()}
-    if first.startswith(b"PK"):  # torch loads changed bytes in an archive silently
-        with zipfile.ZipFile(file) as archive:
-            if changed := archive.testzip():
-                raise ValueError(f"{changed} in it is not what was written")
-        file.seek(0)
-    with torch.serialization.safe_globals(_allowed()):
-        return torch.load(file, map_location=map_location, weights_only=True)
+        is_local = isinstance(file, io.BufferedReader)
+        tensors = load_safetensors(file.name) if is_local else parse_safetensors(file.read())
+        return {key: tensor.to(device) for key, tensor in tensors.items()}
+    try:
+        content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+    except OSError:  # of a file in memory, or on a disk that cannot be mapped
+        content = bytearray(file.read())
+    storages = _Storages(content, map_location)
+    if first.startswith(b"PK"):
+        pickle = storages.find_in_archive(file)
+        node, _ = take_apart(io.BytesIO(pickle))
+        pickle_size = len(pickle)
+    else:
+        pickles = io.BytesIO(memoryview(content)[:_MAX_PICKLE])
+        if tuple(take_apart(pickles)[0] for _ in _LEGACY) != _LEGACY:
+            raise ValueError("no file of torch")
+        take_apart(pickles)  # about the machine
+        node, named = take_apart(pickles)
+        keys, _ = take_apart(pickles)
+        pickle_size = pickles.tell()
+        storages.find_after(pickle_size, keys, dict(map(size_of_storage, named)))
+    maker = ValueMaker(pickle_size, size, storages.find)
+    try:
+        return maker.make(node)
+    except NotPlainError as error:
+        place = ".".join(str(key)[:40] for key in maker.place[:8])
+        raise NotPlainError(f"{str(error)[:200]} at {place or 'the top'}") from error
 
 
-@cache
-def _allowed() -> list[tuple[Any, str]]:
-    """What a pickle may name, and what is called for it.
+class _Storages:
+    """The parts of a file, and of these the memory of its tensors."""
 
-    By name, so that what a user has allowed stays allowed afterwards.
-    """
-    # the module of numpy's functions moved when numpy became 2, that of builtins with Python 3
-    allowed = [
-        (ArrayClass, "numpy.ndarray"),
-        (PickledArray, "xcit_dense.PickledArray"),
-        (PickledDtype, "numpy.dtype"),
-        *((make_empty_array, f"numpy.{core}.multiarray._reconstruct") for core in _NUMPY_CORES),
-        *((make_scalar, f"numpy.{core}.multiarray.scalar") for core in _NUMPY_CORES),
-        *((bytes, f"{builtins}.bytes") for builtins in _BUILTINS),  # for those of length zero
-    ]
-    if find_spec("mmengine"):
-        allowed += [(resolve_name(name), name) for name in _OF_MMENGINE]
-        allowed += [(get_method, f"{builtins}.getattr") for builtins in _BUILTINS]
-    return allowed
+    def __init__(self, content: mmap.mmap | bytearray, map_location: Any) -> None:
+        self.content = content
+        self.place = torch.serialization._get_restore_location(map_location)
+        self.parts: dict[str, tuple[int, int]] = {}  # beginning and end by name
+        self.placed: dict[str, torch.UntypedStorage] = {}
 
+    def find_in_archive(self, file: BinaryIO) -> bytes:
+        """Find the members of a zip archive, check every one, and return the pickle."""
+        with zipfile.ZipFile(_SmallReads(file)) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                raise NotPlainError("a program of TorchScript")
+            members = sorted(archive.infolist(), key=lambda member: member.header_offset)
+        all_bytes, end = memoryview(self.content), 0
+        for member in members:
+            name, size, begin = member.filename, member.file_size, member.header_offset
+            if not end <= begin < len(all_bytes) - 30:
+                raise ValueError(f"{name} in it overlaps with another")
+            begin += 30 + sum(struct.unpack("<HH", all_bytes[begin + 26 : begin + 30]))
+            end = begin + size
+            if member.compress_type or member.compress_size != size or end > len(all_bytes):
+                raise ValueError(f"{name} in it is compressed, or not all there")
+            if zlib.crc32(all_bytes[begin:end]) != member.CRC:  # torch loads it silently
+                raise ValueError(f"{name} in it is not what was written")
+            name = name.partition("/")[2]
+            if name in self.parts:
+                raise ValueError(f"{name} is in it twice")
+            self.parts[name] = begin, end
+        if self._bytes_of("byteorder", sys.byteorder.encode()) != sys.byteorder.encode():
+            raise ValueError("written on a machine of another byte order")
+        return self._bytes_of("data.pkl")
 
-def get_method(owner: object, name: object) -> Callable:
-    """Stand in for ``getattr``, by which methods are pickled that mmengine's objects keep."""
-    if not isinstance(owner, type) or name not in _METHODS.get(owner.__name__, ()):
-        raise pickle.UnpicklingError(f"GLOBAL getattr of {owner!r}, {name!r}")
-    return getattr(owner, name)
+    def _bytes_of(self, name: str, default: bytes = b"") -> bytes:
+        begin, end = self.parts.get(name, (0, 0))
+        if end - begin > _MAX_PICKLE:
+            raise ValueError(f"{name} in it is too long")
+        return self.content[begin:end] if end else default
 
+    def find_after(self, end: int, keys: list[str], sizes: dict[str, tuple[int, int]]) -> None:
+        """Find the storages that follow the pickles of torch before 1.6, each after its length."""
+        for key in keys:
+            if type(key) is not str:  # others could take forever to be found
+                raise ValueError("a storage without a name")
+            begin, (count, item_size) = end + 8, sizes[key]
+            length, end = self.content[begin - 8 : begin], begin + count * item_size
+            if int.from_bytes(length, "little") != count or end > len(self.content):
+                raise ValueError(f"storage {key} in it is not all there")
+            if f"data/{key}" in self.parts:
+                raise ValueError(f"storage {key} is in it twice")
+            self.parts[f"data/{key}"] = begin, end
 
-class ArrayClass:
-    """Stands for ``numpy.ndarray`` where a pickle only names it."""
-
-
-class PickledDtype:
-    """What a pickle makes of a ``numpy.dtype``: first its name, then its byte order.
-
-    Args:
-        name: such as ``'f8'`` or ``'U5'``.
-
-    Raises:
-        pickle.UnpicklingError: it is a dtype of objects, of records or of dates.
-    """
-
-    def __init__(self, name: str, *_: object) -> None:
-        if not isinstance(name, str) or np.dtype(name).kind not in _PLAIN_KINDS:
-            raise pickle.UnpicklingError(f"GLOBAL numpy.dtype({name!r})")
-        self.dtype = np.dtype(name)
-
-    def __setstate__(self, state: tuple) -> None:
-        self.dtype = self.dtype.newbyteorder(state[1])
-
-
-class PickledArray(np.ndarray):
-    """A numpy array that was read from a checkpoint; pickled again, it is a plain one."""
-
-    def __new__(cls) -> "PickledArray":
-        """An empty array, filled by :meth:`__setstate__`."""
-        return super().__new__(cls, (0,), np.uint8)
-
-    def __setstate__(self, state: tuple) -> None:
-        version, shape, pickled_dtype, is_fortran, content = state
-        dtype = _plain_dtype(pickled_dtype)
-        if math.prod(shape) * dtype.itemsize != len(content):
-            raise ValueError(f"an array of shape {shape} in {len(content)} bytes")
-        super().__setstate__((version, shape, dtype, is_fortran, content))
-
-    def __reduce__(self) -> tuple:
-        return self.view(np.ndarray).__reduce__()
-
-
-def make_empty_array(*_: object) -> PickledArray:
-    """Stand in for numpy's ``_reconstruct``, by which its arrays are pickled."""
-    return PickledArray()
+    def find(self, dtype: torch.dtype, key: str, location: str, count: int) -> torch.UntypedStorage:
+        """A storage, where ``map_location`` puts it."""
+        begin, end = self.parts.get(f"data/{key}", (0, 0)) if count else (0, 0)
+        if count * dtype.itemsize != end - begin:
+            raise ValueError(
+                f"storage {key} in it has {end - begin} bytes, {count} items of {dtype}"
+            )
+        if key not in self.placed:
+            data = torch.empty(0, dtype=torch.uint8)
+            if count:
+                data = torch.frombuffer(
+                    self.content, dtype=data.dtype, count=end - begin, offset=begin
+                )
+            if begin % 16:  # as it may be in older files
+                data = data.clone()
+            self.placed[key] = self.place(data.untyped_storage(), location)
+        return self.placed[key]
 
 
-def make_scalar(dtype: PickledDtype, content: bytes) -> np.generic:
-    """Stand in for numpy's function ``scalar``, by which its scalars are pickled."""
-    return np.ndarray((), _plain_dtype(dtype), content)[()]
+class _SmallReads:
+    """A file of which little is read at once: the list of members in an archive is so."""
 
+    def __init__(self, file: BinaryIO) -> None:
+        self.seek, self.tell, self._read = file.seek, file.tell, file.read
 
-def _plain_dtype(value: object) -> np.dtype:
-    if not isinstance(value, PickledDtype):
-        raise pickle.UnpicklingError(f"GLOBAL numpy array of {value!r}")
-    return value.dtype
+    def read(self, size: int = -1) -> bytes:
+        """As of any file."""
+        content = self._read(size if 0 <= size <= _MAX_HEADER else _MAX_HEADER + 1)
+        if len(content) > _MAX_HEADER:
+            raise ValueError("a list of members too long")
+        return content

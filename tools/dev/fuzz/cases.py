@@ -90,13 +90,13 @@ def _run_and_exit(case: Case, folder: Path, report: Path) -> None:
     with open(report, "w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
+        sys.stdout = sys.stderr = file
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MOST_BYTES, used + MOST_BYTES))
         os.chdir(folder)
         with contextlib.suppress(BaseException):  # it ends here, whatever it is
             code = _end_of(case, folder)
-        sys.stdout.flush()
-        sys.stderr.flush()
+        file.flush()
         os._exit(code)
 
 

@@ -6,10 +6,12 @@ from collections import Counter
 
 from dev.fuzz.annotations import annotation_cases
 from dev.fuzz.cases import run_cases
+from dev.fuzz.checkpoints import checkpoint_cases
 from dev.fuzz.command_lines import command_line_cases
 from dev.fuzz.images import image_cases
 
 KINDS = {
+    "checkpoints": checkpoint_cases,
     "annotations": annotation_cases,
     "images": image_cases,
     "command_lines": command_line_cases,
