@@ -1,4 +1,4 @@
-"""Write the README's table of variants from the model index; --help lists the options."""
+"""Write the table of docs/variants.md from the model index; --help lists the options."""
 
 from dev.model_zoo import main
 

@@ -1,7 +1,7 @@
 """XCiT backbones for dense prediction: feature pyramids at a cost linear in the tokens.
 
 ``import xcit_dense`` registers the backbone ``XCiT`` with OpenMMLab's registries and, where mmcv
-lacks its compiled ops, serves the common ones from torchvision. Nothing else of others changes.
+lacks its compiled ops, serves them. Nothing else of others changes.
 Without OpenMMLab installed the plain torch modules under ``xcit_dense.network`` still work.
 """
 

@@ -37,7 +37,7 @@ def test_what_is_not_healthy_replaces_nothing_unless_told(tmp_path, capsys):
     mine.write_text(MINE + SICK)
     out.write_text("a = 1\n")
     options = ["--arch", "nano_12", "-o", out, "--size", 64, 128, "--force"]
-    with pytest.raises(SystemExit, match=r"out\.py is not written .*--no-check"):
+    with pytest.raises(UserError, match=r"not healthy .*--no-check.*nothing is written"):
         swap(mine, *options)
     assert "wrong: model.bbox_head.prior_generator.strides" in capsys.readouterr().out
     assert out.read_text() == "a = 1\n"

@@ -13,6 +13,7 @@ from xcit_dense.look import picture_path
 from xcit_dense.look.attention import attention_of_blocks
 from xcit_dense.look.attention_pictures import draw_attention
 from xcit_dense.mm.config import (
+    CONFIG_HELP,
     add_config_changes,
     innermost_dataset,
     model_scope,
@@ -31,7 +32,7 @@ def make_parser() -> ArgumentParser:
         "the places that drive it more (red) and less (blue) than the average, and its attention "
         "matrix."
     )
-    parser.add_argument("config", help="path of a config with an XCiT backbone")
+    parser.add_argument("config", help=f"{CONFIG_HELP}; with an XCiT backbone")
     parser.add_argument("checkpoint", help="trained model, or published classification weights")
     parser.add_argument("image", help="path of the image")
     parser.add_argument(
@@ -54,7 +55,7 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)
     trunk = load_trunk(cfg, args.checkpoint)
-    inputs, image = prepare(cfg, args.image)
+    inputs, image = prepare_image(cfg, args.image)
     blocks = attention_of_blocks(trunk, inputs, args.blocks or trunk.out_indices)
     draw_attention(image, trunk.patch_size, blocks, args.out)
     print(f"written: {args.out}")
@@ -77,7 +78,7 @@ def load_trunk(cfg: Config, checkpoint: str) -> Trunk:
     return backbone.trunk.eval()
 
 
-def prepare(cfg: Config, path: str) -> tuple[Tensor, np.ndarray]:
+def prepare_image(cfg: Config, path: str) -> tuple[Tensor, np.ndarray]:
     """Bring an image file to what the backbone gets in testing.
 
     Returns:

@@ -9,7 +9,7 @@ from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.look.fed_images import FedImages
-from xcit_dense.mm.config import add_config_changes, read_config
+from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.predict.drawing import draw_ground_truth
 from xcit_dense.predict.outputs import write_picture
@@ -24,7 +24,7 @@ def make_parser() -> ArgumentParser:
         epilog="Exit code 0: all drawn, 1: something was not, or the config or its data are "
         "unusable, 2: wrong command line.",
     )
-    parser.add_argument("config", help="path of the config")
+    parser.add_argument("config", help=CONFIG_HELP)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where pictures go")
     parser.add_argument("--split", choices=["train", "val", "test"], default="train")
     parser.add_argument("--number", type=int, default=20, help="how many images (20)")

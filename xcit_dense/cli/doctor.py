@@ -3,7 +3,7 @@
 from argparse import ArgumentParser
 
 from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, diagnose, report
-from xcit_dense.mm.config import add_config_changes, read_config
+from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -16,7 +16,7 @@ def main(argv: list[str] | None = None) -> int:
         description="Build the model of a config, take one training step and predict one image, on "
         "random images and weights. Exit code: 0 healthy, 1 something is wrong."
     )
-    parser.add_argument("config", help="a file, or mmdet::... or mmseg::...")
+    parser.add_argument("config", help=CONFIG_HELP)
     add_config_changes(parser)
     parser.add_argument(
         "--size",

@@ -10,7 +10,7 @@ import torch
 from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config import add_config_changes, read_config
+from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
 from xcit_dense.predict.inputs import InputImage, find_files, is_video, read_inputs
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
@@ -24,7 +24,7 @@ def make_parser() -> ArgumentParser:
         epilog="Exit code: 0 if all inputs were predicted, 1 if any was not, 2 for a wrong command "
         "line. A run that is stopped leaves what was predicted.",
     )
-    parser.add_argument("config", help="path of the config")
+    parser.add_argument("config", help=CONFIG_HELP)
     parser.add_argument("checkpoint", help="path or URL of the checkpoint")
     parser.add_argument(
         "inputs", nargs="+", metavar="INPUT", help="image, video, folder, or pattern in quotes"

@@ -42,7 +42,8 @@ def prepare(args: Namespace, changes: Iterable[Change], splits: list[str]) -> Co
         UserError: the config, a checkpoint, an option or the way of launching is unusable.
         FileNotFoundError: data or a checkpoint are not there.
     """
-    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    _, local_rank, _ = LAUNCHERS.get(args.launcher, ("", "LOCAL_RANK", ""))
+    os.environ.setdefault("LOCAL_RANK", os.environ.get(local_rank, str(args.local_rank)))
     cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:

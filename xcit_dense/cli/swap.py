@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import sys
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from xcit_dense.atomic_files import write_atomically
 from xcit_dense.doctor import DEFAULT_IMAGE_SIZE, diagnose, report
 from xcit_dense.errors import UserError
 from xcit_dense.mm.backbone import XCiT
-from xcit_dense.mm.config import find_config, read_config
+from xcit_dense.mm.config import CONFIG_HELP, find_config, read_config
 from xcit_dense.swap import plan_swap
 from xcit_dense.swap.text import config_text
 from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, published_url
@@ -24,9 +23,7 @@ def make_parser() -> ArgumentParser:
         description="Write a config that inherits from an mmdet or mmseg config and has XCiT in "
         "the place of its backbone, if its model is healthy. Exit code: 0 written, 1 not."
     )
-    parser.add_argument(
-        "config", help="a file, or mmdet::retinanet/retinanet_r50_fpn_1x_coco.py (or mmseg::...)"
-    )
+    parser.add_argument("config", help=f"{CONFIG_HELP}, as retinanet/retinanet_r50_fpn_1x_coco.py")
     parser.add_argument("-o", "--out", type=Path, required=True, help="config to write")
     parser.add_argument("--arch", default="small_12", help="architecture of XCiT (small_12)")
     parser.add_argument("--patch-size", type=int, default=16, choices=[8, 16])
@@ -69,7 +66,7 @@ def main(argv: list[str] | None = None) -> None:
             trial = diagnose(swap.config, args.size)
             print(report(trial))
             if not trial.is_healthy:
-                sys.exit(f"error: {args.out} is not written (--no-check writes it all the same)")
+                raise UserError("the new model is not healthy (--no-check writes it all the same)")
         write_atomically(args.out, lambda file: file.write(text.encode()))
     except (OSError, ValueError) as error:
         raise UserError(f"{args.config}: {error}; nothing is written") from error

@@ -13,7 +13,7 @@ from mmengine.runner import Runner
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config import dicts_in, model_scope, type_name
+from xcit_dense.mm.config import CONFIG_HELP, dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, log_in_one_process
 from xcit_dense.mm.loading import LoadReportHook, load_checkpoint
 from xcit_dense.mm.mixed_precision import default_dtype
@@ -29,7 +29,7 @@ _CLASS_METRICS = {"IoUMetric", "CityscapesMetric"}
 def make_parser() -> ArgumentParser:
     """The command line, with mm's names."""
     parser = ArgumentParser(description="Evaluate a checkpoint of a detector or a segmentor.")
-    parser.add_argument("config", help="a file, or xcit_dense::..., mmdet::..., mmseg::...")
+    parser.add_argument("config", help=CONFIG_HELP)
     parser.add_argument("checkpoint", help="path or URL of the checkpoint")
     add_shared_options(parser)
     parser.add_argument("--device", help="cpu, cuda, cuda:1 ... (a GPU if there is one)")

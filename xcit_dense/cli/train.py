@@ -8,7 +8,7 @@ from mmengine.logging import print_log
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.checkpoints import use_resume
-from xcit_dense.mm.config import type_name
+from xcit_dense.mm.config import CONFIG_HELP, type_name
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
@@ -25,7 +25,7 @@ AMP_WRAPPERS = ("OptimWrapper", "AmpOptimWrapper", "MixedPrecisionOptimWrapper")
 def make_parser() -> ArgumentParser:
     """The command line, with mm's names."""
     parser = ArgumentParser(description="Train a detector or a segmentor from a config.")
-    parser.add_argument("config", help="a file, or xcit_dense::..., mmdet::..., mmseg::...")
+    parser.add_argument("config", help=CONFIG_HELP)
     add_shared_options(parser)
     parser.add_argument(
         "--amp-dtype",

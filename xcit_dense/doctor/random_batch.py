@@ -7,8 +7,8 @@ from mmengine.structures import InstanceData, PixelData
 from torch import Tensor
 
 from xcit_dense.doctor.trial import Size, Trial
-from xcit_dense.mm import rules
 from xcit_dense.mm.config import dicts_in, model_scope, type_name
+from xcit_dense.swap import rules
 
 # left, top, right, bottom as parts of the image: large, middle, small
 _BOXES = [(0.1, 0.1, 0.8, 0.9), (0.5, 0.2, 0.9, 0.6), (0.1, 0.5, 0.25, 0.75)]

@@ -11,8 +11,8 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from xcit_dense.mm import rules
 from xcit_dense.mm.config import dicts_in, module_prefix, type_name
+from xcit_dense.swap import rules
 from xcit_dense.swap.levels import Level, levels_of, without_weights
 
 DEFAULT_IMAGE_SIZE = (128, 256)
@@ -26,7 +26,7 @@ _REMEDIES = {
     " registry": "mend the name, or name the module that registers it in custom_imports",
     "only one of size and size_divisor": "data_preprocessor=dict(size=(HEIGHT, WIDTH)), the crops'",
     "view size is not compatible": "XCiT's maps are channels-last: contiguous_outputs=True in it",
-    "": "see the traceback: train.py on this config shows it",
+    "": "XCIT_DENSE_TRACEBACK=1 tools/train.py on this config shows where",
 }
 """What to do about a failure, by a part of its text; the first that is there counts."""
 

@@ -15,6 +15,7 @@ from xcit_dense.errors import UserError
 PACKAGES = {"mmdet": "mmdet", "mmseg": "mmsegmentation"}
 """Whose models are trained here, with the names that pip knows."""
 _WITH_CONFIGS = (*PACKAGES, "xcit_dense")
+CONFIG_HELP = "a file, or mmdet::, mmseg:: or xcit_dense:: and a path among their configs"
 
 
 class ConfigChanges(DictAction):

@@ -1,4 +1,4 @@
-"""Importing this replaces functions of mmengine; nothing else of the package does.
+"""Importing this replaces functions of mmengine; no other module does so when it is imported.
 
 The commands import it, and configs name it in ``custom_imports``. From then on
 

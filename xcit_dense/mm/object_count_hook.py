@@ -7,12 +7,10 @@ from typing import Any
 
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
-from mmengine.registry import HOOKS
 
 from xcit_dense.errors import UserError
 
 
-@HOOKS.register_module()
 class ObjectCountHook(Hook):
     """Counts the objects of each class that are left when mmdet's data sets have filtered theirs.
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from mmengine.hooks import Hook
-from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from xcit_dense.predict.drawing import below_caption, draw_prediction, shrunk
@@ -49,7 +48,6 @@ class _ImageHook(Hook):
         raise NotImplementedError
 
 
-@HOOKS.register_module()
 class PictureHook(_ImageHook):
     """Draw every tested image as ``tools/predict.py`` does: ground truth left, prediction right."""
 
@@ -76,7 +74,6 @@ class PictureHook(_ImageHook):
         write_picture(self._folder / f"{name}.jpg", np.hstack(halves))
 
 
-@HOOKS.register_module()
 class LabelMapHook(_ImageHook):
     """Keep the predicted label map of every tested image as a PNG, as mmseg's ``IoUMetric`` does.
 

@@ -13,8 +13,8 @@ from mmengine.registry import MODELS, DefaultScope
 from torch import Tensor
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm import rules
 from xcit_dense.mm.config import dicts_in, type_name, unsynchronize
+from xcit_dense.swap import rules
 
 _IMAGE_SIDE = 128  # pixels; divisible by every stride up to 128, so that these come out exact
 

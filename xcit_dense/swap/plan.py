@@ -6,10 +6,10 @@ from typing import NamedTuple
 from mmengine.config import Config
 from mmengine.logging import print_log
 
-from xcit_dense.mm import rules
 from xcit_dense.mm.config import PACKAGES, dicts_in, model_scope, type_name
 from xcit_dense.network import STRIDES, resolve_arch
 from xcit_dense.network.stem import PATCH_SIZES
+from xcit_dense.swap import rules
 from xcit_dense.swap.levels import (
     BoundBackboneError,
     Level,

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from xcit_dense.mm import rules
 from xcit_dense.mm.config import dicts_in, type_name
+from xcit_dense.swap import rules
 from xcit_dense.swap.levels import MeasuredBackbone, SwapError, located
 
 

@@ -4,9 +4,9 @@ import re
 
 import torch
 
-from xcit_dense.mm import rules
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config import dicts_in, module_prefix, type_name
+from xcit_dense.swap import rules
 from xcit_dense.swap.levels import located
 
 # Source: the recipes of the XCiT paper's release, for batches of 16 images.
