@@ -110,7 +110,7 @@ def test_the_image_below_the_maps_is_what_the_model_gets_in_red_green_blue(tmp_p
     cfg.test_dataloader.dataset.pipeline[1].scale = (131, 131)
     cfg.model.data_preprocessor = dict(type="DetDataPreprocessor", pad_size_divisor=32)
     command.init_default_scope("mmdet")
-    inputs, image = command.prepare(cfg, str(tmp_path / "image.png"))
+    inputs, image = command.prepare_image(cfg, str(tmp_path / "image.png"))
     assert inputs.shape == (1, channels, 96, 160)
     assert image.shape == (90, 131, 3)
     np.testing.assert_allclose(image[..., 2], pixels[..., 0] / 255, rtol=1e-5)
