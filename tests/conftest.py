@@ -22,6 +22,14 @@ def _fixed_seed():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _fresh_loggers():
+    """Let no run write to the stream of one that was started in the same second."""
+    yield
+    if module := sys.modules.get("mmengine.logging"):
+        module.MMLogger._instance_dict.clear()
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _fresh_visualizers():
     """Let no run draw with the visualizer of a run of another file; mmengine keeps them by name."""

@@ -190,10 +190,15 @@ def test_categories_that_are_no_class_are_named(tmp_path, warnings):
 @pytest.mark.parametrize(
     ("categories", "message"),
     [
-        ([("a", 1), ("B", 2)], "'b'.* there are a, B"),
-        ([("a", 1), ("b", 0), ("b", 2)], "'b'"),
+        ([("a", 1), ("B", 2)], "no category .*'b'.* there are a, B"),
+        ([("a", 1), ("b", 0), ("b", 2)], r"two categories \[0, 2\] .*'b'"),
     ],
 )
 def test_a_class_is_one_category(tmp_path, warnings, categories, message):
     with pytest.raises(UserError, match=message):
         read(tmp_path, ("a", "b"), with_categories(*categories))
+
+
+def test_one_text_is_no_list_of_classes(tmp_path, warnings):
+    with pytest.raises(UserError, match=r"'cat' is one text.*classes=\('cat',\)"):
+        read(tmp_path, "cat", with_categories(("cat", 1)))

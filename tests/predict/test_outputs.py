@@ -142,7 +142,7 @@ def test_images_that_are_none_or_two_are_errors(tmp_path, files, names, message)
     ("categories", "message"),
     [
         ([("one", 1), ("Two", 2)], r"'two'.* one, Two"),
-        ([("one", 0), ("two", 1), ("one", 2)], r"'one'.*\[0, 2\]"),
+        ([("one", 0), ("two", 1), ("one", 2)], r"two categories \[0, 2\].*'one'"),
     ],
 )
 def test_classes_need_one_category_each(tmp_path, categories, message):

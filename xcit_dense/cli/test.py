@@ -1,5 +1,6 @@
 """Evaluating a checkpoint: the command line of ``tools/test.py``."""
 
+import logging
 import os.path as osp
 from argparse import ArgumentParser, Namespace
 
@@ -52,21 +53,26 @@ def use_checkpoint(cfg: Config, args: Namespace) -> None:
         cfg.pop("runner_type")
 
 
-def check_classes(cfg: Config, args: Namespace) -> None:
-    """See that labels of a detector mean what they meant in its training.
+def use_classes_of_checkpoint(cfg: Config, args: Namespace) -> None:
+    """Let labels of a detector mean what they meant in its training.
 
-    Raises:
-        UserError: the config has the same classes in another order.
+    That is so unless the config has the same classes in another order.
     """
     if not is_detection(cfg) or not osp.isfile(args.checkpoint):
         return
     trained = metainfo_of_checkpoint(load_checkpoint(args.checkpoint)).get("classes", ())
     given = metainfo_of_test_data(cfg).get("classes") or ()
-    if list(trained) != list(given) and sorted(trained) == sorted(given):
-        raise UserError(
-            f"{args.checkpoint} was trained with classes {', '.join(trained)}, which the config "
-            "has in another order: write metainfo.classes of its data sets in this one"
-        )
+    if list(trained) == list(given) or sorted(trained) != sorted(given):
+        return
+    print_log(
+        f"the checkpoint was trained with the classes {', '.join(trained)}, which the config has "
+        "in another order: labels follow the checkpoint",
+        logger="current",
+        level=logging.WARNING,
+    )
+    for _, dataset in dicts_in(cfg.test_dataloader.dataset):
+        if "ann_file" in dataset:
+            dataset.metainfo = {"classes": tuple(trained)}
 
 
 def use_device(cfg: Config, args: Namespace) -> None:
@@ -163,7 +169,7 @@ def _reads_predictions(hook: Hook) -> bool:
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_checkpoint, check_classes, use_device, use_tta, keep_detections)
+    changes = (use_checkpoint, use_classes_of_checkpoint, use_device, use_tta, keep_detections)
     cfg = prepare(args, changes, splits=["test"])
     runner = build_runner(cfg)
     log_in_one_process(runner)

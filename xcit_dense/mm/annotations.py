@@ -257,9 +257,10 @@ def ids_of_classes(
     for name in names:
         if len(ids[name]) != 1:
             found = ", ".join(str(category["name"]) for category in categories)
+            wrong = f"two categories {ids[name]} have" if ids[name] else "no category has"
             raise UserError(
-                f"{source}: the class {name!r} must be the name of one category, not of the ids "
-                f"{ids[name]}; there are {found}: change metainfo.classes or the file"
+                f"{source}: {wrong} the name of the class {name!r}; there are {found}: change "
+                "metainfo.classes or the file"
             )
     return [ids[name][0] for name in names]
 
@@ -267,7 +268,12 @@ def ids_of_classes(
 def _category_ids(coco: Any, cat_names: Sequence[str] = (), *others: Any, **more: Any) -> list[int]:
     """In place of ``COCO.get_cat_ids``: of several names in their order."""
     found = coco.getCatIds(cat_names, *others, **more)
-    if isinstance(cat_names, str) or len(cat_names) == 0:
+    if isinstance(cat_names, str) and cat_names:
+        raise UserError(
+            f"metainfo.classes={cat_names!r} is one text, and no file: write a tuple, for a single "
+            f"class too: classes=({cat_names!r},)"
+        )
+    if len(cat_names) == 0:
         return found
     ids = ids_of_classes(cat_names, coco.dataset["categories"], coco.annotation_file)
     if ids != found:

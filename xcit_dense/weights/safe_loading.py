@@ -135,6 +135,7 @@ def _load(file: BinaryIO, map_location: Any) -> Any:
     try:
         content = mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
     except OSError:  # of a file in memory, or on a disk that cannot be mapped
+        file.seek(0)
         content = bytearray(file.read())
     storages = _Storages(content, map_location)
     if first.startswith(b"PK"):
