@@ -19,6 +19,7 @@ from xcit_dense.look import save_figure
 
 MAIN_METRICS = ("mAP", "mIoU", "PQ")  # ends of the names of those that papers report
 _NO_METRICS = ("step", "time", "data_time")
+_LONGEST_LABEL = 45
 _MOST_CURVES = 10  # in a panel where nothing is named; more are told apart by nobody
 
 
@@ -133,13 +134,18 @@ def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()
                     axes.plot(
                         [*curve],
                         [None if value == -1 else value for value in curve.values()],  # COCO's none
-                        label=run_name if len(runs) > 1 else name,
+                        label=_label(run_name) if len(runs) > 1 else name,
                         color=f"C{run_number + number}",  # there are several of one of them only
                         marker="o" if name in run.metrics else "",
                     )
         if axes.lines:
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), frameon=False)
     save_figure(figure, target)
+
+
+def _label(name: str) -> str:
+    """The end of a path, which tells runs apart; a wide legend would leave no room for curves."""
+    return name if len(name) <= _LONGEST_LABEL else f"...{name[-_LONGEST_LABEL:]}"
 
 
 def _largest_losses(run: Run) -> list[str]:
