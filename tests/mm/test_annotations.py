@@ -142,7 +142,9 @@ def warnings(monkeypatch):
     for name in ("__init__", "get_cat_ids"):  # taken back afterwards
         monkeypatch.setattr(COCO, name, getattr(COCO, name))
     monkeypatch.setattr(COCO, "createIndex", COCO.createIndex, raising=False)
-    read_annotations_safely(Config({"val_evaluator": {"metric": ["bbox", "segm"]}}))
+    read_annotations_safely(
+        Config({"default_scope": "mmdet", "val_evaluator": {"metric": ["bbox", "segm"]}})
+    )
     return lines
 
 

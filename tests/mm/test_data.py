@@ -5,6 +5,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from mmdet.structures import DetDataSample
 from mmengine.config import Config
 from mmengine.structures import PixelData
 from mmseg.datasets import BaseSegDataset
@@ -12,7 +13,13 @@ from mmseg.structures import SegDataSample
 
 import xcit_dense.mm.mmengine_patches  # noqa: F401
 from xcit_dense.errors import UserError
-from xcit_dense.mm.data import check_data_exists, check_label_map, set_data_root
+from xcit_dense.mm import data
+from xcit_dense.mm.data import (
+    check_data_exists,
+    check_label_map,
+    compare_sizes,
+    set_data_root,
+)
 
 DETECTION = {
     "train_dataloader": {
@@ -185,3 +192,13 @@ def test_a_data_set_names_what_it_cannot_use(tmp_path):
     dataset = BaseSegDataset(**{**settings, "pipeline": [{"type": "LoadImageFromFile"}]})
     with pytest.raises(UserError, match=r"broken\.jpg: cannot be used"):
         dataset[0]
+
+
+def test_an_image_of_another_size_is_named_once(tmp_path, monkeypatch):
+    lines = []
+    monkeypatch.setattr(data, "print_log", lambda line, **_: lines.append(line))
+    sample = {"data_samples": DetDataSample(metainfo={"ori_shape": (8, 12)})}
+    for name, annotated in [("a", (8, 12)), ("b", (12, 8)), ("c", (12, 8))]:
+        compare_sizes(sample, annotated, f"{tmp_path}/{name}.jpg")
+    (line,) = lines
+    assert "b.jpg has 8 x 12 pixels" in line and "annotated as 12 x 8" in line

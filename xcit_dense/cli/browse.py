@@ -9,6 +9,7 @@ from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.look.fed_images import FedImages
+from xcit_dense.mm.annotations import read_annotations_safely
 from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.predict.drawing import draw_ground_truth
@@ -56,6 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.data_root is not None:
         set_data_root(cfg, args.data_root)
     check_data_exists(cfg, [args.split])
+    read_annotations_safely(cfg)
     images = FedImages(cfg, args.split, args.seed)
     categories = categories_of(images.metainfo, "the data set")
     drawn, skipped = 0, []

@@ -9,7 +9,7 @@ from mmengine.config import Config
 
 from xcit_dense.mm.annotations import read_annotations_safely
 from xcit_dense.mm.checkpoints import check_checkpoints, use_atomic_checkpoints
-from xcit_dense.mm.config import add_config_changes, model_scope, read_config
+from xcit_dense.mm.config import add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import LAUNCHERS, use_launcher
 
@@ -58,6 +58,5 @@ def prepare(args: Namespace, changes: Iterable[Change], splits: list[str]) -> Co
     use_atomic_checkpoints(cfg)
     check_checkpoints(cfg)
     check_data_exists(cfg, splits)
-    if model_scope(cfg) == "mmdet":
-        read_annotations_safely(cfg)
+    read_annotations_safely(cfg)
     return cfg

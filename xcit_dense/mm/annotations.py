@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config import dicts_in
+from xcit_dense.mm.config import dicts_in, model_scope
 
 MAX_PIXELS = 2**31
 """Of an annotated image: pycocotools counts the pixels of a mask in 32 bits."""
@@ -31,11 +31,13 @@ def read_annotations_safely(cfg: Config) -> None:
     class i.
 
     Args:
-        cfg: the config; masks are checked only where it reads them.
+        cfg: the config, of mmdet, else nothing is done; masks are checked only where it reads them.
 
     Raises:
         UserError: (when a file is read) as :func:`check_coco` and :func:`ids_of_classes`.
     """
+    if model_scope(cfg) != "mmdet":
+        return
     from mmdet.datasets.api_wrappers import COCO
 
     COCO.__init__ = _naming_the_file(inspect.unwrap(COCO.__init__))

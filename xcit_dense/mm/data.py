@@ -1,17 +1,20 @@
 """Pointing a config at a data set, and seeing early whether it is there."""
 
+import logging
 import os
 import os.path as osp
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 from torch import Tensor
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, type_name
 
 _PATHS_OF_DATASETS = ("data_root", "ann_file", "data_prefix")
+_FOLDERS_OF_OTHER_SIZES: set[str] = set()
 _IGNORED = 255  # the label of pixels that are left out, as in mmseg
 _READ_BY_EVALUATORS = ("ann_file", "seg_prefix")
 
@@ -147,3 +150,19 @@ def check_label_map(sample: Any, classes: Sequence[str] | None) -> None:
             f"{len(classes)} classes in metainfo.classes they go from 0 to {len(classes) - 1}, or "
             f"are {_IGNORED} for what is left out"
         )
+
+
+def compare_sizes(sample: Any, annotated: tuple[int, int], name: str) -> None:
+    """Warn of an image that is not of its annotated height and width, once a folder and process."""
+    described = sample.get("data_samples") if isinstance(sample, dict) else None
+    size = described.get("ori_shape") if hasattr(described, "get") else None
+    folder = osp.dirname(name)
+    if size is None or tuple(size[:2]) == annotated or folder in _FOLDERS_OF_OTHER_SIZES:
+        return
+    _FOLDERS_OF_OTHER_SIZES.add(folder)
+    print_log(
+        f"{name} has {size[0]} x {size[1]} pixels, and is annotated as {annotated[0]} x "
+        f"{annotated[1]}, maybe others too; if boxes were drawn on that size they lie elsewhere",
+        logger="current",
+        level=logging.WARNING,
+    )

@@ -36,7 +36,7 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.checkpoints import AtomicLocalBackend
 from xcit_dense.mm.config import find_config
-from xcit_dense.mm.data import check_label_map
+from xcit_dense.mm.data import check_label_map, compare_sizes
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
 
@@ -96,19 +96,22 @@ def find_base_and_scope(cfg_path: str, filename: str) -> tuple[str, str | None]:
 
 
 def prepare_data(dataset: BaseDataset, idx: int) -> Any:
-    """Load a sample.
+    """Load a sample; warns of an image that is not of its annotated size.
 
     Raises:
         UserError: that fails, or its label map does not fit; names the image.
     """
     info = dataset.get_data_info(idx)
     name = info.get("img_path", f"sample {idx}")
+    annotated_size = info.get("height"), info.get("width")
     try:
         sample = dataset.pipeline(info)
         check_label_map(sample, dataset.metainfo.get("classes"))
     except Exception as error:  # transforms of any kind may fail in any way
         reason = str(error) if isinstance(error, UserError) else in_one_line(error)
         raise UserError(f"{name}: cannot be used ({reason})") from error
+    if annotated_size != (None, None):
+        compare_sizes(sample, annotated_size, name)
     return sample
 
 

@@ -100,7 +100,9 @@ def _read(folder: Path, text: str) -> None:
     (folder / "a.json").write_text(text)
     for number in range(1, 4):
         Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / f"{number}.png")
-    read_annotations_safely(Config({"train_dataloader": {"with_mask": True}}))
+    read_annotations_safely(
+        Config({"default_scope": "mmdet", "train_dataloader": {"with_mask": True}})
+    )
     metric = CocoMetric("a.json", metric=["bbox", "segm"])
     metric.dataset_meta = {"classes": ("a", "b")}
     dataset = CocoDataset(
