@@ -7,7 +7,7 @@ The commands import it, and configs name it in ``custom_imports``. From then on
   refuses its own checkpoints, and downloads without any; its fork loads what was refused once more
   without protection;
 - ``timm://NAME`` is a checkpoint;
-- files are written whole or not at all;
+- files are written whole or not at all, logs line by line; errors of the disk name the file;
 - an image that a data set cannot load is named, and a data set without images;
 - ``_base_ = 'mmdet::...'``, ``read_base()`` and ``mmengine.hub`` find packages without
   ``pkg_resources``, which setuptools no longer has, and ``xcit_dense::...`` names our configs.
@@ -15,13 +15,17 @@ The commands import it, and configs name it in ``custom_imports``. From then on
 
 import functools
 import inspect
+import logging
 import os
+import sys
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from io import StringIO
 from typing import Any, BinaryIO
 
 import mmengine.config.config
+import mmengine.hooks.checkpoint_hook
 import mmengine.hub.hub
 import mmengine.utils.package_utils
 import numpy as np
@@ -32,7 +36,9 @@ from mmengine.dataset import BaseDataset
 from mmengine.fileio import register_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.visualization import LocalVisBackend
 
+from xcit_dense.atomic_files import named_in_errors, write_atomically
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.checkpoints import AtomicLocalBackend
 from xcit_dense.mm.config import find_config
@@ -130,6 +136,54 @@ def serialize_samples(dataset: BaseDataset) -> tuple[np.ndarray, np.ndarray]:
     return serialize_data(dataset)
 
 
+class AtomicTextFile(StringIO):
+    """A text file to write, which replaces the old one at once, when all is there."""
+
+    def __init__(self, path: str, mode: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
+        """Write what was collected, unless that has failed."""
+        if kind is None:
+            write_atomically(self._path, lambda file: file.write(self.getvalue().encode()))
+
+
+dump_config = Config.dump
+
+
+@functools.wraps(dump_config)
+def dump_config_atomically(cfg: Config, file: str | os.PathLike | None = None) -> str | None:
+    """Write a config, or return its text."""
+    if file is None or not str(file).endswith(".py"):  # mmengine's backend writes other formats
+        return dump_config(cfg, file)
+    write_atomically(file, lambda out: out.write(cfg.pretty_text.encode()))
+    return None
+
+
+append_scalars = LocalVisBackend._dump
+
+
+@functools.wraps(append_scalars)
+def append_scalars_or_say_where(backend: LocalVisBackend, values: dict, path: str, *more: str):
+    """Append losses and metrics to their log."""
+    with named_in_errors(path):
+        append_scalars(backend, values, path, *more)
+
+
+say_that_logging_failed = logging.FileHandler.handleError
+
+
+def stop_if_a_log_is_not_written(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """End a run whose log cannot be written, for which Python prints a traceback a line."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        say_that_logging_failed(handler, record)
+        return
+    with named_in_errors(handler.baseFilename):
+        raise error
+
+
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 CheckpointLoader.register_scheme(("http://", "https://"), loader=load_from_http, force=True)
 CheckpointLoader.register_scheme(TIMM, loader=load_from_timm, force=True)
@@ -142,6 +196,10 @@ BaseDataset.prepare_data = prepare_data
 BaseDataset._serialize_data = serialize_samples
 
 register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+mmengine.hooks.checkpoint_hook.open = AtomicTextFile  # writes last_checkpoint
+Config.dump = dump_config_atomically
+LocalVisBackend._dump = append_scalars_or_say_where
+logging.FileHandler.handleError = stop_if_a_log_is_not_written
 
 for module in (
     mmengine.utils,
