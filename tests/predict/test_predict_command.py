@@ -1,6 +1,5 @@
 """The command line of predictions: nothing but its user stops a run, and all it leaves is whole."""
 
-import errno
 import json
 import os
 import shutil
@@ -18,7 +17,6 @@ from pycocotools.coco import COCO
 
 from xcit_dense.cli import predict
 from xcit_dense.cli.main import run
-from xcit_dense.errors import UserError
 from xcit_dense.predict import Predictor, outputs
 
 
