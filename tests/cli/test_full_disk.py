@@ -93,7 +93,7 @@ LINES = [
     "convert {place}/coco.pth {out}/new.pth --force",
     "convert {place}/coco.pth {out}/new.safetensors --force",
     "curves {place}/run --out {out}/curves.png",
-    "attention {place}/coco.py {place}/coco.pth {place}/image.jpg --out {out}/attention.png",
+    "attention {place}/coco.py {place}/coco.pth {place}/image.jpg --out {out}/a.png --blocks 0",
     "browse {place}/coco.py --data-root {place}/coco --out {out} --number 2",
     "swap {place}/coco.py --out {out}/new.py --no-check --force",
     "predict {place}/coco.py {place}/coco.pth {place}/coco/val2017 --out {out} --score-thr 0",

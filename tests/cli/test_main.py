@@ -61,6 +61,18 @@ def test_every_error_is_one_line(command, told, monkeypatch):
         run(command)
 
 
+def test_a_stop_that_was_taken_for_an_error_is_a_stop(capsys):
+    def command():
+        try:
+            raise KeyboardInterrupt
+        except:  # noqa: E722  # as mmengine formats configs
+            raise SyntaxError("Failed to format") from None
+
+    with pytest.raises(SystemExit, match="130"):
+        run(command)
+    assert capsys.readouterr().err == "stopped\n"
+
+
 @pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
 def test_a_stopped_command_says_so(signal):
     code = (

@@ -8,6 +8,7 @@ from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from itertools import pairwise
+from typing import NoReturn
 
 import torch
 
@@ -58,9 +59,10 @@ def run(command: Callable[[], int | None]) -> None:
     try:
         exit_code = command()
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)  # as shells count it
+        _stop()
     except Exception as error:  # of anybody's code: models, transforms, decoders
+        if isinstance(error.__context__, KeyboardInterrupt):  # caught where anything is
+            _stop()
         if os.environ.get(_SHOWS_TRACEBACKS):
             raise
         # before the processes have joined, all fail alike; afterwards one may fail alone
@@ -69,6 +71,11 @@ def run(command: Callable[[], int | None]) -> None:
     part()
     if exit_code:
         sys.exit(exit_code)
+
+
+def _stop() -> NoReturn:
+    print("stopped", file=sys.stderr)
+    sys.exit(130)  # as shells count it
 
 
 def _in_one_line(error: Exception) -> str:

@@ -8,6 +8,7 @@ The commands import it, and configs name it in ``custom_imports``. From then on
   without protection;
 - ``timm://NAME`` is a checkpoint;
 - files are written whole or not at all, logs line by line; errors of the disk name the file;
+- processes that load data end with the one that they load for, also if that is killed;
 - an image that a data set cannot load is named, and a data set without images;
 - ``_base_ = 'mmdet::...'``, ``read_base()`` and ``mmengine.hub`` find packages without
   ``pkg_resources``, which setuptools no longer has, and ``xcit_dense::...`` names our configs.
@@ -16,23 +17,27 @@ The commands import it, and configs name it in ``custom_imports``. From then on
 import functools
 import inspect
 import logging
+import multiprocessing
 import os
 import sys
+import time
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from io import StringIO
+from threading import Thread
 from typing import Any, BinaryIO
 
 import mmengine.config.config
 import mmengine.hooks.checkpoint_hook
 import mmengine.hub.hub
+import mmengine.runner.runner
 import mmengine.utils.package_utils
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, worker_init_fn
 from mmengine.fileio import register_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
@@ -184,6 +189,22 @@ def stop_if_a_log_is_not_written(handler: logging.FileHandler, record: logging.L
         raise error
 
 
+def init_worker(worker_id: int, **options: Any) -> None:
+    """Seed a process that loads data, and let it end with its parent.
+
+    torch's would wait for ever to hand over a batch of more than 64 kB that nobody takes.
+    """
+    parent = multiprocessing.parent_process().pid
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    worker_init_fn(worker_id, **options)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 CheckpointLoader.register_scheme(("http://", "https://"), loader=load_from_http, force=True)
 CheckpointLoader.register_scheme(TIMM, loader=load_from_timm, force=True)
@@ -199,6 +220,7 @@ register_backend("local", AtomicLocalBackend, force=True, prefixes="")
 mmengine.hooks.checkpoint_hook.open = AtomicTextFile  # writes last_checkpoint
 Config.dump = dump_config_atomically
 LocalVisBackend._dump = append_scalars_or_say_where
+mmengine.runner.runner.default_worker_init_fn = init_worker
 logging.FileHandler.handleError = stop_if_a_log_is_not_written
 
 for module in (
