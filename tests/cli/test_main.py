@@ -73,12 +73,17 @@ def test_a_stop_that_was_taken_for_an_error_is_a_stop(capsys):
     assert capsys.readouterr().err == "stopped\n"
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
-def test_a_stopped_command_says_so(signal):
-    code = (
-        "import os, signal, time; from xcit_dense.cli.main import run; "
-        f"run(lambda: (os.kill(os.getpid(), signal.{signal}), time.sleep(9)))"
-    )
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def command(): os.kill(os.getpid(), signal.SIGINT), time.sleep(9)",
+        "class Ignores:\n  def __del__(self): os.kill(os.getpid(), signal.SIGTERM), time.sleep(9)\n"
+        "def command(): Ignores(), time.sleep(9)",
+    ],
+)
+def test_a_stopped_command_says_so(code):
+    """Also where it is stopped in a place where Python ignores exceptions."""
+    code = f"import os, signal, time\nfrom xcit_dense.cli.main import run\n{code}\nrun(command)"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 130

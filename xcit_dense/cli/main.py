@@ -8,7 +8,8 @@ from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from itertools import pairwise
-from typing import NoReturn
+from threading import Timer
+from typing import Any, NoReturn
 
 import torch
 
@@ -56,6 +57,7 @@ def run(command: Callable[[], int | None]) -> None:
     With the variable ``XCIT_DENSE_TRACEBACK`` set, Python's traceback follows instead.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    sys.unraisablehook = _stop_all_the_same
     try:
         exit_code = command()
     except KeyboardInterrupt:
@@ -71,6 +73,14 @@ def run(command: Callable[[], int | None]) -> None:
     part()
     if exit_code:
         sys.exit(exit_code)
+
+
+def _stop_all_the_same(ignored: Any) -> None:
+    """Repeat a Ctrl-C that came where Python ignores exceptions: in a fork, in a destructor."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(ignored)
 
 
 def _stop() -> NoReturn:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
 import torch
 from mmengine.config import Config
@@ -89,28 +89,30 @@ def hold_work_dir(cfg: Config, force: bool = False) -> Iterator[None]:
         return
     path = Path(cfg.work_dir, ".in_use")
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="utf-8") as file:
+    with open(path, "a+b", buffering=0) as file:
         is_ours = _lock(file)
-        if is_ours:
-            with named_in_errors(path):
-                file.truncate(0)
-                now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-                file.write(f"process {os.getpid()} on {socket.gethostname()} since {now}")
-                file.flush()
-        elif not force:
+        if not is_ours and not force:
             file.seek(0)
+            other = file.read().decode().strip()
             raise UserError(
-                f"{cfg.work_dir}: another training is in it, {file.read()}; name another "
-                "--work-dir, or add --force to train there all the same"
+                f"{cfg.work_dir}: another training is in it, {other}; name another --work-dir, or "
+                "add --force to train there all the same"
             )
         try:
+            if is_ours:
+                now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+                with named_in_errors(path):
+                    file.truncate(0)
+                    file.write(
+                        f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
+                    )
             yield
         finally:
             if is_ours:
                 path.unlink(missing_ok=True)
 
 
-def _lock(file: TextIO) -> bool:
+def _lock(file: BinaryIO) -> bool:
     """Lock a file unless another process has; False if that is so."""
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

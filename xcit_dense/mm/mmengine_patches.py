@@ -123,9 +123,10 @@ def prepare_data(dataset: BaseDataset, idx: int) -> Any:
     return sample
 
 
-serialize_data = BaseDataset._serialize_data
+serialize_data = inspect.unwrap(BaseDataset._serialize_data)
 
 
+@functools.wraps(serialize_data)
 def serialize_samples(dataset: BaseDataset) -> tuple[np.ndarray, np.ndarray]:
     """Pack the samples of a data set.
 
@@ -154,7 +155,7 @@ class AtomicTextFile(StringIO):
             write_atomically(self._path, lambda file: file.write(self.getvalue().encode()))
 
 
-dump_config = Config.dump
+dump_config = inspect.unwrap(Config.dump)
 
 
 @functools.wraps(dump_config)
@@ -166,7 +167,7 @@ def dump_config_atomically(cfg: Config, file: str | os.PathLike | None = None) -
     return None
 
 
-append_scalars = LocalVisBackend._dump
+append_scalars = inspect.unwrap(LocalVisBackend._dump)
 
 
 @functools.wraps(append_scalars)
@@ -176,9 +177,10 @@ def append_scalars_or_say_where(backend: LocalVisBackend, values: dict, path: st
         append_scalars(backend, values, path, *more)
 
 
-say_that_logging_failed = logging.FileHandler.handleError
+say_that_logging_failed = inspect.unwrap(logging.FileHandler.handleError)
 
 
+@functools.wraps(say_that_logging_failed)
 def stop_if_a_log_is_not_written(handler: logging.FileHandler, record: logging.LogRecord) -> None:
     """End a run whose log cannot be written, for which Python prints a traceback a line."""
     error = sys.exc_info()[1]
