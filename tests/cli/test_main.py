@@ -76,9 +76,9 @@ def test_a_stop_that_was_taken_for_an_error_is_a_stop(capsys):
 @pytest.mark.parametrize(
     "code",
     [
-        "def command(): os.kill(os.getpid(), signal.SIGINT), time.sleep(9)",
-        "class Ignores:\n  def __del__(self): os.kill(os.getpid(), signal.SIGTERM), time.sleep(9)\n"
-        "def command(): Ignores(), time.sleep(9)",
+        "def command(): os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+        "class Ignores:\n  def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def command(): Ignores(); time.sleep(9)",
     ],
 )
 def test_a_stopped_command_says_so(code):
