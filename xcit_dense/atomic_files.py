@@ -12,10 +12,11 @@ def named_in_errors(path: str | os.PathLike) -> Iterator[None]:
     """Let errors of the system name a file, as those of a full disk do not by themselves."""
     try:
         yield
-    except OSError as error:
-        if error.strerror is None:  # of a library
+    except Exception as error:
+        ours = error if isinstance(error, OSError) else error.__context__  # torch hides it
+        if not isinstance(ours, OSError) or ours.strerror is None:
             raise
-        raise OSError(error.errno, error.strerror, os.fspath(path)) from error
+        raise OSError(ours.errno, ours.strerror, os.fspath(path)) from error
 
 
 def write_atomically(

@@ -1,5 +1,6 @@
 """Whatever goes wrong in a command ends it with one line and exit code 1."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,22 @@ def test_every_error_is_one_line(command, told, monkeypatch):
     monkeypatch.setenv("XCIT_DENSE_TRACEBACK", "1")
     with pytest.raises((ValueError, KeyError, OSError)):
         run(command)
+
+
+def test_a_log_that_cannot_be_written_ends_a_command(tmp_path, capsys):
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    handler = logging.FileHandler(tmp_path / "a.log")
+
+    def log(text, *values):
+        handler.handle(logging.makeLogRecord({"msg": text, "args": values}))
+
+    run(lambda: log("%d", "no number"))
+    assert "TypeError" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        run(lambda: log("text"))
+    assert end.value.code == f"error: {tmp_path}/a.log: No space left on device"
+    with pytest.raises(OSError, match="No space left"):
+        handler.close()
 
 
 def test_a_stop_that_was_taken_for_an_error_is_a_stop(capsys):

@@ -1,5 +1,6 @@
 """The command ``xcit-dense``, and how each command ends."""
 
+import logging
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from typing import Any, NoReturn
 import torch
 
 from xcit_dense import __version__
+from xcit_dense.atomic_files import named_in_errors
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import dicts_in, type_name
 from xcit_dense.mm.launch import part
@@ -58,6 +60,7 @@ def run(command: Callable[[], int | None]) -> None:
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
     sys.unraisablehook = _stop_all_the_same
+    logging.FileHandler.handleError = _stop_without_log
     try:
         exit_code = command()
     except KeyboardInterrupt:
@@ -81,6 +84,16 @@ def _stop_all_the_same(ignored: Any) -> None:
         Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
     else:
         sys.__unraisablehook__(ignored)
+
+
+def _stop_without_log(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """End a command whose log cannot be written; Python prints a traceback a line, and goes on."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        logging.Handler.handleError(handler, record)
+        return
+    with named_in_errors(handler.baseFilename):
+        raise error
 
 
 def _stop() -> NoReturn:

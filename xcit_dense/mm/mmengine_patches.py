@@ -7,7 +7,7 @@ The commands import it, and configs name it in ``custom_imports``. From then on
   refuses its own checkpoints, and downloads without any; its fork loads what was refused once more
   without protection;
 - ``timm://NAME`` is a checkpoint;
-- files are written whole or not at all, logs line by line; errors of the disk name the file;
+- files are written whole or not at all, and errors of the disk name the file;
 - processes that load data end with the one that they load for, also if that is killed;
 - an image that a data set cannot load is named, and a data set without images;
 - ``_base_ = 'mmdet::...'``, ``read_base()`` and ``mmengine.hub`` find packages without
@@ -16,10 +16,8 @@ The commands import it, and configs name it in ``custom_imports``. From then on
 
 import functools
 import inspect
-import logging
 import multiprocessing
 import os
-import sys
 import time
 from importlib import metadata
 from importlib.machinery import ModuleSpec
@@ -171,24 +169,12 @@ append_scalars = inspect.unwrap(LocalVisBackend._dump)
 
 
 @functools.wraps(append_scalars)
-def append_scalars_or_say_where(backend: LocalVisBackend, values: dict, path: str, *more: str):
+def append_scalars_or_say_where(
+    backend: LocalVisBackend, values: dict, path: str, *more: str
+) -> None:
     """Append losses and metrics to their log."""
     with named_in_errors(path):
         append_scalars(backend, values, path, *more)
-
-
-say_that_logging_failed = inspect.unwrap(logging.FileHandler.handleError)
-
-
-@functools.wraps(say_that_logging_failed)
-def stop_if_a_log_is_not_written(handler: logging.FileHandler, record: logging.LogRecord) -> None:
-    """End a run whose log cannot be written, for which Python prints a traceback a line."""
-    error = sys.exc_info()[1]
-    if not isinstance(error, OSError):
-        say_that_logging_failed(handler, record)
-        return
-    with named_in_errors(handler.baseFilename):
-        raise error
 
 
 def init_worker(worker_id: int, **options: Any) -> None:
@@ -223,7 +209,6 @@ mmengine.hooks.checkpoint_hook.open = AtomicTextFile  # writes last_checkpoint
 Config.dump = dump_config_atomically
 LocalVisBackend._dump = append_scalars_or_say_where
 mmengine.runner.runner.default_worker_init_fn = init_worker
-logging.FileHandler.handleError = stop_if_a_log_is_not_written
 
 for module in (
     mmengine.utils,
