@@ -49,8 +49,11 @@ def kill_outcomes(generator: random.Random, count: int) -> Iterator[Outcome]:
         while kills < count:
             trainings += 1
             training = f"training{trainings}"
-            while (fault := _kill_one(folder, training, generator, seconds)) is not None:
-                sent, told = fault
+            while True:
+                sent = _SIGNALS[kills % len(_SIGNALS)]
+                told = _kill_one(folder, training, sent, generator.uniform(0.1, seconds))
+                if told is None:
+                    break
                 kills += 1
                 case = Case(f"kills {kills}: {sent.name} in {training}", _start)
                 yield Outcome(case, "fault" if told else "fine", told)
@@ -81,28 +84,26 @@ def _start(folder: Path, training: str) -> int:
         os._exit(code)
 
 
-def _kill_one(
-    folder: Path, training: str, generator: random.Random, seconds: float
-) -> tuple[signal.Signals, str] | None:
+def _kill_one(folder: Path, training: str, sent: signal.Signals, seconds: float) -> str | None:
     """Kill a training some time after its start, and say what is wrong; None if it ended before."""
-    process, sent = _start(folder, training), generator.choice(_SIGNALS)
-    deadline = time.monotonic() + generator.uniform(0.1, seconds)
+    process = _start(folder, training)
+    deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(0.002)
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
-            return (sent, _error(folder, training)) if status else None
+            return _error(folder, training) if status else None
     (os.killpg if sent == signal.SIGINT else os.kill)(process, sent)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     deadline = time.monotonic() + _LONGEST_END
     while left := _processes_of(process):
         if time.monotonic() > deadline:
-            return sent, f"processes {left} are left"
+            return f"processes {left} are left"
         time.sleep(0.1)
     lines = [line for line in _error(folder, training).splitlines() if line.strip()]
     if sent != signal.SIGKILL and (status, lines[-1:]) not in [(130, ["stopped"]), (0, [])]:
-        return sent, f"exit code {status}: {lines}"
-    return sent, "Traceback" if any("Traceback" in line for line in lines) else ""
+        return f"exit code {status}: {lines}"
+    return "Traceback" if any("Traceback" in line for line in lines) else ""
 
 
 def _error(folder: Path, training: str) -> str:
