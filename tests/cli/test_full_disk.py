@@ -145,5 +145,4 @@ def test_a_full_disk_at_every_step(line, place, tmp_path, monkeypatch, capsys):
         for path, content in left.items():  # old or whole
             assert content == b"old" or len(content) == len(new[path]), (path, steps[number])
         assert "Traceback" not in capsys.readouterr().err
-    print(f"{command}: {len(steps)} steps, {failed} failed")
     assert failed > 2
