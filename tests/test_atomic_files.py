@@ -2,8 +2,10 @@
 
 import errno
 import os
+import resource
 
 import pytest
+import torch
 
 from xcit_dense.atomic_files import write_atomically
 
@@ -37,6 +39,23 @@ def test_whatever_step_fails_the_old_content_stays_and_nothing_else(step, tmp_pa
         monkeypatch.setattr(os, step, fail)
     with pytest.raises(OSError, match="No space left"):
         write_atomically(tmp_path / "file", write_half if step == "write" else write_new)
+    assert (tmp_path / "file").read_bytes() == b"old"
+    assert names(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize(
+    "write", [lambda file: file.write(bytes(9999)), lambda file: torch.save(torch.ones(9999), file)]
+)
+def test_what_the_system_refuses_is_named(write, tmp_path):
+    """As a full disk does, while C code writes too."""
+    (tmp_path / "file").write_bytes(b"old")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+    try:
+        with pytest.raises(OSError, match=r"too large.*/file'$"):
+            write_atomically(tmp_path / "file", write)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert (tmp_path / "file").read_bytes() == b"old"
     assert names(tmp_path) == ["file"]
 

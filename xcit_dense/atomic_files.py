@@ -1,12 +1,27 @@
 """Files that are there whole or not at all, whenever their writer dies."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
-def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object]) -> None:
+@contextmanager
+def named_in_errors(path: str | os.PathLike) -> Iterator[None]:
+    """Let errors of the system name a file, as those of a full disk do not by themselves."""
+    try:
+        yield
+    except Exception as error:
+        ours = error if isinstance(error, OSError) else error.__context__  # torch hides it
+        if not isinstance(ours, OSError) or ours.strerror is None:
+            raise
+        raise OSError(ours.errno, ours.strerror, os.fspath(path)) from error
+
+
+def write_atomically(
+    path: str | os.PathLike, write: Callable[[BinaryIO], object], flush: bool = True
+) -> None:
     """Write a file beside its place, flush it to the disk and rename it into place.
 
     Whoever reads ``path`` at any moment finds the old content or the new one, both complete.
@@ -16,22 +31,26 @@ def write_atomically(path: str | os.PathLike, write: Callable[[BinaryIO], object
     Args:
         path: the file to make or to replace.
         write: writes the content into the open binary file that it is given.
+        flush: False for one of many files that are quickly made anew; after a power failure it may
+            be empty.
 
     Raises:
         FileExistsError: ``path`` is a folder, a device or another thing that is no plain file.
-        OSError: the file cannot be written; the old content is still there.
+        OSError: the file, which the error names, cannot be written; the old content is still there.
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise FileExistsError(f"{path} is there and no plain file")
-    target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{target.name}.partial")
-    try:
-        with open(partial, "wb") as file:
-            write(file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with named_in_errors(path):
+        try:
+            with open(partial, "wb") as file:
+                write(file)
+                if flush:
+                    file.flush()
+                    os.fsync(file.fileno())
+            os.replace(partial, target)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise

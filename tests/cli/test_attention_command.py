@@ -91,7 +91,7 @@ def test_what_does_not_fit_is_an_error_of_the_user(
 ):
     names = dict(detection=DETECTION, image=image)
     names.update(trained=trained[DETECTION], nano=classification_weights)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises((UserError, OSError), match=message):
         command.main([argument.format(**names) for argument in arguments])
 
 

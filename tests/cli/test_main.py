@@ -1,5 +1,6 @@
 """Whatever goes wrong in a command ends it with one line and exit code 1."""
 
+import logging
 import subprocess
 import sys
 from pathlib import Path
@@ -61,12 +62,45 @@ def test_every_error_is_one_line(command, told, monkeypatch):
         run(command)
 
 
-@pytest.mark.parametrize("signal", ["SIGINT", "SIGTERM"])
-def test_a_stopped_command_says_so(signal):
-    code = (
-        "import os, signal, time; from xcit_dense.cli.main import run; "
-        f"run(lambda: (os.kill(os.getpid(), signal.{signal}), time.sleep(9)))"
-    )
+def test_a_log_that_cannot_be_written_ends_a_command(tmp_path, capsys):
+    (tmp_path / "a.log").symlink_to("/dev/full")
+    handler = logging.FileHandler(tmp_path / "a.log")
+
+    def log(text, *values):
+        handler.handle(logging.makeLogRecord({"msg": text, "args": values}))
+
+    run(lambda: log("%d", "no number"))
+    assert "TypeError" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        run(lambda: log("text"))
+    assert end.value.code == f"error: {tmp_path}/a.log: No space left on device"
+    with pytest.raises(OSError, match="No space left"):
+        handler.close()
+
+
+def test_a_stop_that_was_taken_for_an_error_is_a_stop(capsys):
+    def command():
+        try:
+            raise KeyboardInterrupt
+        except:  # noqa: E722  # as mmengine formats configs
+            raise SyntaxError("Failed to format") from None
+
+    with pytest.raises(SystemExit, match="130"):
+        run(command)
+    assert capsys.readouterr().err == "stopped\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "def command(): os.kill(os.getpid(), signal.SIGINT); time.sleep(9)",
+        "class Ignores:\n  def __del__(self): os.kill(os.getpid(), signal.SIGTERM)\n"
+        "def command(): Ignores(); time.sleep(9)",
+    ],
+)
+def test_a_stopped_command_says_so(code):
+    """Also where it is stopped in a place where Python ignores exceptions."""
+    code = f"import os, signal, time\nfrom xcit_dense.cli.main import run\n{code}\nrun(command)"
     root = Path(__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert done.returncode == 130

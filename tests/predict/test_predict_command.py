@@ -1,6 +1,5 @@
 """The command line of predictions: nothing but its user stops a run, and all it leaves is whole."""
 
-import errno
 import json
 import os
 import shutil
@@ -18,7 +17,6 @@ from pycocotools.coco import COCO
 
 from xcit_dense.cli import predict
 from xcit_dense.cli.main import run
-from xcit_dense.errors import UserError
 from xcit_dense.predict import Predictor, outputs
 
 
@@ -150,28 +148,14 @@ def heeds_ctrl_c():
 
 
 @pytest.mark.usefixtures("heeds_ctrl_c")
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_a_stopped_run_keeps_what_was_predicted(detector, few, tmp_path, capsys, at_third, number):
-    at_third(lambda: os.kill(os.getpid(), number))
+def test_a_stopped_run_keeps_what_was_predicted(detector, few, tmp_path, capsys, at_third):
+    at_third(lambda: os.kill(os.getpid(), signal.SIGINT))
     out = tmp_path / "out"
     arguments = [detector.config, detector.checkpoint, str(few), "--out", str(out)]
-    with pytest.raises(SystemExit) as end:
-        run(lambda: predict.main(arguments))
-    assert end.value.code == 1
+    assert predict.main(arguments) == 1
     assert images_in(out) == ["a.jpg", "b.jpg"]
     assert "2 images predicted" in (printed := capsys.readouterr().out)
     assert "stopped" in printed
-
-
-def test_a_full_disk_is_one_line_and_leaves_what_is_whole(detector, few, tmp_path, at_third):
-    def fail():
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    at_third(fail)
-    out = tmp_path / "out"
-    with pytest.raises(UserError, match=r"^--out .*out: No space left on device$"):
-        predict.main([detector.config, detector.checkpoint, str(few), "--out", str(out)])
-    assert images_in(out) == ["a.jpg", "b.jpg"]
 
 
 def test_a_picture_that_fails_is_skipped(detector, few, tmp_path, capsys, at_third):
@@ -190,14 +174,12 @@ def test_a_picture_that_fails_is_skipped(detector, few, tmp_path, capsys, at_thi
         ("--batch-size=0", "--batch-size 0"),
         ("--device=tpu9000", "--device tpu9000: "),
         ("--device=meta", "--device meta: "),
-        ("--out=setup.cfg", "--out setup.cfg: File exists"),
         ("--max-side=-1", "--max-side -1"),
         ("--score-thr=nan", "--score-thr nan: scores go from 0 to 1"),
     ],
 )
 def test_wrong_options_are_exit_code_2(detector, few, option, message, capsys, monkeypatch):
     monkeypatch.chdir(few)
-    Path("setup.cfg").touch()
     with pytest.raises(SystemExit, match="2"):
         predict.main([detector.config, detector.checkpoint, "a.jpg", "--out", "o", option])
     assert message in capsys.readouterr().err

@@ -50,7 +50,8 @@ def main(argv: list[str] | None = None) -> None:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        UserError: config, checkpoint or image are unusable, or the picture cannot be written.
+        UserError: config, checkpoint or image are unusable.
+        OSError: the picture cannot be written.
     """
     args = make_parser().parse_args(argv)
     cfg = read_config(args.config, args.cfg_options)

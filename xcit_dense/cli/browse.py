@@ -45,7 +45,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises:
         FileNotFoundError: the config or its data are missing.
-        UserError: the config or its data are unusable, or pictures cannot be written.
+        OSError: a picture cannot be written.
+        UserError: the config or its data are unusable.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -77,8 +78,9 @@ def main(argv: list[str] | None = None) -> int:
         name = "_".join(filter(None, [f"{drawn + 1:04d}", Path(image.source).stem, image.branch]))
         try:
             write_picture(args.out / f"{name}.jpg", picture)
-        except OSError as error:
-            raise UserError(f"--out {args.out}: {error.strerror or error}") from error
+        except OSError:
+            print(file=sys.stderr)  # the progress ends
+            raise
         drawn += 1
     print(file=sys.stderr)
     print(f"{drawn} pictures written to {args.out}, {len(skipped)} images skipped")

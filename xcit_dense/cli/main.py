@@ -1,5 +1,6 @@
 """The command ``xcit-dense``, and how each command ends."""
 
+import logging
 import os
 import signal
 import sys
@@ -8,10 +9,13 @@ from argparse import REMAINDER, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from importlib import import_module
 from itertools import pairwise
+from threading import Timer
+from typing import Any, NoReturn
 
 import torch
 
 from xcit_dense import __version__
+from xcit_dense.atomic_files import named_in_errors
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import dicts_in
 from xcit_dense.mm.launch import part
@@ -55,12 +59,15 @@ def run(command: Callable[[], int | None]) -> None:
     With the variable ``XCIT_DENSE_TRACEBACK`` set, Python's traceback follows instead.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C
+    sys.unraisablehook = _stop_all_the_same
+    logging.FileHandler.handleError = _stop_without_log
     try:
         exit_code = command()
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)  # as shells count it
+        _stop()
     except Exception as error:  # of anybody's code: models, transforms, decoders
+        if isinstance(error.__context__, KeyboardInterrupt):  # caught where anything is
+            _stop()
         if os.environ.get(_SHOWS_TRACEBACKS):
             raise
         # before the processes have joined, all fail alike; afterwards one may fail alone
@@ -69,6 +76,29 @@ def run(command: Callable[[], int | None]) -> None:
     part()
     if exit_code:
         sys.exit(exit_code)
+
+
+def _stop_all_the_same(ignored: Any) -> None:
+    """Repeat a Ctrl-C that came where Python ignores exceptions: in a fork, in a destructor."""
+    if issubclass(ignored.exc_type, KeyboardInterrupt):
+        Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    else:
+        sys.__unraisablehook__(ignored)
+
+
+def _stop_without_log(handler: logging.FileHandler, record: logging.LogRecord) -> None:
+    """End a command whose log cannot be written; Python prints a traceback a line, and goes on."""
+    error = sys.exc_info()[1]
+    if not isinstance(error, OSError):
+        logging.Handler.handleError(handler, record)
+        return
+    with named_in_errors(handler.baseFilename):
+        raise error
+
+
+def _stop() -> NoReturn:
+    print("stopped", file=sys.stderr)
+    sys.exit(130)  # as shells count it
 
 
 def _in_one_line(error: Exception) -> str:

@@ -57,7 +57,8 @@ def main(argv: list[str] | None = None) -> int:
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
-        UserError: config, checkpoint or annotations are unusable, or results cannot be written.
+        OSError: results cannot be written.
+        UserError: config, checkpoint or annotations are unusable.
     """
     parser = make_parser()
     args = parser.parse_args(argv)
@@ -80,10 +81,7 @@ def main(argv: list[str] | None = None) -> int:
         reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
         skipped += [UserError(f"{file}: {reason}") for file in unknown]
-    try:
-        return _predict(args, predictor, outputs, skipped)
-    except OSError as error:
-        raise UserError(f"--out {args.out}: {error.strerror or error}") from error
+    return _predict(args, predictor, outputs, skipped)
 
 
 def _check_options(parser: ArgumentParser, args: Namespace) -> None:
@@ -97,10 +95,7 @@ def _check_options(parser: ArgumentParser, args: Namespace) -> None:
         torch.empty(1, device=args.device).item()
     except (RuntimeError, AssertionError, ImportError) as error:  # as torch's backends do
         parser.error(f"--device {args.device}: {str(error).splitlines()[0]}")
-    try:
-        args.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"--out {args.out}: {error.strerror}")
+    args.out.mkdir(parents=True, exist_ok=True)
 
 
 def _predict(

@@ -9,7 +9,7 @@ from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.checkpoints import use_resume
 from xcit_dense.mm.config import CONFIG_HELP, type_name
-from xcit_dense.mm.launch import build_runner
+from xcit_dense.mm.launch import build_runner, hold_work_dir
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
 from xcit_dense.weights.published_weights import (
@@ -46,6 +46,9 @@ def make_parser() -> ArgumentParser:
         const="auto",
         metavar="CHECKPOINT",
         help="go on from this checkpoint; alone or 'auto': from the newest in the work dir",
+    )
+    parser.add_argument(
+        "--force", action="store_true", help="train in a work dir that another training is in"
     )
     parser.add_argument(
         "--auto-scale-lr",
@@ -123,6 +126,11 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     changes = (use_amp, scale_learning_rate, use_pretrained, resume)
     cfg = prepare(args, changes, splits=["train", "val"])
+    with hold_work_dir(cfg, args.force):
+        _train(cfg)
+
+
+def _train(cfg: Config) -> None:
     runner = build_runner(cfg)
     runner.register_hook(ObjectCountHook())
     pretrained = cfg.model.get("backbone", {}).get("init_cfg")

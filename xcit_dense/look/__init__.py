@@ -1,13 +1,13 @@
 """Pictures of what goes on: attention, the images that a model is fed, curves of training."""
 
 from argparse import ArgumentTypeError
+from io import BytesIO
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.errors import UserError
 
 
 def picture_path(text: str) -> Path:
@@ -22,9 +22,8 @@ def save_figure(figure: Figure, target: Path) -> None:
     """Write a figure, whole or not at all; the suffix of the name chooses the format.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
-    try:
-        write_atomically(target, lambda file: figure.savefig(file, format=target.suffix[1:]))
-    except OSError as error:
-        raise UserError(f"{target}: the picture cannot be written ({error})") from error
+    encoded = BytesIO()
+    figure.savefig(encoded, format=target.suffix[1:])
+    write_atomically(target, lambda file: file.write(encoded.getvalue()))

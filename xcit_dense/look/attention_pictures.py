@@ -33,7 +33,7 @@ def draw_attention(
         target: the picture to write, whole or not at all; its suffix chooses the format.
 
     Raises:
-        UserError: the file cannot be written.
+        OSError: the file cannot be written.
     """
     step = -(-max(image.shape[:2]) // _LONGEST_SIDE)
     tall = min(_THINNEST, max(1 / _THINNEST, image.shape[0] / image.shape[1]))

@@ -112,7 +112,8 @@ def draw_curves(runs: Mapping[str, Run], target: Path, names: Sequence[str] = ()
         names: what to draw instead, a panel each: whatever was logged.
 
     Raises:
-        UserError: no run has logged something of a name, or the picture cannot be written.
+        UserError: no run has logged something of a name.
+        OSError: the picture cannot be written.
     """
     metrics = list(dict.fromkeys(name for run in runs.values() for name in run.metrics))
     known = {*metrics, *(name for run in runs.values() for name in run.training)}

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from mmengine.config import Config
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
+from mmengine.runner import find_latest_checkpoint
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.errors import UserError
@@ -30,6 +32,10 @@ class AtomicLocalBackend(LocalBackend):
         """Write a whole file; where that fails, what was there stays."""
         write_atomically(filepath, lambda file: file.write(obj))
 
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = "utf-8") -> None:
+        """Write a whole text file; where that fails, what was there stays."""
+        self.put(obj.encode(encoding), filepath)
+
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
@@ -38,10 +44,36 @@ class AtomicCheckpointHook(CheckpointHook):
     ``CheckpointHook`` removes the oldest checkpoint before it writes a new one, and the best one
     likewise, so a run that dies between has lost them. Here the new file is complete, then
     ``last_checkpoint`` names it, then the old file is removed. The arguments are the same.
-    A record that is cut short does no harm: resuming then takes the last written checkpoint.
+
+    Only files of the run are removed: those that it wrote since it was started and, if it was
+    resumed from a checkpoint in the very folder that it writes to, those that earlier starts left
+    there, by the names that it gives. Paths in a checkpoint are not followed.
     """
 
     _counts: dict[str, int] | None = None
+
+    def before_train(self, runner: Any) -> None:
+        """Take over what earlier starts of the run left in its folder, if it goes on there."""
+        hub, folder = runner.message_hub, runner.work_dir
+        if self.out_dir not in (None, folder):
+            folder = os.path.join(self.out_dir, os.path.basename(folder))
+        steps = hub.pop_info("keep_ckpt_ids", [])
+        best = {
+            key: hub.pop_info(key) for key in [*hub.runtime_info] if key.startswith("best_ckpt")
+        }
+        source = runner._load_from or find_latest_checkpoint(runner.work_dir) or ""
+        if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
+            steps = [step for step in steps if isinstance(step, int)]
+            hub.update_info("keep_ckpt_ids", steps[-self.max_keep_ckpts :])
+            for key, path in best.items():
+                name = os.path.basename(str(path))
+                if fnmatch(name, self._names_of_best) and os.path.exists(f"{folder}/{name}"):
+                    hub.update_info(key, os.path.join(folder, name))
+        super().before_train(runner)
+
+    @property
+    def _names_of_best(self) -> str:
+        return "best_*_" + re.sub("{.*?}", "[0-9]*", self.filename_tmpl).replace("/", "_")
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Write the epoch and the iteration that a file has.
@@ -74,7 +106,7 @@ class AtomicCheckpointHook(CheckpointHook):
         """
         backend, counts_before, removals = self.file_backend, self._counts, []
         self.file_backend = copy(backend)
-        self.file_backend.remove = removals.append
+        self.file_backend.remove = self.file_backend.rmtree = removals.append
         self._counts = counts_before or dict(counts)
         try:
             yield
@@ -91,7 +123,7 @@ class AtomicCheckpointHook(CheckpointHook):
         current.update(getattr(self, "best_ckpt_path_dict", {}).values())
         for path in removals:
             if path not in current:
-                backend.remove(path)
+                (backend.rmtree if backend.isdir(path) else backend.remove)(path)
 
 
 def use_atomic_checkpoints(cfg: Config) -> None:

@@ -7,7 +7,8 @@ The commands import it, and configs name it in ``custom_imports``. From then on
   refuses its own checkpoints, and downloads without any; its fork loads what was refused once more
   without protection;
 - ``timm://NAME`` is a checkpoint;
-- files are written whole or not at all;
+- files are written whole or not at all, and errors of the disk name the file;
+- processes that load data end with the one that they load for, also if that is killed;
 - an image that a data set cannot load is named, and a data set without images;
 - ``_base_ = 'mmdet::...'``, ``read_base()`` and ``mmengine.hub`` find packages without
   ``pkg_resources``, which setuptools no longer has, and ``xcit_dense::...`` names our configs.
@@ -15,24 +16,32 @@ The commands import it, and configs name it in ``custom_imports``. From then on
 
 import functools
 import inspect
+import multiprocessing
 import os
+import time
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
+from io import StringIO
+from threading import Thread
 from typing import Any, BinaryIO
 
 import mmengine.config.config
+import mmengine.hooks.checkpoint_hook
 import mmengine.hub.hub
+import mmengine.runner.runner
 import mmengine.utils.package_utils
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.config.utils import MODULE2PACKAGE
-from mmengine.dataset import BaseDataset
+from mmengine.dataset import BaseDataset, worker_init_fn
 from mmengine.fileio import register_backend
 from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.visualization import LocalVisBackend
 
+from xcit_dense.atomic_files import named_in_errors, write_atomically
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.checkpoints import AtomicLocalBackend
 from xcit_dense.mm.config import find_config
@@ -134,6 +143,59 @@ def serialize_samples(dataset: BaseDataset) -> tuple[np.ndarray, np.ndarray]:
     return serialize_data(dataset)
 
 
+class AtomicTextFile(StringIO):
+    """A text file to write, which replaces the old one at once, when all is there."""
+
+    def __init__(self, path: str, mode: str) -> None:
+        super().__init__()
+        self._path = path
+
+    def __exit__(self, kind: type[BaseException] | None, *details: Any) -> None:
+        """Write what was collected, unless that has failed."""
+        if kind is None:
+            write_atomically(self._path, lambda file: file.write(self.getvalue().encode()))
+
+
+dump_config = inspect.unwrap(Config.dump)
+
+
+@functools.wraps(dump_config)
+def dump_config_atomically(cfg: Config, file: str | os.PathLike | None = None) -> str | None:
+    """Write a config, or return its text."""
+    if file is None or not str(file).endswith(".py"):  # mmengine's backend writes other formats
+        return dump_config(cfg, file)
+    write_atomically(file, lambda out: out.write(cfg.pretty_text.encode()))
+    return None
+
+
+append_scalars = inspect.unwrap(LocalVisBackend._dump)
+
+
+@functools.wraps(append_scalars)
+def append_scalars_or_say_where(
+    backend: LocalVisBackend, values: dict, path: str, *more: str
+) -> None:
+    """Append losses and metrics to their log."""
+    with named_in_errors(path):
+        append_scalars(backend, values, path, *more)
+
+
+def init_worker(worker_id: int, **options: Any) -> None:
+    """Seed a process that loads data, and let it end with its parent.
+
+    torch's would wait for ever to hand over a batch of more than 64 kB that nobody takes.
+    """
+    parent = multiprocessing.parent_process().pid
+    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    worker_init_fn(worker_id, **options)
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
 CheckpointLoader.register_scheme(("http://", "https://"), loader=load_from_http, force=True)
 CheckpointLoader.register_scheme(TIMM, loader=load_from_timm, force=True)
@@ -146,6 +208,10 @@ BaseDataset.prepare_data = prepare_data
 BaseDataset._serialize_data = serialize_samples
 
 register_backend("local", AtomicLocalBackend, force=True, prefixes="")
+mmengine.hooks.checkpoint_hook.open = AtomicTextFile  # writes last_checkpoint
+Config.dump = dump_config_atomically
+LocalVisBackend._dump = append_scalars_or_say_where
+mmengine.runner.runner.default_worker_init_fn = init_worker
 
 for module in (
     mmengine.utils,

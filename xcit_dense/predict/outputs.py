@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,7 @@ class Outputs:
 
 def write_picture(path: Path, picture: np.ndarray) -> None:
     """Write uint8 (H, W, 3) in blue, green, red as a JPEG, shrunk if JPEG has no such sizes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = Image.fromarray(shrunk(picture, LARGEST_SIDE_OF_JPEG)[..., ::-1])
-    image.save(path, quality=95)
+    _write(path, Image.fromarray(shrunk(picture, LARGEST_SIDE_OF_JPEG)[..., ::-1]), "JPEG")
 
 
 def write_label_map(path: Path, labels: np.ndarray, categories: Categories | None = None) -> None:
@@ -198,5 +197,11 @@ def write_label_map(path: Path, labels: np.ndarray, categories: Categories | Non
         picture = Image.fromarray(labels.astype(np.uint8))
         if categories:
             picture.putpalette(np.array(categories.palette, dtype=np.uint8).tobytes())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    _write(path, picture, "PNG")
+
+
+def _write(path: Path, picture: Image.Image, kind: str) -> None:
+    """Write a picture whole, or not at all."""
+    encoded = BytesIO()  # into a file Pillow's errors do not say what went wrong
+    picture.save(encoded, kind, quality=95)
+    write_atomically(path, lambda file: file.write(encoded.getvalue()), flush=False)

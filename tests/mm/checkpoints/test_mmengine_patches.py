@@ -3,6 +3,8 @@
 import importlib
 import os
 import re
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +16,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import CheckpointLoader
+from mmengine.runner import CheckpointLoader, Runner
 from mmengine.runner import checkpoint as mmengine_checkpoint
+from mmengine.visualization import LocalVisBackend
 
 import xcit_dense
 from xcit_dense.errors import UserError
@@ -172,3 +175,36 @@ class TestPackages:
         with pytest.raises(ModuleNotFoundError, match="not_there"):
             mmengine.utils.get_installed_path("not_there")
         assert Path(mmengine.utils.get_installed_path("mmsegmentation")).name == "mmseg"
+
+
+def test_losses_that_cannot_be_written_name_their_file(tmp_path):
+    backend = LocalVisBackend(str(tmp_path))
+    backend._init_env()
+    (tmp_path / "scalars.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left.*scalars\.json"):
+        backend.add_scalar("loss", 1.0)
+
+
+class Large(torch.utils.data.Dataset):
+    """Samples that a pipe between processes does not hold."""
+
+    def __getitem__(self, index):
+        return b"0" * 200_000
+
+    def __len__(self):
+        return 100
+
+
+def test_processes_that_load_data_end_with_a_killed_parent():
+    ends, held = os.pipe()  # until the last process with the other end has ended
+    process = os.fork()
+    if process == 0:
+        loader = {"dataset": Large(), "batch_size": 1, "num_workers": 2}
+        loader["sampler"] = {"type": "DefaultSampler", "shuffle": False}
+        batches = iter(Runner.build_dataloader(loader, seed=0))
+        next(batches)
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.close(held)
+    os.waitpid(process, 0)
+    assert select.select([ends], [], [], 20)[0]
+    os.close(ends)

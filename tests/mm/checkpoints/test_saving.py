@@ -4,9 +4,9 @@ import errno
 import itertools
 import logging
 import os
+import shutil
 from pathlib import Path
 
-import mmengine.hooks.checkpoint_hook
 import pytest
 import torch
 from mmengine.fileio import LocalBackend
@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import save_checkpoint
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm import checkpoints
+from xcit_dense.mm import checkpoints, mmengine_patches
 from xcit_dense.mm.checkpoints import newest_first, newest_resumable
 from xcit_dense.weights.safe_loading import load_from_local
 
@@ -25,10 +25,15 @@ NUMBERS = itertools.count()
 class Run:
     """What the hook sees of mmengine's runner."""
 
-    def __init__(self, work_dir):
+    def __init__(self, work_dir, load_from=None):
         self.work_dir, self.epoch, self.iter, self.max_epochs = str(work_dir), 0, 0, -1
+        self._load_from = load_from and str(load_from)
         self.logger = logging.getLogger("run")
         self.message_hub = MessageHub(f"run{next(NUMBERS)}")
+        if load_from:
+            loaded = load_from_local(load_from)
+            self.epoch = loaded["meta"]["epoch"]
+            self.message_hub.load_state_dict(loaded["message_hub"])
         self.saving = []  # what is in the work dir each time that a file is saved
 
     def save_checkpoint(self, out_dir, filename, file_client_args=None, **options):
@@ -47,8 +52,8 @@ def names(folder):
     return sorted(path.name for path in Path(folder).iterdir())
 
 
-def start(work_dir, **options):
-    run = Run(work_dir)
+def start(work_dir, load_from=None, **options):
+    run = Run(work_dir, load_from)
     run.hook = HOOKS.build({"type": "AtomicCheckpointHook", "interval": 1, **options})
     run.hook.before_train(run)
     return run
@@ -87,6 +92,69 @@ class TestOrder:
         assert names(tmp_path)[:2] == ["best_a_epoch_2.pth", "best_b_epoch_1.pth"]
 
 
+BEST = {"save_best": "score", "rule": "greater", "max_keep_ckpts": 1}
+
+
+class TestRemoving:
+    """Only what the run wrote, in its folder, by the names that it gives."""
+
+    @pytest.mark.parametrize("is_named", [True, False])
+    def test_a_resumed_run_removes_what_it_left(self, tmp_path, is_named):
+        train(start(tmp_path, **BEST), 1.0, 0.5)
+        run = start(tmp_path, tmp_path / "epoch_2.pth", **BEST)
+        if not is_named:  # mm's own tools take what last_checkpoint names
+            run._load_from = None
+            run.hook.before_train(run)
+        train(run, 2.0)
+        assert names(tmp_path) == ["best_score_epoch_3.pth", "epoch_3.pth", "last_checkpoint"]
+
+    @pytest.mark.parametrize("whole_folder", [True, False])
+    def test_the_original_of_a_copy_stays(self, tmp_path, whole_folder):
+        train(start(tmp_path / "run", **BEST), 1.0, 0.5)
+        before = names(tmp_path / "run")
+        if whole_folder:
+            shutil.copytree(tmp_path / "run", tmp_path / "copy")
+            source = tmp_path / "copy/epoch_2.pth"
+        else:  # another run is there, which has files of these names
+            train(start(tmp_path / "copy", save_best="score", rule="greater"), 1.0, 0.5)
+            source = tmp_path / "run/epoch_2.pth"
+        train(start(tmp_path / "copy", source, **BEST), 2.0, None)
+        assert names(tmp_path / "run") == before
+        new = ["best_score_epoch_3.pth", "epoch_4.pth", "last_checkpoint"]
+        old = [] if whole_folder else ["best_score_epoch_1.pth", "epoch_1.pth", "epoch_2.pth"]
+        assert names(tmp_path / "copy") == sorted(new + old)
+
+    @pytest.mark.parametrize(
+        "named",
+        [
+            "../other/best_score_epoch_1.pth", "{}/other/best_score_epoch_1.pth", "best_notes.txt",
+            "epoch_3.pth", "../run", "..", "", "other", None, 3, ["epoch_3.pth"],
+        ],
+    )  # fmt: skip
+    def test_a_checkpoint_names_no_other_file(self, tmp_path, named):
+        work_dir, other = tmp_path / "run", tmp_path / "other"
+        train(start(work_dir, save_best="score", rule="greater"), None, None, None)
+        (work_dir / "other").mkdir()
+        other.mkdir()
+        for path in (other / "best_score_epoch_1.pth", work_dir / "best_notes.txt"):
+            path.touch()
+        before = {path for path in tmp_path.rglob("*")}
+        checkpoint = torch.load(work_dir / "epoch_2.pth", weights_only=False)
+        named = named.format(tmp_path) if isinstance(named, str) else named
+        checkpoint["message_hub"]["runtime_info"].update(
+            best_ckpt=named, keep_ckpt_ids=[named, "../run/epoch_3", {}], best_score=0.0
+        )
+        torch.save(checkpoint, work_dir / "epoch_2.pth")
+        train(start(work_dir, work_dir / "epoch_2.pth", **BEST), 1.0)
+        assert before <= {path for path in tmp_path.rglob("*")}
+
+    def test_one_name_for_all(self, tmp_path):
+        options = {"filename_tmpl": "latest.pth", "save_best": "score", "rule": "greater"}
+        train(start(tmp_path, max_keep_ckpts=3, **options), 1.0, None, None)
+        train(start(tmp_path, tmp_path / "latest.pth", max_keep_ckpts=1, **options), None, 2.0)
+        assert names(tmp_path) == ["best_score_latest.pth", "last_checkpoint", "latest.pth"]
+
+
 def full(*_, **__):
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -95,7 +163,7 @@ FAULTS = {
     "writing": (checkpoints, "write_atomically"),
     "flushing to the disk": (os, "fsync"),
     "renaming": (os, "replace"),
-    "recording": (mmengine.hooks.checkpoint_hook, "open"),
+    "recording": (mmengine_patches, "write_atomically"),
     "removing": (LocalBackend, "remove"),
 }
 

@@ -1,6 +1,8 @@
 """Starting as one of several processes: what fits, what does not, and who says so."""
 
 import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -8,10 +10,11 @@ import torch
 from mmengine.config import Config
 from mmengine.hooks import IterTimerHook, LoggerHook
 
+from xcit_dense.cli import train
 from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.mm import launch
-from xcit_dense.mm.launch import LAUNCHERS, use_launcher
+from xcit_dense.mm.launch import LAUNCHERS, hold_work_dir, use_launcher
 
 SHARDED = {"type": "FullyShardedStrategy"}
 EMA = [{"type": "EMAHook"}]
@@ -111,3 +114,45 @@ def test_only_the_main_process_logs_a_test(monkeypatch, is_main, kept):
     runner = SimpleNamespace(hooks=[LoggerHook(), IterTimerHook()])
     launch.log_in_one_process(runner)
     assert len(runner.hooks) == kept
+
+
+HOLDS = """
+import fcntl, time
+file = open(".in_use", "w")
+fcntl.lockf(file, fcntl.LOCK_EX)
+print("process 7 on host since noon", file=file, flush=True)
+print("held", flush=True)
+time.sleep(9)
+"""
+
+
+def test_a_work_dir_is_for_one_training(tmp_path, machine):
+    in_use = tmp_path / ".in_use"
+    cfg = config("none", work_dir=str(tmp_path))
+    with subprocess.Popen([sys.executable, "-c", HOLDS], cwd=tmp_path, stdout=-1) as other:
+        other.stdout.readline()
+        taken = pytest.raises(UserError, match=r"process 7 on host since noon.*--force")
+        with taken, hold_work_dir(cfg):
+            pass
+        with hold_work_dir(cfg, force=True):
+            pass
+        assert "process 7" in in_use.read_text()
+        machine(RANK="1")
+        with hold_work_dir(config("pytorch", work_dir=str(tmp_path))):  # not for us to say
+            pass
+        other.kill()
+    assert in_use.exists()
+    with pytest.raises(KeyboardInterrupt), hold_work_dir(cfg):
+        assert f"process {os.getpid()} on" in in_use.read_text()
+        raise KeyboardInterrupt
+    assert not in_use.exists()
+
+
+@pytest.mark.parametrize("force", [True, False])
+def test_training_holds_its_work_dir(tmp_path, monkeypatch, force):
+    seen = []
+    monkeypatch.setattr(train, "prepare", lambda *_, **__: config("none", work_dir=str(tmp_path)))
+    monkeypatch.setattr(train, "build_runner", lambda cfg: seen.extend(tmp_path.iterdir()) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train.main(["config.py", *["--force"] * force])
+    assert [path.name for path in seen] == [".in_use"]
