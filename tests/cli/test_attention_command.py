@@ -83,7 +83,7 @@ def test_published_weights_are_looked_at_where_the_pyramid_taps(
         (["{detection}", "{trained}", "none.jpg"], "none.jpg"),
         (["{detection}", "{trained}", __file__], "cannot prepare"),
         (["{detection}", "{trained}", "{image}", "--cfg-options", "test_dataloader=None"], "demo"),
-        (["{detection}", "{trained}", "{image}", "--out", "{image}/a.png"], r"jpg/a\.png"),
+        (["{detection}", "{trained}", "{image}", "--out", "{image}/a.png"], r"image\.jpg"),
     ],
 )
 def test_what_does_not_fit_is_an_error_of_the_user(

@@ -63,9 +63,9 @@ def test_unusable_checkpoints_end_the_tools_with_one_line(
 DIES_WHILE_SAVING = '''
 """Kills the process in the middle of writing the second checkpoint."""
 import os, signal
-from xcit_dense.mm import checkpoints
+from xcit_dense.mm import saving
 
-write_whole = checkpoints.write_atomically
+write_whole = saving.write_atomically
 
 def write_and_die(path, write):
     def half(file):
@@ -76,7 +76,7 @@ def write_and_die(path, write):
         os.kill(os.getpid(), signal.SIGKILL)
     write_whole(path, half if str(path).endswith("iter_4.pth") else write)
 
-checkpoints.write_atomically = write_and_die
+saving.write_atomically = write_and_die
 '''
 
 

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterable
 from mmengine.config import Config
 
 from xcit_dense.mm.annotations import read_annotations_safely
-from xcit_dense.mm.checkpoints import check_checkpoints, use_atomic_checkpoints
 from xcit_dense.mm.config import add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import LAUNCHERS, use_launcher
+from xcit_dense.mm.resuming import check_checkpoints
+from xcit_dense.mm.saving import use_atomic_checkpoints
 
 Change = Callable[[Config, Namespace], None]
 """Changes a config as an option asks; leaves it as it is where the option is not given."""

@@ -7,11 +7,12 @@ from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
-from xcit_dense.mm.checkpoints import use_resume
 from xcit_dense.mm.config import CONFIG_HELP, type_name
-from xcit_dense.mm.launch import build_runner, hold_work_dir
+from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
+from xcit_dense.mm.resuming import use_resume
+from xcit_dense.mm.saving import hold_work_dir
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,

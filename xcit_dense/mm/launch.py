@@ -1,15 +1,8 @@
-"""Starting as one of several processes, in a work dir of one's own, the runner, and the end."""
+"""Starting as one of several processes, the runner for them, and the end."""
 
-import fcntl
 import gc
 import os
-import socket
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime
-from pathlib import Path
-from typing import BinaryIO
 
 import torch
 from mmengine.config import Config
@@ -19,7 +12,6 @@ from mmengine.hooks import LoggerHook
 from mmengine.registry import RUNNERS
 from mmengine.runner import Runner
 
-from xcit_dense.atomic_files import named_in_errors
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import type_name, unsynchronize
 
@@ -67,60 +59,6 @@ def use_launcher(cfg: Config) -> None:
             f"every process takes a GPU; this one is number {number} on its machine and sees "
             f"{gpus}: start fewer processes a machine, or let them see all of its GPUs"
         )
-
-
-@contextmanager
-def hold_work_dir(cfg: Config, force: bool = False) -> Iterator[None]:
-    """Let no other training into the work dir meanwhile, as they would mix their checkpoints.
-
-    The first process holds a lock on a file that says who it is. The system takes the lock from
-    processes that end, in whatever way, so what a killed one leaves stops nobody.
-
-    Args:
-        cfg: names the work dir and the launcher.
-        force: go on also where another training is in it.
-
-    Raises:
-        UserError: another training is in it; says which, and since when.
-        OSError: the work dir cannot be written to.
-    """
-    if cfg.launcher != "none" and os.environ[LAUNCHERS[cfg.launcher][2]] != "0":
-        yield
-        return
-    path = Path(cfg.work_dir, ".in_use")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b", buffering=0) as file:
-        is_ours = _lock(file)
-        if not is_ours and not force:
-            file.seek(0)
-            other = file.read().decode().strip()
-            raise UserError(
-                f"{cfg.work_dir}: another training is in it, {other}; name another --work-dir, or "
-                "add --force to train there all the same"
-            )
-        try:
-            if is_ours:
-                now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
-                with named_in_errors(path):
-                    file.truncate(0)
-                    file.write(
-                        f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
-                    )
-            yield
-        finally:
-            if is_ours:
-                path.unlink(missing_ok=True)
-
-
-def _lock(file: BinaryIO) -> bool:
-    """Lock a file unless another process has; False if that is so."""
-    try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError as error:
-        say(f"warning: two trainings in one work dir would not be noticed ({error.strerror})")
-    return True
 
 
 def build_runner(cfg: Config) -> Runner:

@@ -43,9 +43,9 @@ from mmengine.visualization import LocalVisBackend
 
 from xcit_dense.atomic_files import named_in_errors, write_atomically
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.checkpoints import AtomicLocalBackend
 from xcit_dense.mm.config import find_config
 from xcit_dense.mm.data import check_label_map, compare_sizes
+from xcit_dense.mm.saving import AtomicLocalBackend
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
 

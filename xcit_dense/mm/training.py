@@ -1,7 +1,6 @@
 """What our recipes name besides the backbone: importing this registers it with mmengine."""
 
 # ruff: noqa: F401
-from xcit_dense.mm.checkpoints import AtomicCheckpointHook
 from xcit_dense.mm.finite_loss_hook import FiniteLossHook
 from xcit_dense.mm.fully_sharded import FullyShardedStrategy
 from xcit_dense.mm.layer_decay import LayerDecayOptimWrapperConstructor
@@ -12,3 +11,4 @@ from xcit_dense.mm.repeatable_training import (
     ResumableInfiniteSampler,
     ResumableSampler,
 )
+from xcit_dense.mm.saving import AtomicCheckpointHook

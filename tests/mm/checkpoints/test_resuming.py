@@ -11,12 +11,8 @@ from mmengine.hooks import CheckpointHook
 from mmengine.runner import FlexibleRunner, Runner
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm.checkpoints import (
-    check_checkpoints,
-    newest_resumable,
-    use_atomic_checkpoints,
-    use_resume,
-)
+from xcit_dense.mm.resuming import check_checkpoints, newest_resumable, use_resume
+from xcit_dense.mm.saving import use_atomic_checkpoints
 from xcit_dense.weights.safe_loading import load_from_local
 
 

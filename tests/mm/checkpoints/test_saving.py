@@ -15,8 +15,8 @@ from mmengine.registry import HOOKS
 from mmengine.runner import save_checkpoint
 
 from xcit_dense.errors import UserError
-from xcit_dense.mm import checkpoints, mmengine_patches
-from xcit_dense.mm.checkpoints import newest_first, newest_resumable
+from xcit_dense.mm import mmengine_patches, saving
+from xcit_dense.mm.resuming import newest_first, newest_resumable
 from xcit_dense.weights.safe_loading import load_from_local
 
 NUMBERS = itertools.count()
@@ -160,7 +160,7 @@ def full(*_, **__):
 
 
 FAULTS = {
-    "writing": (checkpoints, "write_atomically"),
+    "writing": (saving, "write_atomically"),
     "flushing to the disk": (os, "fsync"),
     "renaming": (os, "replace"),
     "recording": (mmengine_patches, "write_atomically"),

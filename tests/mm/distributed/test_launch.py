@@ -14,7 +14,8 @@ from xcit_dense.cli import train
 from xcit_dense.cli.main import run
 from xcit_dense.errors import UserError
 from xcit_dense.mm import launch
-from xcit_dense.mm.launch import LAUNCHERS, hold_work_dir, use_launcher
+from xcit_dense.mm.launch import LAUNCHERS, use_launcher
+from xcit_dense.mm.saving import hold_work_dir
 
 SHARDED = {"type": "FullyShardedStrategy"}
 EMA = [{"type": "EMAHook"}]

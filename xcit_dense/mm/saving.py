@@ -1,13 +1,15 @@
-"""The checkpoints of a run: a complete one is there at every moment, and a run goes on from it."""
+"""Saving checkpoints: a complete one is there at every moment, in a work dir of the run's own."""
 
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
+from datetime import datetime
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from mmengine.config import Config
 from mmengine.fileio import LocalBackend
@@ -15,14 +17,11 @@ from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
 from mmengine.runner import find_latest_checkpoint
 
-from xcit_dense.atomic_files import write_atomically
+from xcit_dense.atomic_files import named_in_errors, write_atomically
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config import dicts_in, type_name
-from xcit_dense.mm.launch import say
-from xcit_dense.weights.safe_loading import load_from_local
-
-_STATE_OF_TRAINING = {"meta", "state_dict", "message_hub", "optimizer"}
-_NUMBERED = re.compile(r"(epoch|iter)_\d+\.pth")
+from xcit_dense.mm.config import type_name
+from xcit_dense.mm.launch import LAUNCHERS, say
+from xcit_dense.mm.resuming import newest_first
 
 
 class AtomicLocalBackend(LocalBackend):
@@ -137,75 +136,57 @@ def use_atomic_checkpoints(cfg: Config) -> None:
         say("CheckpointHook becomes AtomicCheckpointHook, which removes no checkpoint too early")
 
 
-def use_resume(cfg: Config, checkpoint: str) -> None:
-    """Go on from a checkpoint, or from the newest of the work dir that loads (``'auto'``).
+@contextmanager
+def hold_work_dir(cfg: Config, force: bool = False) -> Iterator[None]:
+    """Let no other training into the work dir meanwhile, as they would mix their checkpoints.
 
-    Where the work dir has none, training starts anew, from what the config names.
+    The first process holds a lock on a file that says who it is. The system takes the lock from
+    processes that end, in whatever way, so what a killed one leaves stops nobody.
+
+    Args:
+        cfg: names the work dir and the launcher.
+        force: go on also where another training is in it.
 
     Raises:
-        FileNotFoundError: the checkpoint is missing.
-        UserError: it is damaged, would run code, or has not the whole state of training.
+        UserError: another training is in it; says which, and since when.
+        OSError: the work dir cannot be written to.
     """
-    if checkpoint == "auto":
-        newest = newest_resumable(cfg.work_dir)
-        cfg.resume = newest is not None
-        if newest is None:
-            say(f"no checkpoint to resume from in {cfg.work_dir}: training starts anew")
-        else:
-            say(f"resuming from {newest}")
-            cfg.load_from = newest
+    if cfg.launcher != "none" and os.environ[LAUNCHERS[cfg.launcher][2]] != "0":
+        yield
         return
-    if _is_local(checkpoint):
-        _check_resumable(checkpoint)
-    cfg.resume, cfg.load_from = True, checkpoint
-
-
-def newest_resumable(work_dir: str | os.PathLike) -> str | None:
-    """The newest checkpoint of a work dir that loads; says what is wrong with the newer ones."""
-    for path in newest_first(work_dir):
+    path = Path(cfg.work_dir, ".in_use")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b", buffering=0) as file:
+        is_ours = _lock(file)
+        if not is_ours and not force:
+            file.seek(0)
+            other = file.read().decode().strip()
+            raise UserError(
+                f"{cfg.work_dir}: another training is in it, {other}; name another --work-dir, or "
+                "add --force to train there all the same"
+            )
         try:
-            _check_resumable(path)
-        except (FileNotFoundError, UserError) as error:
-            say(f"warning: not resumed from {error}")
-        else:
-            return path
-    return None
+            if is_ours:
+                now = f"{datetime.now():%Y-%m-%d %H:%M:%S}"
+                with named_in_errors(path):
+                    file.truncate(0)
+                    file.write(
+                        f"process {os.getpid()} on {socket.gethostname()} since {now}".encode()
+                    )
+            yield
+        finally:
+            if is_ours:
+                path.unlink(missing_ok=True)
 
 
-def newest_first(work_dir: str | os.PathLike) -> list[str]:
-    """The checkpoint that ``last_checkpoint`` names, then the others, the last written first."""
-    recorded = []
-    record = Path(work_dir, "last_checkpoint")
-    if record.is_file() and (named := record.read_text(encoding="utf-8").strip()):
-        here = Path(work_dir, os.path.basename(named))  # the work dir may have moved
-        recorded = [str(here) if here.is_file() else named]
-    numbered = [path for path in Path(work_dir).glob("*.pth") if _NUMBERED.fullmatch(path.name)]
-    numbered.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
-    return list(dict.fromkeys([*recorded, *map(str, numbered)]))
+def _lock(file: BinaryIO) -> bool:
+    """Lock a file unless another process has; False if that is so."""
+    try:
+        import fcntl  # here: not all systems have it
 
-
-def check_checkpoints(cfg: Config) -> None:
-    """See that the local checkpoints that a new run starts from load, before its data are read.
-
-    Raises:
-        FileNotFoundError: one is missing.
-        UserError: one is damaged, or would run code.
-    """
-    nodes = [node for _, node in dicts_in(cfg.model) if type_name(node) == "Pretrained"]
-    sources = [node.get("checkpoint") for node in nodes]
-    if not cfg.get("resume"):
-        sources.append(cfg.get("load_from"))
-    for source in filter(_is_local, sources):
-        load_from_local(source, map_location="meta")
-
-
-def _is_local(checkpoint: Any) -> bool:
-    return isinstance(checkpoint, str) and "://" not in checkpoint
-
-
-def _check_resumable(path: str) -> None:
-    if missing := _STATE_OF_TRAINING - set(load_from_local(path, map_location="meta")):
-        raise UserError(
-            f"{path}: has not the whole state of training (no {', '.join(sorted(missing))}). "
-            f"To start from its weights: --cfg-options load_from={path}"
-        )
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except (ImportError, OSError) as error:
+        say(f"warning: two trainings in one work dir would not be noticed ({error})")
+    return True
