@@ -67,6 +67,7 @@ def _start(folder: Path, training: str) -> int:
     if process:
         return process
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells let background jobs ignore it
     for number, path in ((1, os.devnull), (2, folder / f"{training}.err")):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     config = Path(__file__).parents[3] / "configs/demo/xcit_maskrcnn_demo.py"
