@@ -73,7 +73,8 @@ def run(command: Callable[[], int | None]) -> None:
         # before the processes have joined, all fail alike; afterwards one may fail alone
         speaks = torch.distributed.is_initialized() or os.environ.get("LOCAL_RANK", "0") == "0"
         sys.exit(f"error: {_in_one_line(error)}" if speaks else 1)
-    part()
+    if torch.distributed.is_initialized():
+        part()
     if exit_code:
         sys.exit(exit_code)
 

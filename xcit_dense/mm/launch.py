@@ -81,9 +81,8 @@ def part() -> None:
 
     Models that are garbage keep threads of gloo alive, which can abort a process that ends.
     """
-    if is_distributed():
-        gc.collect()
-        torch.distributed.destroy_process_group()
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 def _check_sharding(cfg: Config) -> None:

@@ -187,6 +187,9 @@ def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Te
     """The tensors by the model's names, and notes on what was done to them."""
     if all(name.startswith("module.") for name in given):
         given = {name.removeprefix("module."): tensor for name, tensor in given.items()}
+    shapes = [{name: t.shape for name, t in each.items()} for each in (given, model.state_dict())]
+    if shapes[0] == shapes[1]:  # our own
+        return copy(given), []
     backbones = {
         f"{name}." if name else "": module
         for name, module in model.named_modules()
