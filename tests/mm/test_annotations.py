@@ -65,19 +65,25 @@ FAULTS = [
     ("categories.0.name", None, "categories[0] (id 1): has no 'name'"),
     (f"{OBJECT}.id", None, "annotations[0]: has no 'id'"),
     ("annotations", [CONTENT["annotations"][0]] * 2, "another one has this id"),
-    (f"{OBJECT}.image_id", "1", "image_id '1' is the id of no image"),
-    (f"{OBJECT}.category_id", 3, "category_id 3 is the id of no category"),
+    (f"{OBJECT}.image_id", "1", "image_id '1' is the id of none"),
+    (f"{OBJECT}.category_id", 3, "category_id 3 is the id of none"),
     (f"{OBJECT}.bbox", None, "(id 7): has no 'bbox'"),
     (f"{OBJECT}.bbox", [1, 2, 3], "bbox [1, 2, 3]"),
     (f"{OBJECT}.bbox", [1, 2, math.nan, 4], "bbox [1, 2, nan, 4]"),
     (f"{OBJECT}.bbox", [1, 2, 10**400, 4], "id 7"),
+    (f"{OBJECT}.bbox", [0, 0, 1e12, 1e12], "far outside"),
+    (f"{OBJECT}.bbox", [True] * 4, "bbox [True"),
+    (f"{OBJECT}.image_id", [1], "image_id [1]"),
+    (f"{OBJECT}.iscrowd", "0", "iscrowd '0'"),
     (f"{OBJECT}.area", math.inf, "area inf"),
     (f"{OBJECT}.segmentation", [], "no segmentation"),
     (f"{OBJECT}.segmentation", [[1, 2, 3, 4]], "three points"),
     (f"{OBJECT}.segmentation", [[*SQUARE, 5]], "three points"),
     (f"{OBJECT}.segmentation", [[*SQUARE, 1e12, 0]], "far outside"),
     (f"{OBJECT}.segmentation", [[*SQUARE, math.inf, 0]], "id 7"),
-    (f"{OBJECT}.segmentation", "polygon", "id 7"),
+    (f"{OBJECT}.segmentation", "polygon", "a list of polygons"),
+    (f"{OBJECT}.segmentation", SQUARE, "a list of polygons"),
+    (f"{OBJECT}.segmentation", lengths_of([48, 64], None), "counts None"),
     (f"{OBJECT}.segmentation", lengths_of([10**9, 10**9], "04"), "size [1000000000, 1000000000]"),
     (f"{OBJECT}.segmentation", lengths_of([48, 64], [3072, 10**12]), "3072"),
     (f"{OBJECT}.segmentation", lengths_of([48, 64], [4000, -928]), "0 or more"),
@@ -107,11 +113,26 @@ def test_what_exporters_leave_out_is_completed(area):
         (f"{OBJECT}.area", area), (f"{OBJECT}.iscrowd", None), ("images.0.width", 64.0)
     )
     (warning,) = check_coco(content)
-    assert "area of 1 object" in warning
+    assert "1 objects" in warning and "area" in warning
     found = content["annotations"][0]
     assert found["area"] == 400 and found["iscrowd"] == 0
     assert content["images"][0]["width"] == 64
     assert check_coco(content) == []
+
+
+@pytest.mark.parametrize("box", [[10, 10, -5, 5], [10, 10, 0.5, 5], [100, 10, 20, 20]])
+def test_boxes_that_mmdet_leaves_out_are_counted(box):
+    (warning,) = check_coco(changed((f"{OBJECT}.bbox", box)))
+    assert "1 objects" in warning and "leaves it out" in warning
+
+
+@pytest.mark.parametrize("identity", [0, "a"])
+def test_objects_get_numbers_that_evaluation_counts(identity):
+    """COCO's evaluation takes the id 0 for no object."""
+    content = changed((f"{OBJECT}.id", identity))
+    content["annotations"].append({**content["annotations"][0], "id": 5})
+    check_coco(content)
+    assert [record["id"] for record in content["annotations"]] == [1, 2]
 
 
 def test_test_sets_have_no_annotations():

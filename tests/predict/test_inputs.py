@@ -180,3 +180,17 @@ def test_formats_are_a_closed_list_whatever_a_file_is_called(tmp_path):
         SMOOTH.save(path, form)
         with pytest.raises(UserError, match=r"photo\.jpg: .* \.jpg"):
             read_image(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")
+def test_a_pipe_is_no_image(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UserError, match=r"a\.png: is no file"):
+        read_image(tmp_path / "a.png")
+
+
+def test_a_pattern_through_a_link_that_leads_back_finds_each_file_once(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop").symlink_to(tmp_path)
+    files, _ = find_files([f"{tmp_path}/**/*.png"])
+    assert files == [tmp_path / "a.png"]

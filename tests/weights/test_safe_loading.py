@@ -294,6 +294,22 @@ class TestWhatIsDamaged:
         with pytest.raises(DamagedFileError, match=r"page\.pth: damaged"):
             load_from_local(tmp_path / "page.pth")
 
+    @pytest.mark.parametrize(
+        ("content", "named"),
+        [
+            ({"state_dict": {3: torch.ones(1)}}, "state_dict has a key that is no text, 3"),
+            ({"state_dict": {"w": "text"}}, "state_dict.w is a str, no tensor"),
+            ({"state_dict": []}, "state_dict is a list"),
+            ({"meta": [1], "state_dict": {}}, "meta is a list"),
+            ({"meta": {"iter": 10**12}, "state_dict": {}}, "meta.iter"),
+            ({"message_hub": None, "state_dict": {}}, "message_hub is a NoneType"),
+        ],
+    )
+    def test_parts_of_another_kind_are_named(self, content, named, tmp_path):
+        torch.save(content, tmp_path / "file.pth")
+        with pytest.raises(DamagedFileError, match=rf"file\.pth: .*{named}"):
+            load_from_local(tmp_path / "file.pth")
+
     def test_a_tensor_alone_is_no_checkpoint(self, tmp_path):
         with pytest.raises(DamagedFileError, match=r"tensor\.pth.*Tensor"):
             load_from_local(save(tmp_path / "tensor.pth", torch.ones(1)))

@@ -83,7 +83,7 @@ def _stop_all_the_same(ignored: Any) -> None:
     """Repeat a Ctrl-C that came where Python ignores exceptions: in a fork, in a destructor."""
     if issubclass(ignored.exc_type, KeyboardInterrupt):
         Timer(0.1, os.kill, (os.getpid(), signal.SIGTERM)).start()
-    else:
+    elif "DataLoader worker" not in str(ignored.exc_value):  # which was stopped too
         sys.__unraisablehook__(ignored)
 
 

@@ -137,6 +137,8 @@ def keep_detections(cfg: Config, args: Namespace) -> None:
     """
     if not args.out or not is_detection(cfg):
         return
+    if not args.out.endswith((".pkl", ".pickle")):
+        raise UserError(f"--out {args.out}: detections are kept in a .pkl file")
     metrics = [*metrics_of(cfg), {"type": "mmdet.DumpDetResults", "out_file_path": args.out}]
     if "metrics" not in cfg.test_evaluator:
         cfg.test_evaluator = metrics

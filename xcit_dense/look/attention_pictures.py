@@ -41,7 +41,7 @@ def draw_attention(
     heights = [tall, 1.0] * len(blocks)
     figure = Figure((columns * _INCHES, sum(heights) * 1.15 * _INCHES), layout="constrained")
     rows = iter(figure.subplots(len(heights), columns, height_ratios=heights))
-    figure.supxlabel(_CAPTION, fontsize="small")
+    figure.supxlabel(_CAPTION, fontsize="small", wrap=True)
     for block in blocks:
         _draw_maps(next(rows), image[::step, ::step], patch_size / step, block)
         _draw_matrices(next(rows), block.attention.numpy())

@@ -86,7 +86,8 @@ def check_coco(content: Mapping[str, Any], with_masks: bool = True) -> list[str]
     """Check the content of an annotation file, and complete what exporters leave out, in place.
 
     ``iscrowd`` is 0 where it is missing, and ``area`` that of the box where it is missing or 0:
-    mmdet leaves such objects out of training.
+    mmdet leaves such objects out of training. Objects are numbered anew where one has the id 0,
+    which COCO's evaluation takes for none, or a text.
 
     Args:
         content: what is in the file, in COCO's format (https://cocodataset.org/#format-data).
@@ -108,14 +109,16 @@ def check_coco(content: Mapping[str, Any], with_masks: bool = True) -> list[str]
     images = _check_all(content, "images", _check_image, faults)
     categories = _check_all(content, "categories", _check_category, faults)
     without_area: list[dict] = []
+    left_out: list[dict] = []
 
     def check_object(record: dict) -> None:
-        image = images.get(record["image_id"])
-        if image is None:
-            raise ValueError(f"image_id {record['image_id']!r} is the id of no image")
-        if record["category_id"] not in categories:
-            raise ValueError(f"category_id {record['category_id']!r} is the id of no category")
-        _check_box(record, without_area)
+        for key, known in (("image_id", images), ("category_id", categories)):
+            if not isinstance(record[key], int | str) or record[key] not in known:
+                raise ValueError(f"{key} {record[key]!r:.40} is the id of none")
+        image = images[record["image_id"]]
+        if not _has_extent(record["bbox"], image["height"], image["width"]):
+            left_out.append(record)
+        _complete(record, without_area)
         if with_masks:
             _check_mask(record.get("segmentation"), image["height"], image["width"])
 
@@ -124,11 +127,15 @@ def check_coco(content: Mapping[str, Any], with_masks: bool = True) -> list[str]
         raise UserError(
             f"{len(faults)} of its entries cannot be used, {faults[0]}: mend or remove them"
         )
-    if without_area:
-        return [
-            f"the area of {len(without_area)} objects is missing or 0: that of their box counts"
-        ]
-    return []
+    objects = content["annotations"]
+    if any(type(record["id"]) is not int or not record["id"] for record in objects):
+        for number, record in enumerate(objects, start=1):
+            record["id"] = number
+    warnings = {
+        "has no area, or 0: that of the box counts": without_area,
+        "has a box smaller than a pixel, or outside of its image: mmdet leaves it out": left_out,
+    }
+    return [f"{len(those)} objects: each {what}" for what, those in warnings.items() if those]
 
 
 def _check_all(
@@ -174,15 +181,26 @@ def _check_category(record: dict) -> None:
         raise ValueError(f"name {record['name']!r:.40} must be a text")
 
 
-def _check_box(record: dict, without_area: list[dict]) -> None:
-    box = record["bbox"]
-    if not isinstance(box, list) or len(box) != 4 or not all(map(math.isfinite, box)):
+def _has_extent(box: Any, height: int, width: int) -> bool:
+    """Whether a box, which must be near its image, has a pixel of it."""
+    is_box = isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)
+    if not is_box or not all(map(math.isfinite, box)):
         raise ValueError(f"bbox {box!r:.80} must be [left, top, width, height], in pixels")
-    record.setdefault("iscrowd", 0)
+    left, top, across, down = box
+    margin = max(height, width)
+    if min(left, top) < -margin or max(left + across, top + down) > 2 * margin:
+        raise ValueError(f"bbox {box!r:.80} is far outside of its image, {width} x {height}")
+    is_inside = left < width and top < height and left + across > 0 and top + down > 0
+    return is_inside and min(across, down) >= 1
+
+
+def _complete(record: dict, without_area: list[dict]) -> None:
+    if record.setdefault("iscrowd", 0) not in (0, 1):
+        raise ValueError(f"iscrowd {record['iscrowd']!r:.40} must be 0 or 1")
     if not math.isfinite(record.get("area") or 0):
         raise ValueError(f"area {record['area']} must be a number of pixels")
     if (record.get("area") or 0) <= 0:
-        record["area"] = box[2] * box[3]
+        record["area"] = record["bbox"][2] * record["bbox"][3]
         without_area.append(record)
 
 
@@ -190,7 +208,13 @@ def _check_mask(mask: Any, height: int, width: int) -> None:
     """See that a mask is polygons near the image, or run lengths that fill it."""
     if not mask:
         raise ValueError("has no segmentation, and the config reads masks")
-    if isinstance(mask, list):
+    is_polygons = isinstance(mask, list) and all(isinstance(polygon, list) for polygon in mask)
+    if not is_polygons and not isinstance(mask, dict):
+        raise ValueError(
+            f"segmentation {mask!r:.60} must be a list of polygons, [[x1, y1, x2, y2, ...], ...], "
+            "or run lengths"
+        )
+    if is_polygons:
         # pycocotools walks along every edge, so that what is far away takes time and memory
         margin = max(height, width)
         for polygon in mask:
@@ -207,6 +231,8 @@ def _check_mask(mask: Any, height: int, width: int) -> None:
             f"run lengths of size {mask['size']!r:.40} must have the image's, [{height}, {width}]"
         )
     counts = mask["counts"]
+    if not isinstance(counts, list | str):
+        raise ValueError(f"counts {counts!r:.40} of run lengths must be a list or a text")
     lengths = counts if isinstance(counts, list) else run_lengths(counts)
     if any(type(length) is not int or length < 0 for length in lengths):
         raise ValueError("run lengths must be whole numbers, 0 or more")

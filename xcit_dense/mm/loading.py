@@ -113,9 +113,21 @@ def load_complete(
         raise UserError(f"{source}: {error}") from error
     report = compare(model.state_dict(), fitted)
     _check_complete(report, source, is_needed)
+    check_finite(fitted, source)
     for name in report.reshaped:
         fitted.pop(name)
     model.load_state_dict(fitted, strict=False)
+
+
+def check_finite(tensors: Mapping[str, Tensor], source: object) -> None:
+    """See that no tensor has a NaN, of which only NaN can come.
+
+    Raises:
+        UserError: one has; names the first.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and tensor.isnan().any():
+            raise UserError(f"{source}: {name} has values that are NaN: a training that failed")
 
 
 def _check_complete(report: LoadReport, source: object, is_needed: Callable[[str], bool]) -> None:
@@ -173,6 +185,7 @@ class LoadReportHook(Hook):
             )
         if self.complete:
             _check_complete(report, name, is_needed_to_predict)
+            check_finite(state_dict, name)
         checkpoint["state_dict"] = state_dict
         if runner._resume:
             for note in _notes_on_resuming(runner, checkpoint, name):

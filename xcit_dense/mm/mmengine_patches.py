@@ -138,7 +138,7 @@ def serialize_samples(dataset: BaseDataset) -> tuple[np.ndarray, np.ndarray]:
         looked = ", ".join(filter(None, [dataset.ann_file, *dataset.data_prefix.values()]))
         raise UserError(
             f"the data set has no image: looked in {looked}; see its suffixes (img_suffix, "
-            "seg_map_suffix), metainfo.classes and filter_cfg"
+            "seg_map_suffix), and whether there are objects of metainfo.classes (filter_cfg)"
         )
     return serialize_data(dataset)
 

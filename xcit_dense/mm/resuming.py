@@ -13,6 +13,10 @@ from xcit_dense.mm.launch import say
 from xcit_dense.weights.safe_loading import load_from_local
 
 _STATE_OF_TRAINING = {"meta", "state_dict", "message_hub", "optimizer"}
+_PARTS_OF_STATE = {
+    "meta": {"epoch", "iter"},
+    "message_hub": {"log_scalars", "runtime_info", "resumed_keys"},
+}
 _NUMBERED = re.compile(r"(epoch|iter)_\d+\.pth")
 
 
@@ -83,7 +87,11 @@ def _is_local(checkpoint: Any) -> bool:
 
 
 def _check_resumable(path: str) -> None:
-    if missing := _STATE_OF_TRAINING - set(load_from_local(path, map_location="meta")):
+    checkpoint = load_from_local(path, map_location="meta")
+    missing = {name for name in _STATE_OF_TRAINING if not isinstance(checkpoint.get(name), dict)}
+    for name, needed in _PARTS_OF_STATE.items():
+        missing |= {f"{name}.{key}" for key in needed - checkpoint.get(name, {}).keys()}
+    if missing:
         raise UserError(
             f"{path}: has not the whole state of training (no {', '.join(sorted(missing))}). "
             f"To start from its weights: --cfg-options load_from={path}"

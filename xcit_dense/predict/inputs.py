@@ -71,7 +71,8 @@ def find_files(
         if not kept:
             errors.append(UserError(f"{name}: no images or videos there, earlier results aside"))
         found += kept
-    return list(dict.fromkeys(Path(os.path.abspath(file)) for file in found)), errors
+    once = {os.path.realpath(file): Path(os.path.abspath(file)) for file in reversed(found)}
+    return list(reversed(once.values())), errors
 
 
 def _files_in(place: str, errors: list[UserError]) -> Iterator[str]:
@@ -168,6 +169,8 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
     Raises:
         UserError: the file is missing, empty, damaged, too large, or of an unknown format.
     """
+    if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
+        raise UserError(f"{path}: is no file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome

@@ -70,6 +70,7 @@ class Predictor:
         scope = model_scope(cfg) or "mmdet"
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._amp = amp
+        self._told_of_shrinking = False
         init_default_scope(scope)
         load, *steps = _test_pipeline(cfg)
         try:
@@ -144,8 +145,9 @@ class Predictor:
             "seg_fields": [],
         }
         prepared = self._transforms(results)
-        if max(size) > 4 * max(prepared["inputs"].shape[1:]):
-            warnings.warn(  # Python shows it once
+        if max(size) > 4 * max(prepared["inputs"].shape[1:]) and not self._told_of_shrinking:
+            self._told_of_shrinking = True
+            warnings.warn(
                 "the test pipeline shrinks large images to less than a quarter: small objects may "
                 "be lost. Cut them into tiles, or let Resize keep more: --cfg-options "
                 "test_dataloader.dataset.pipeline.1.scale='(WIDTH,HEIGHT)', if it is step 1",

@@ -29,6 +29,7 @@ from xcit_dense.weights.plain_values import NotPlainError, ValueMaker, size_of_s
 TRUST = "XCIT_DENSE_TRUST_CHECKPOINTS"
 _MAX_PICKLE = 200 * 2**20  # with the logs of a million iterations
 _MAX_HEADER = 2**24  # the list of a file's parts
+_KINDS_OF_PARTS = {"meta": dict, "state_dict": dict, "message_hub": dict}
 _LEGACY = (0x1950A86A20F9469CFC6C, 1001)  # as torch began its files before 1.6
 
 
@@ -90,6 +91,7 @@ def load_checkpoint_file(file: BinaryIO, map_location: Any, name: str) -> dict:
         content = _load(file, map_location)
         if not isinstance(content, dict):
             raise ValueError(f"it holds a {type(content).__name__}, wanted a dict")
+        _check_parts(content)
         _check_progress(content.get("meta"))
     except (MemoryError, torch.OutOfMemoryError, OSError):
         raise
@@ -105,6 +107,20 @@ def load_checkpoint_file(file: BinaryIO, map_location: Any, name: str) -> dict:
             f"{name}: damaged, or no checkpoint ({ascii(reason[:300])[1:-1]})"
         ) from error
     return content
+
+
+def _check_parts(content: dict) -> None:
+    """See that the parts that mmengine reads are of the kinds that it writes."""
+    for name, kinds in _KINDS_OF_PARTS.items():
+        if not isinstance(content.get(name, kinds()), kinds):
+            raise ValueError(f"{name} is a {type(content[name]).__name__}")
+    for name in ("state_dict", "model"):
+        tensors = content.get(name)
+        for key, tensor in tensors.items() if isinstance(tensors, dict) else ():
+            if not isinstance(key, str):
+                raise ValueError(f"{name} has a key that is no text, {key!r:.40}")
+            if not isinstance(tensor, Tensor) and not key.endswith("_extra_state"):
+                raise ValueError(f"{name}.{key:.60} is a {type(tensor).__name__}, no tensor")
 
 
 def _check_progress(meta: Any) -> None:

@@ -184,6 +184,7 @@ class TestWholeModels:
             ("head.bias", {}, "lacks 1 of .* head.bias"),
             (None, {"head.bias": torch.zeros(9)}, r"another shape, head.bias \(9,\)"),
             (None, {"backbone.more": torch.zeros(9)}, r"no place in the backbone, backbone.more"),
+            (None, {"head.bias": torch.full((2,), torch.nan)}, "head.bias has values that are NaN"),
             (None, {"head.more": torch.zeros(9)}, None),
         ],
     )
@@ -193,7 +194,7 @@ class TestWholeModels:
         if told is None:
             after_load(toy_detector(), {"state_dict": state_dict}, complete=True)
             return
-        with pytest.raises(UserError, match=f"other.pth does not fit the config: .*{told}"):
+        with pytest.raises(UserError, match=rf"other\.pth.*{told}"):
             after_load(toy_detector(), {"state_dict": state_dict}, complete=True)
 
     @pytest.mark.parametrize(

@@ -18,9 +18,9 @@ from xcit_dense.weights.safe_loading import load_from_local
 
 def save(path, **content):
     whole = {
-        "meta": {"epoch": 1},
+        "meta": {"epoch": 1, "iter": 9},
         "state_dict": {"w": torch.ones(9)},
-        "message_hub": {},
+        "message_hub": {"log_scalars": {}, "runtime_info": {}, "resumed_keys": {}},
         "optimizer": {},
     }
     torch.save(content or whole, path)
