@@ -13,7 +13,8 @@ from pycocotools import mask as coco_masks
 
 from xcit_dense.errors import UserError
 from xcit_dense.mm import annotations
-from xcit_dense.mm.annotations import check_coco, read_annotations_safely, run_lengths
+from xcit_dense.mm.annotations import read_annotations_safely
+from xcit_dense.mm.coco_checks import check_coco, run_lengths
 
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 CONTENT = {
