@@ -247,7 +247,11 @@ def _notes_on_resuming(runner: Runner, checkpoint: Mapping[str, Any], name: str)
 
 
 def _settings_that_stay(runner: Runner, checkpoint: Mapping[str, Any]) -> str:
-    """Settings of the optimizer and of the schedule that a resume takes from the checkpoint."""
+    """Settings of the optimizer and of the schedule that a resume takes from the checkpoint.
+
+    Raises:
+        UserError: the checkpoint has the state of another kind of schedule.
+    """
     pairs = []
     optimizer = getattr(runner.optim_wrapper, "optimizer", None)
     groups = (checkpoint.get("optimizer") or {}).get("param_groups")
@@ -258,6 +262,12 @@ def _settings_that_stay(runner: Runner, checkpoint: Mapping[str, Any]) -> str:
         if len(saved) != len(built):
             return f"{len(saved)} and not {len(built)} parts of param_scheduler"
         for number, (state, scheduler) in enumerate(zip(saved, built, strict=True)):
+            if lacking := scheduler.state_dict().keys() - state.keys():
+                raise UserError(
+                    f"param_schedulers.{number} of the checkpoint is of another kind than "
+                    f"{type(scheduler).__name__}, or damaged (no {', '.join(sorted(lacking))}): "
+                    "to start with this schedule, load_from the weights"
+                )
             pairs.append((f"param_scheduler.{number}", state, scheduler.state_dict()))
     return ", ".join(
         f"{where}.{key}={given[key]!s:.60} (config: {wanted[key]!s:.60})"

@@ -211,6 +211,9 @@ class TestWholeModels:
 
     def test_a_resume_needs_the_state_of_the_schedule(self, toy_detector):
         saved = {"state_dict": toy_detector().state_dict(), **FakeRunner(None).state()}
+        saved["param_schedulers"] = [{}]
+        with pytest.raises(UserError, match=r"param_schedulers\.0 .*CosineAnnealingLR.*T_max"):
+            after_load(toy_detector(), saved, resume=True)
         del saved["param_schedulers"]
         with pytest.raises(UserError, match=r"param_schedulers.*load_from=other\.pth"):
             after_load(toy_detector(), saved, resume=True)
