@@ -158,7 +158,7 @@ class Grammar:
         meta = {"epoch": self.choose([1], WILD_SIZES), "iter": self.choose([1], WILD_SIZES)}
         meta["more"] = [self.value() for _ in range(4)]
         members = {"data/0": bytes(16), "data/1": b"\2" * 16, "byteorder": b"little"}
-        write_archive(path, {"meta": meta, "state_dict": self.value()}, members)
+        write_archive(path, {"meta": meta, "more": self.value()}, members)
         if draw < 0.35:  # what the archive says of its members, where no check sum is over it
             content = bytearray(path.read_bytes())
             start = content.index(b"PK\1\2")

@@ -65,7 +65,7 @@ def load_and_use(path: str | Path) -> None:
     content = load_from_local(path, "cpu")
     pickle.dumps(copy.deepcopy(content))
     repr(content)
-    tensors = content.get("state_dict")
+    tensors = content.get("more", content.get("state_dict"))
     for tensor in tensors.values() if isinstance(tensors, dict) else [tensors]:
         if isinstance(tensor, torch.Tensor):
             tensor.clone().sum()
