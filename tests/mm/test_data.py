@@ -162,6 +162,13 @@ def test_label_maps_that_fit(size, value):
     check_label_map(segmented(np.full((1, *size), value, np.uint8)), ("a", "b", "c"))
 
 
+def test_a_data_set_may_ignore_another_label():
+    sample = segmented(np.full((1, 4, 6), 100, np.uint8))
+    check_label_map(sample, ("a", "b"), ignored=100)
+    with pytest.raises(UserError, match="100"):
+        check_label_map(sample, ("a", "b"))
+
+
 @pytest.mark.parametrize(
     ("shape", "value", "told"),
     [

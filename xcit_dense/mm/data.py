@@ -15,7 +15,7 @@ from xcit_dense.mm.config import dicts_in, type_name
 
 _PATHS_OF_DATASETS = ("data_root", "ann_file", "data_prefix")
 _FOLDERS_OF_OTHER_SIZES: set[str] = set()
-_IGNORED = 255  # the label of pixels that are left out, as in mmseg
+IGNORED_LABEL = 255  # of pixels that are left out, mmseg's where a data set says nothing else
 _READ_BY_EVALUATORS = ("ann_file", "seg_prefix")
 
 
@@ -117,12 +117,15 @@ def _paths_that_are_read(dataset: dict) -> Iterator[str]:
             yield osp.join(root, prefix)
 
 
-def check_label_map(sample: Any, classes: Sequence[str] | None) -> None:
+def check_label_map(
+    sample: Any, classes: Sequence[str] | None, ignored: int = IGNORED_LABEL
+) -> None:
     """See that the label map of a sample of mmseg fits its image, and the classes.
 
     Args:
         sample: what a pipeline has made; others than of mmseg are passed over.
         classes: of the data set.
+        ignored: the label of pixels that are left out.
 
     Raises:
         UserError: it has several channels, another size, or labels that are no class.
@@ -143,12 +146,12 @@ def check_label_map(sample: Any, classes: Sequence[str] | None) -> None:
         raise UserError(
             f"the label map {path} has {height} x {width} pixels, its image {image[0]} x {image[1]}"
         )
-    labels = truth.data[truth.data != _IGNORED]
+    labels = truth.data[(truth.data != ignored) & (truth.data != IGNORED_LABEL)]
     if classes and labels.numel() and not 0 <= labels.min() <= labels.max() < len(classes):
         raise UserError(
             f"the label map {path} has labels from {labels.min()} to {labels.max()}; with "
             f"{len(classes)} classes in metainfo.classes they go from 0 to {len(classes) - 1}, or "
-            f"are {_IGNORED} for what is left out"
+            f"are {ignored} for what is left out"
         )
 
 

@@ -44,7 +44,7 @@ from mmengine.visualization import LocalVisBackend
 from xcit_dense.atomic_files import named_in_errors, write_atomically
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import find_config
-from xcit_dense.mm.data import check_label_map, compare_sizes
+from xcit_dense.mm.data import IGNORED_LABEL, check_label_map, compare_sizes
 from xcit_dense.mm.saving import AtomicLocalBackend
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
@@ -115,7 +115,8 @@ def prepare_data(dataset: BaseDataset, idx: int) -> Any:
     annotated_size = info.get("height"), info.get("width")
     try:
         sample = dataset.pipeline(info)
-        check_label_map(sample, dataset.metainfo.get("classes"))
+        ignored = getattr(dataset, "ignore_index", IGNORED_LABEL)
+        check_label_map(sample, dataset.metainfo.get("classes"), ignored)
     except Exception as error:  # transforms of any kind may fail in any way
         reason = str(error) if isinstance(error, UserError) else in_one_line(error)
         raise UserError(f"{name}: cannot be used ({reason})") from error
