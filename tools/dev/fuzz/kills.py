@@ -22,7 +22,7 @@ from xcit_dense.cli import train
 from xcit_dense.cli.main import run
 from xcit_dense.weights.safe_loading import load_from_local
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGKILL)
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, *[signal.SIGKILL] * 5)
 _LONGEST_END = 10  # seconds; workers look every five whether their first process is there
 _CHANGES = (
     "randomness.seed=7", "train_dataloader.batch_size=2", "train_dataloader.num_workers=2",
