@@ -12,14 +12,13 @@ from mmengine.registry import DefaultScope
 from xcit_dense.doctor import checks
 from xcit_dense.doctor.trial import (
     DEFAULT_IMAGE_SIZE,
-    Finding,
     Size,
     Trial,
     build_trial,
     failure,
     report,
 )
-from xcit_dense.errors import in_one_line
+from xcit_dense.errors import Finding, in_one_line
 
 __all__ = ["DEFAULT_IMAGE_SIZE", "Finding", "Trial", "diagnose", "report"]
 

@@ -18,7 +18,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from xcit_dense.doctor.random_batch import random_batch
-from xcit_dense.doctor.trial import Finding, Size, Trial, failure
+from xcit_dense.doctor.trial import Size, Trial, failure
+from xcit_dense.errors import Finding
 from xcit_dense.mm.backbone import XCiT
 from xcit_dense.mm.config import dicts_in, innermost_dataset, model_scope, type_name
 from xcit_dense.swap import rules

@@ -11,6 +11,7 @@ from mmengine.model import BaseModel, revert_sync_batchnorm
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from xcit_dense.errors import Finding
 from xcit_dense.mm.config import dicts_in, module_prefix, type_name
 from xcit_dense.swap import rules
 from xcit_dense.swap.levels import Level, levels_of, without_weights
@@ -31,25 +32,6 @@ _REMEDIES = {
 """What to do about a failure, by a part of its text; the first that is there counts."""
 
 Size = tuple[int, int]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """Something that a user should know of a model.
-
-    Attributes:
-        text: what was found, and where.
-        remedy: what to do about it, if that is known.
-        is_wrong: whether training or prediction can not go well with it.
-    """
-
-    text: str
-    remedy: str = ""
-    is_wrong: bool = True
-
-    def __str__(self) -> str:
-        remedy = f"\n  remedy: {self.remedy}" if self.remedy else ""
-        return f"{'wrong' if self.is_wrong else 'mind'}: {self.text}{remedy}"
 
 
 def failure(what: str, error: Exception) -> Finding:
