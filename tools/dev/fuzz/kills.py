@@ -102,7 +102,8 @@ def _kill_one(folder: Path, training: str, sent: signal.Signals, seconds: float)
             return f"processes {left} are left"
         time.sleep(0.1)
     lines = [line for line in _error(folder, training).splitlines() if line.strip()]
-    if sent != signal.SIGKILL and (status, lines[-1:]) not in [(130, ["stopped"]), (0, [])]:
+    # a training that was at its end has ended
+    if sent != signal.SIGKILL and status and (status, lines[-1:]) != (130, ["stopped"]):
         return f"exit code {status}: {lines}"
     return "Traceback" if any("Traceback" in line for line in lines) else ""
 
