@@ -14,16 +14,16 @@ The commands import it, and configs name it in ``custom_imports``. From then on
   ``pkg_resources``, which setuptools no longer has, and ``xcit_dense::...`` names our configs.
 """
 
+import ctypes
 import functools
 import inspect
-import multiprocessing
 import os
-import time
+import signal
+import sys
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from io import StringIO
-from threading import Thread
 from typing import Any, BinaryIO
 
 import mmengine.config.config
@@ -48,6 +48,8 @@ from xcit_dense.mm.data import IGNORED_LABEL, check_label_map, compare_sizes
 from xcit_dense.mm.saving import AtomicLocalBackend
 from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
 from xcit_dense.weights.safe_loading import load_checkpoint_file, load_from_local
+
+_PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class TorchThatLoadsSafely:
@@ -182,19 +184,14 @@ def append_scalars_or_say_where(
 
 
 def init_worker(worker_id: int, **options: Any) -> None:
-    """Seed a process that loads data, and let it end with its parent.
+    """Seed a process that loads data, and let the system (Linux) end it with its parent.
 
-    torch's would wait for ever to hand over a batch of more than 64 kB that nobody takes.
+    torch's would wait for ever to hand over a batch of more than 64 kB that nobody takes, and print
+    a traceback where it waits for the next indices.
     """
-    parent = multiprocessing.parent_process().pid
-    Thread(target=_end_with, args=(parent,), daemon=True).start()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     worker_init_fn(worker_id, **options)
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)

@@ -105,7 +105,7 @@ def _kill_one(folder: Path, training: str, sent: signal.Signals, seconds: float)
     # a training that was at its end has ended
     if sent != signal.SIGKILL and status and (status, lines[-1:]) != (130, ["stopped"]):
         return f"exit code {status}: {lines}"
-    return "Traceback" if any("Traceback" in line for line in lines) else ""
+    return " | ".join(lines) if any("Traceback" in line for line in lines) else ""
 
 
 def _error(folder: Path, training: str) -> str:
