@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from datetime import datetime
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from mmengine.config import Config
+from mmengine.dist import is_main_process
 from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
@@ -50,6 +51,7 @@ class AtomicCheckpointHook(CheckpointHook):
     """
 
     _counts: dict[str, int] | None = None
+    _steps_before: Sequence[int] = ()
 
     def before_train(self, runner: Any) -> None:
         """Take over what earlier starts of the run left in its folder, if it goes on there."""
@@ -60,30 +62,41 @@ class AtomicCheckpointHook(CheckpointHook):
         best = {
             key: hub.pop_info(key) for key in [*hub.runtime_info] if key.startswith("best_ckpt")
         }
+        due: list[int] = []  # of a checkpoint that the run was killed before removing
         source = runner._load_from or find_latest_checkpoint(runner.work_dir) or ""
         if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
             steps = [step for step in steps if isinstance(step, int)]
             hub.update_info("keep_ckpt_ids", steps[-self.max_keep_ckpts :])
+            due = steps[: -self.max_keep_ckpts][-1:] if self.max_keep_ckpts > 0 else []
             for key, path in best.items():
                 name = os.path.basename(str(path))
                 if fnmatch(name, self._names_of_best) and os.path.exists(f"{folder}/{name}"):
                     hub.update_info(key, os.path.join(folder, name))
         super().before_train(runner)
+        for step in due if is_main_process() else []:
+            path = os.path.join(folder, self.filename_tmpl.format(step))
+            if os.path.exists(path) and not os.path.samefile(path, source):
+                self.file_backend.remove(path)
 
     @property
     def _names_of_best(self) -> str:
         return "best_*_" + re.sub("{.*?}", "[0-9]*", self.filename_tmpl).replace("/", "_")
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
-        """Write the epoch and the iteration that a file has.
+        """Write the epoch and the iteration that a file has, and what is there until it is.
 
         After validation, mmengine's ``FlexibleRunner`` counts one too many, which a run that is
         resumed from the file would skip.
         """
         if self._counts is not None:
             checkpoint["meta"].update(self._counts)
+        info = checkpoint.get("message_hub", {}).get("runtime_info", {})
+        if "keep_ckpt_ids" in info:
+            steps = [*self._steps_before, *info["keep_ckpt_ids"]]
+            info["keep_ckpt_ids"] = [*dict.fromkeys(steps)]
 
     def _save_checkpoint_with_step(self, runner: Any, step: int, meta: dict) -> None:
+        self._steps_before = runner.message_hub.runtime_info.get("keep_ckpt_ids", [])
         with self._removing_afterwards(runner, meta):
             super()._save_checkpoint_with_step(runner, step, meta)
 

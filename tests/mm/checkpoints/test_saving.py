@@ -108,6 +108,15 @@ class TestRemoving:
         train(run, 2.0)
         assert names(tmp_path) == ["best_score_epoch_3.pth", "epoch_3.pth", "last_checkpoint"]
 
+    def test_a_resumed_run_removes_what_it_was_killed_before_removing(self, tmp_path):
+        run = start(tmp_path, max_keep_ckpts=2)
+        train(run, None, None)
+        shutil.copy(tmp_path / "epoch_1.pth", tmp_path / "kept.pth")
+        train(run, None)
+        (tmp_path / "kept.pth").rename(tmp_path / "epoch_1.pth")  # as if killed
+        start(tmp_path, tmp_path / "epoch_3.pth", max_keep_ckpts=2)
+        assert names(tmp_path) == ["epoch_2.pth", "epoch_3.pth", "last_checkpoint"]
+
     @pytest.mark.parametrize("whole_folder", [True, False])
     def test_the_original_of_a_copy_stays(self, tmp_path, whole_folder):
         train(start(tmp_path / "run", **BEST), 1.0, 0.5)
