@@ -1,13 +1,14 @@
 """Files are there whole or not at all, at whatever step their writer fails."""
 
 import errno
+import io
 import os
 import resource
 
 import pytest
 import torch
 
-from xcit_dense.atomic_files import write_atomically
+from xcit_dense.atomic_files import StoppableFile, write_atomically
 
 
 def names(folder):
@@ -103,3 +104,10 @@ def test_what_is_no_plain_file_is_not_replaced(tmp_path):
     for path in (tmp_path, tmp_path / "pipe"):
         with pytest.raises(FileExistsError, match=str(path)):
             write_atomically(path, write_new)
+
+
+def test_a_ctrl_c_while_torch_saves_aborts_nothing():
+    file = io.BytesIO()
+    writer = torch.serialization._open_zipfile_writer_buffer(StoppableFile(file))
+    file.close()
+    del writer  # torch ends the archive here; into the file itself that would abort the process

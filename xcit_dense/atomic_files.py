@@ -54,3 +54,23 @@ def write_atomically(
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
+
+
+class StoppableFile:
+    """A file for :func:`torch.save`, which may be closed before torch is done with it.
+
+    When a Ctrl-C comes while torch saves, the file is closed first; what torch then writes, in a
+    destructor of C++, would fail and abort the process.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, content: bytes) -> int:
+        """Write, unless the file is closed."""
+        return len(content) if self._file.closed else self._file.write(content)
+
+    def flush(self) -> None:
+        """Flush the file, unless it is closed."""
+        if not self._file.closed:
+            self._file.flush()

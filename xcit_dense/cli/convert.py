@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from xcit_dense.atomic_files import write_atomically
+from xcit_dense.atomic_files import StoppableFile, write_atomically
 from xcit_dense.errors import UserError
 from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.weights import (
@@ -76,4 +76,4 @@ def _save(content: Mapping[str, Any], file: BinaryIO, suffix: str) -> None:
         apart = {key: value.clone(memory_format=contiguous) for key, value in content.items()}
         file.write(to_safetensors(apart, metadata={"format": "pt"}))
     else:
-        torch.save(content, file)
+        torch.save(content, StoppableFile(file))

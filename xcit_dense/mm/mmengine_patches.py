@@ -41,7 +41,7 @@ from mmengine.runner import CheckpointLoader
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.visualization import LocalVisBackend
 
-from xcit_dense.atomic_files import named_in_errors, write_atomically
+from xcit_dense.atomic_files import StoppableFile, named_in_errors, write_atomically
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import find_config
 from xcit_dense.mm.data import IGNORED_LABEL, check_label_map, compare_sizes
@@ -53,10 +53,15 @@ _PR_SET_PDEATHSIG = 1  # of prctl(2)
 
 
 class TorchThatLoadsSafely:
-    """torch as mmengine's checkpoint module sees it: everything is the same but ``load``."""
+    """torch as mmengine's checkpoint module sees it: all is the same but these two."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(torch, name)
+
+    @staticmethod
+    def save(content: object, file: BinaryIO, **options: Any) -> None:
+        """Save into an open file; a Ctrl-C meanwhile ends in an exception."""
+        torch.save(content, StoppableFile(file), **options)
 
     @staticmethod
     def load(file: str | BinaryIO, map_location: Any = None, **_: Any) -> dict:
