@@ -52,31 +52,35 @@ def palette(image, label_map):
 @pytest.mark.parametrize(
     ("label_map", "says", "remedy", "is_wrong"),
     [
-        (lambda *pair: None, "have no label map: {image}; training ends", "seg_map_suffix", True),
-        (without_image, "have no image: {map};", "img_suffix", True),
-        (lambda _, path: path.write_bytes(b""), "cannot be read: {map};", "PNG", True),
-        (lambda _, path: path.write_bytes(b"GIF89a--"), "cannot be read: {map}", "PNG", True),
-        (LABELS[:3], "another size than the image: {map} (3 x 6 pixels, its image 4 x 6)",
+        (lambda *pair: None, "have no label map{image}; training ends", "seg_map_suffix", True),
+        (without_image, "have no image{map};", "img_suffix", True),
+        (lambda _, path: path.write_bytes(b""), "cannot be read{map};", "PNG", True),
+        (lambda _, path: path.write_bytes(b"GIF89a--"), "cannot be read{map}", "PNG", True),
+        (LABELS[:3], "another size than the image{map} (3 x 6 pixels, its image 4 x 6)",
          "NEAREST", True),
-        (turned, "and their label map is not: {image} (4 x 6 pixels, its image 6 x 4)",
+        (turned, "and their label map is not{image} (4 x 6 pixels, its image 6 x 4)",
          "color_ignore_orientation", True),
         (np.dstack([LABELS] * 3), "several channels; wanted is one channel with the number of the "
-         "class of each pixel: {map} (3)", "xcit-dense new-config --masks", True),
+         "class of each pixel{map} (3)", "xcit-dense new-config --masks", True),
         (np.dstack([LABELS] * 2), "several channels", "xcit-dense new-config --masks", True),
-        (saved(LABELS, format="JPEG"), "JPEG's compression: {map}; it changes labels", "PNG", True),
-        (LABELS[:1], "one pixel wide or high: {map} (1 x 6)", "leave", True),
-        (LABELS + 5, "with 3 classes in metainfo.classes they go from 0 to 2, or are left out: "
+        (saved(LABELS, format="JPEG"), "JPEG's compression{map}; it changes labels", "PNG", True),
+        (LABELS[:1], "one pixel wide or high{map} (1 x 6)", "leave", True),
+        (LABELS + 5, "with 3 classes in metainfo.classes they go from 0 to 2, or are left out"
          "{map} (5, 6, 7); training ends", "xcit-dense new-config --masks", True),
         (LABELS.astype(np.uint16) + 256, "no class; with 3 classes in metainfo.classes they go from"
-         " 0 to 2, or are left out: {map} (256, 258)", "xcit-dense new-config", True),
-        (saved(LABELS.astype(np.int32) - 1, format="TIFF"), "left out: {map} (-1)", "xcit-dense new-config", True),
-        (LEFT_OUT, "without a pixel of any class: {map}; they teach nothing", "leave", False),
+         " 0 to 2, or are left out{map} (256, 258)", "xcit-dense new-config", True),
+        (saved(LABELS.astype(np.int32) - 1, format="TIFF"), "left out{map} (-1)",
+         "xcit-dense new-config", True),
+        (LEFT_OUT, "without a pixel of any class{map}; they teach nothing", "leave", False),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_its_remedy(tmp_path, label_map, says, remedy, is_wrong):
     pairs = make(tmp_path, LABELS, label_map)
     (finding,) = check_label_maps(pairs, CLASSES, reduce_zero_label=False)
-    assert says.format(image=pairs[1][0], map=pairs[1][1]) in finding.text
+    assert (
+        says.format(image=f", such as {pairs[1][0]}", map=f", such as {pairs[1][1]}")
+        in finding.text
+    )
     assert finding.text.startswith("1 of 2 ")
     assert remedy in finding.remedy
     assert finding.is_wrong is is_wrong
@@ -88,14 +92,14 @@ def test_a_fault_is_named_with_its_remedy(tmp_path, label_map, says, remedy, is_
         (False, [LABELS // 2 * 255], "hold 0 and 255 only; 255 is left out in training, and 0 is "
          "'road': nothing else is learned", "xcit-dense new-config --masks", True),
         (True, [LABELS // 2 * 255], "and 0 is too: nothing", "new-config --masks", True),
-        (False, [LABELS + 1], "they go from 0 to 2, or are left out: {map} (3)",
+        (False, [LABELS + 1], "they go from 0 to 2, or are left out{map} (3)",
          "reduce_zero_label=True", True),
         (True, [LABELS], "label 0 has 33% of the pixels, and the labels end at 2, the last of 3 "
          "classes counted from 0; reduce_zero_label=True leaves it out",
          "reduce_zero_label=False in all data sets, if label 0 is 'road'", False),
         (True, [LABELS % 2 * 3, LABELS % 2 * 2, LABELS % 2], "label 0 has 67% of the pixels; red",
          "reduce_zero_label=False", False),
-        (True, [LABELS + 2], "they go from 1 to 3, or are left out: {map} (4)", "name all", True),
+        (True, [LABELS + 2], "they go from 1 to 3, or are left out{map} (4)", "name all", True),
         (False, [LEFT_OUT, LEFT_OUT], "2 of 2 pairs of image and label map have a label map witho",
          "leave", True),
         (False, [LABELS % 2] * 3, "no pixel of tree is in the 3 label maps (1 of 3 classes)",
@@ -105,7 +109,7 @@ def test_a_fault_is_named_with_its_remedy(tmp_path, label_map, says, remedy, is_
 def test_all_maps_together_show_what_one_cannot(tmp_path, reduced, maps, says, remedy, is_wrong):
     pairs = make(tmp_path, *maps)
     (finding,) = check_label_maps(pairs, CLASSES, reduced)
-    assert says.format(map=pairs[0][1]) in finding.text
+    assert says.format(map=f", such as {pairs[0][1]}") in finding.text
     assert remedy in finding.remedy
     assert finding.is_wrong is is_wrong
 

@@ -54,9 +54,9 @@ def findings_by_kind(found: Iterable[tuple[Kind, str]], total: int, noun: str) -
         places.setdefault(kind, []).append(place)
     for kind in sorted(places, key=lambda kind: not kind.is_wrong):
         count = len(places[kind])
-        shown = ", ".join(places[kind][:SHOWN]) + (", ..." if count > SHOWN else "")
+        shown = ", ".join(places[kind][:SHOWN])
         yield Finding(
-            f"{count} of {total} {noun} {kind.what}: {shown}; {kind.effect}",
+            f"{count} of {total} {noun} {kind.what}, such as {shown}; {kind.effect}",
             kind.remedy,
             kind.is_wrong,
         )
