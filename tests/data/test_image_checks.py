@@ -62,7 +62,7 @@ def overviews(path):
         ("a.jpg", cut(pil(), 0.5), "cut short or damaged{} (OSError: image f", "again", True),
         ("a.png", cut(pil(), 0.5), "cut short or damaged{} (OSError: image f", "again", True),
         ("a.tif", cut(pil(), 0.5), "cut short or damaged{} (OSError: image f", "again", True),
-        ("a.tif", pil(GREY.astype("f")), "the loader of the training pipeline cannot", "8", True),
+        ("a.tif", pil(GREY.astype("f")), "and not by the loader of the training", "8", True),
         ("a.png", pil(PIXELS[:, 1:]), "{} (40 x 59, annotated as 40 x 60); if b", "scale", True),
         ("a.jpg", exif(6), "EXIF data say, and annotated as they are stored{} (60 x 40, annotated"
          " as 40 x 60)", 'color_type="color_ignore_orientation"', True),

@@ -33,7 +33,7 @@ DAMAGED = Kind(
     "copy them again, or leave them out",
 )
 NOT_DECODED = Kind(
-    "are sound, and the loader of the training pipeline cannot decode them",
+    "are decoded by Pillow, and not by the loader of the training pipeline",
     _ENDS,
     "convert them to JPEG or PNG of 8 bits",
 )

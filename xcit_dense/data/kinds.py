@@ -12,6 +12,7 @@ from tqdm import tqdm
 from xcit_dense.errors import Finding
 
 SHOWN = 3
+_MOST_THREADS = 8  # each may hold a large image
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -35,7 +36,8 @@ class Kind:
 
 def look_at_all(look: Callable[[Item], Result], items: Sequence[Item], name: str) -> list[Result]:
     """Call a function that reads a file for each item, in threads, with progress on a terminal."""
-    with warnings.catch_warnings(), ThreadPool(len(os.sched_getaffinity(0))) as pool:
+    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    with warnings.catch_warnings(), ThreadPool(threads) as pool:
         warnings.simplefilter("ignore")  # decoders warn of what is found here anyway
         results = pool.imap(look, items, chunksize=8)
         return list(tqdm(results, name, len(items), leave=False, unit="file", disable=None))

@@ -97,11 +97,8 @@ def _draw_bars(
     order = np.argsort(-amounts, kind="stable")
     present = order[amounts[order] > 0].tolist()
     absent = [categories.names[label] for label in np.flatnonzero(amounts == 0)]
-    notes = (
-        textwrap.wrap(f"{len(absent)} have none: {', '.join(absent)}", 50, max_lines=4)
-        if absent
-        else []
-    )
+    note = f"not there ({len(absent)}): {', '.join(absent)}" if absent else ""
+    notes = textwrap.wrap(note, 50, max_lines=4)
     room -= len(notes)
     if len(present) > room:
         rare = room // 3
