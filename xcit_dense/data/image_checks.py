@@ -19,7 +19,7 @@ _TURNED_FILES = "or write them anew as they are seen (PIL.ImageOps.exif_transpos
 MISSING = Kind(
     "are missing",
     _ENDS,
-    "correct data_root and data_prefix, or file_name in the annotations; names differ by capitals",
+    "correct data_root and data_prefix, or file_name in the annotations, where capitals count",
 )
 EMPTY = Kind("have no content", _ENDS, "copy them again, or leave them out")
 UNKNOWN = Kind(

@@ -145,8 +145,8 @@ def _faults_of_labels(
         f"have a label map with labels that are no class; with {len(classes)} classes in "
         f"metainfo.classes they go from {values[0]} to {values[-1]}, or are left out",
         _ENDS,
-        "reduce_zero_label=True in all data sets, if 1 is the first class"
-        if not values[0] and not whole[0] and np.flatnonzero(whole)[-1:] == values[-1] + 1
+        "reduce_zero_label=True in all data sets, if 1 is the first class and 0 is left out"
+        if not values[0] and np.flatnonzero(whole)[-1:] == values[-1] + 1
         else f"name all classes in metainfo.classes, or convert the maps: {NEW_CONFIG}",
     )
     empty = replace(ALL_IGNORED, is_wrong=not whole[is_class].any())
