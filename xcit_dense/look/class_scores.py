@@ -74,7 +74,7 @@ class ClassScores:
             for row in rows
         ]
         if len(ranked) > most:
-            lines.append(f"... and {len(ranked) - most} classes that do better")
+            lines.append(f"... and {len(ranked) - most} more that do better")
         if pairs := self.mixed_up(3):
             told = [
                 f"{self.names[row]} as {self.names[column]} ({self._part(row, column):.0%})"
@@ -85,7 +85,7 @@ class ClassScores:
 
     def _row(self, index: int) -> list[str]:
         values = [column[index] for column in self.columns.values()]
-        return [f"{x:.3f}" if isinstance(x, float) else str(x) for x in values]
+        return ["-" if x != x else f"{x:.3f}" if isinstance(x, float) else str(x) for x in values]
 
     def _part(self, row: int, column: int) -> float:
         return self.confusion[row, column] / self.confusion[row].sum()

@@ -1,10 +1,10 @@
 """Detectors, class by class: read out of COCO's evaluation, which has computed all of it."""
 
 import inspect
-from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -112,27 +112,43 @@ def scores_of_coco(evaluation: Any) -> ClassScores | None:
 def _matches(evaluation: Any) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """All detections, the best first, and all objects, by id, that are not to be ignored."""
     p = evaluation.params
-    detections, objects = defaultdict(list), defaultdict(list)
     step = len(p.areaRng) * len(p.imgIds)  # of all sizes, which come first
-    for label in range(len(p.catIds)):
-        for image, seen in enumerate(evaluation.evalImgs[label * step :][: len(p.imgIds)]):
-            if seen is None:
-                continue
-            counts = ~seen["dtIgnore"][0].astype(bool)
-            detections["id"].append(np.array(seen["dtIds"], int)[counts])
-            detections["score"].append(np.array(seen["dtScores"], float)[counts])
-            detections["object"].append(seen["dtMatches"][0][counts].astype(int))  # 0: none
-            here = ~np.array(seen["gtIgnore"], bool)
-            objects["id"].append(np.array(seen["gtIds"], int)[here])
-            for table in (detections, objects):
-                for key, value in (("image", image), ("label", label)):
-                    table[key].append(np.full(len(table["id"][-1]), value))
-    tables = []
-    for table, key in ((detections, "score"), (objects, "id")):
-        joined = {name: np.concatenate(parts) for name, parts in table.items()}
-        order = np.argsort(-joined[key] if key == "score" else joined[key], kind="stable")
-        tables.append({name: column[order] for name, column in joined.items()})
-    return tables[0], tables[1]
+    seen = [
+        (label, image, each)
+        for label in range(len(p.catIds))
+        for image, each in enumerate(evaluation.evalImgs[label * step :][: len(p.imgIds)])
+        if each is not None
+    ]
+    labels, images = np.array([place[:2] for place in seen]).reshape(-1, 2).T
+
+    def joined(key: str, dtype: type) -> np.ndarray:
+        return np.fromiter(chain.from_iterable(each[key] for *_, each in seen), dtype)
+
+    def matched(key: str) -> np.ndarray:
+        return np.concatenate([each[key][0] for *_, each in seen]).astype(int)
+
+    counts = [len(each["dtIds"]) for *_, each in seen]
+    detections = {
+        "id": joined("dtIds", int),
+        "score": joined("dtScores", float),
+        "object": matched("dtMatches"),  # 0 of none
+        "image": np.repeat(images, counts),
+        "label": np.repeat(labels, counts),
+    }
+    best = np.argsort(-detections["score"], kind="stable")
+    best = best[matched("dtIgnore")[best] == 0]
+    counts = [len(each["gtIds"]) for *_, each in seen]
+    objects = {
+        "id": joined("gtIds", int),
+        "image": np.repeat(images, counts),
+        "label": np.repeat(labels, counts),
+    }
+    by_id = np.argsort(objects["id"])
+    by_id = by_id[joined("gtIgnore", int)[by_id] == 0]
+    return (
+        {name: column[best] for name, column in detections.items()},
+        {name: column[by_id] for name, column in objects.items()},
+    )
 
 
 def _best_threshold(detections: dict[str, np.ndarray], objects: int) -> float:

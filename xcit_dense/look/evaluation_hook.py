@@ -10,6 +10,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 from mmengine.logging import print_log
 
+from xcit_dense.errors import UserError
 from xcit_dense.look.class_scores import ClassScores
 from xcit_dense.look.coco_scores import scores_of_coco, watch_coco_evaluations
 from xcit_dense.look.pixel_scores import PixelConfusion
@@ -103,7 +104,10 @@ class EvaluationHook(Hook):
         draw_confusion(scores, folder / "confusion_matrix.png")
         if scores.recalls is not None:
             draw_curves(scores, folder / "precision_recall.png")
-        self._draw_worst(scores, loop.dataloader.dataset, folder / "worst_images.jpg")
+        try:
+            self._draw_worst(scores, loop.dataloader.dataset, folder / "worst_images.jpg")
+        except UserError as error:  # of an image that only the config's own pipeline can read
+            print_log(f"the worst images are not drawn: {error}", logger="current")
         worst = [
             f"{scores.names[index]} {scores.columns[scores.main][index]:.3f}"
             for index in scores.worst_first()[:3]
@@ -130,8 +134,8 @@ class EvaluationHook(Hook):
             images = {Path(image.path): image for image in scores.worst}
         else:
             infos = [dataset.get_data_info(index) for index in range(len(dataset))]
-            paths = {info.get("img_id"): Path(info["img_path"]) for info in infos}
-            if len(paths) < len(infos):  # ids of several data sets
+            paths = {info.get("img_id"): Path(info.get("img_path", "")) for info in infos}
+            if len(paths) < len(infos):  # several data sets that use the same ids
                 return
             images = {paths[i.image_id]: i for i in scores.worst if i.image_id in paths}
         readable = {path: image for path, image in images.items() if os.path.isfile(path)}

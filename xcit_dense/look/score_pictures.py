@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -37,13 +38,13 @@ def draw_classes(scores: ClassScores, target: Path) -> None:
     for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         values, easier = scores.columns[scores.main][part], scores.columns[scores.easier][part]
         places = np.arange(len(part))
-        colours = [(0.85 - 0.6 * v, 0.3 + 0.3 * v, 0.3 + 0.45 * v) for v in values]
+        colours = colormaps["RdYlBu"](values) * (0.85, 0.85, 0.85, 1)
         axes.barh(places, values, height=0.72, color=colours)
-        axes.plot(easier, places, "o", color="#444444", markersize=3.5)
+        axes.plot(easier, places, "o", color="#444444", markersize=3.5, clip_on=False)
         for place, index in enumerate(part):
             size = scores.columns[scores.size][index]
             text = f"{size:.1%}" if isinstance(size, float) else f"{size:,}"
-            axes.text(1.02, place, text, va="center", fontsize=8, color="#666666")
+            axes.text(1.03, place, text, va="center", fontsize=8, color="#666666")
         axes.set_yticks(places, [_short(scores.names[index]) for index in part], fontsize=8)
         axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6))
         axes.grid(axis="x", alpha=0.3)
@@ -51,7 +52,7 @@ def draw_classes(scores: ClassScores, target: Path) -> None:
         axes.tick_params(axis="y", length=0)
         axes.set_title(scores.size, fontsize=8, color="#666666", loc="right")
     figure.suptitle(
-        f"{scores.main} of {len(ranked)} classes: mean {scores.mean:.3f}\n"
+        f"{scores.main} of {_classes(len(ranked))}: mean {scores.mean:.3f}\n"
         f"bars: {scores.main}, dots: {scores.easier}",
         fontsize=11,
     )
@@ -67,23 +68,19 @@ def draw_curves(scores: ClassScores, target: Path) -> None:
     figure = Figure((8, 5.5), layout="constrained")
     axes = figure.subplots()
     ranked = scores.worst_first()
-    for number, index in enumerate(ranked):
-        told = number < _MOST_CURVES
-        axes.plot(
-            scores.recalls,
-            scores.precisions[:, index],
-            color=f"C{number}" if told else "#d0d0d0",
-            linewidth=1.5 if told else 0.8,
-            label=_short(scores.names[index]) if told else "_",
-            zorder=3 if told else 1,
-        )
+    # those that are never found have nothing to look at
+    told = [index for index in ranked if scores.columns[scores.main][index] > 0][:_MOST_CURVES]
+    for index in {*ranked} - {*told}:
+        axes.plot(scores.recalls, scores.precisions[:, index], color="#d0d0d0", linewidth=0.8)
+    for index in told:
+        axes.plot(scores.recalls, scores.precisions[:, index], label=_short(scores.names[index]))
     mean = scores.precisions[:, ranked].mean(axis=1)
-    axes.plot(scores.recalls, mean, "k", linewidth=3, label="mean of all classes", zorder=4)
-    worst = "" if len(ranked) <= _MOST_CURVES else f", the {_MOST_CURVES} worst in colour"
+    axes.plot(scores.recalls, mean, "k", linewidth=3, label="mean of all classes")
+    worst = f", the {len(told)} worst in colour" if len(told) < len(ranked) else ""
     axes.set(
         xlabel="recall: part of the objects that are found",
         ylabel="precision: part of the detections that are right",
-        title=f"{len(ranked)} classes at IoU {scores.iou:g}{worst}",
+        title=f"{_classes(len(ranked))} at IoU {scores.iou:g}{worst}",
         xlim=(0, 1),
         ylim=(0, 1.02),
     )
@@ -102,46 +99,48 @@ def draw_confusion(scores: ClassScores, target: Path) -> None:
         OSError: the picture cannot be written.
     """
     count = len(scores.names)
-    shown, others = _shown(scores), scores.confusion[:-1].sum(axis=1) > 0
-    left_out = len(shown) < others.sum()
+    there = np.count_nonzero(scores.confusion[:-1].any(axis=1))
+    shown = _shown(scores)
     matrix = scores.confusion[[*shown, count]]
-    columns = [_short(scores.names[index]) for index in shown]
-    drawn = matrix[:, shown]
-    if left_out:
-        drawn = np.c_[drawn, matrix[:, :count].sum(axis=1) - drawn.sum(axis=1)]
+    names = [_short(scores.names[index]) for index in shown]
+    columns, drawn = list(names), matrix[:, shown]
+    if len(shown) < there:
         columns.append("another class")
-    rows = list(columns[: len(shown)])
+        drawn = np.c_[drawn, matrix[:, :count].sum(axis=1) - drawn.sum(axis=1)]
+    rows = names
     is_detection = scores.recalls is not None
     if is_detection:
-        drawn = np.c_[drawn, matrix[:, count]]
         columns.append("missed")
-        rows.append("nothing there")
+        drawn = np.c_[drawn, matrix[:, count]]
+        sums = matrix.sum(axis=1)
+        rows = [f"{name} ({n})" for name, n in zip([*names, "nothing there"], sums, strict=True)]
     else:
         drawn = drawn[:-1]
     parts = drawn / np.maximum(1, matrix[: len(drawn)].sum(axis=1, keepdims=True))
     signs = np.full(parts.shape, -1.0)  # right is blue, wrong is red
     np.fill_diagonal(signs[: len(shown)], 1)
+    signs[len(shown) :] = 0
     side = 2.6 + 0.42 * len(columns)
     figure = Figure((max(6.5, side + 0.6), max(4, side - 0.4)), layout="constrained")
     axes = figure.subplots()
     axes.imshow(parts * signs, cmap="RdBu", vmin=-1, vmax=1, aspect="auto")
     for (row, column), part in np.ndenumerate(parts):
         if part >= 0.005:
-            colour = "white" if part > 0.6 else "black"
+            colour = "white" if part * abs(signs[row, column]) > 0.6 else "black"
             axes.text(
                 column, row, f"{part:.0%}", ha="center", va="center", fontsize=7, color=colour
             )
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
-    axes.set_xlabel("taken for")
-    axes.set_ylabel("is")
+    axes.set_xlabel("what it is taken for")
+    axes.set_ylabel("what it is")
     if is_detection:
         for line in (axes.axhline, axes.axvline):
             line(len(shown) - 0.5, color="black", linewidth=0.8)
-    few = f", the {len(shown)} that are mixed up most" if left_out else ""
-    unit = "objects" if is_detection else "pixels"
-    lines = [f"what {unit} of {others.sum()} classes are taken for{few}", scores.condition]
-    axes.set_title("\n".join(filter(None, lines)), fontsize=9)
+    few = len(shown) < there
+    which = f"the {len(shown)} of {there} classes mixed up most" if few else _classes(there)
+    figure.suptitle(f"what the {scores.size} of {which} are taken for", fontsize=11)
+    axes.set_title(scores.condition, fontsize=8, color="#666666")
     save_figure(figure, target)
 
 
@@ -184,16 +183,7 @@ def draw_missed_objects(
         for box, name in image.missed:
             _outline(axes, box, ratio, _MISSED, 1.8)
             if len(image.missed) <= _MOST_NAMES:
-                axes.text(
-                    box[0] * ratio,
-                    box[1] * ratio,
-                    _short(name),
-                    fontsize=6,
-                    color="white",
-                    va="bottom",
-                    clip_on=True,
-                    bbox={"facecolor": _MISSED, "edgecolor": "none", "pad": 0.8},
-                )
+                _label(axes, box, ratio, _short(name))
         objects = len(image.missed) + len(image.found)
         axes.set_title(f"{len(image.missed)} of {objects} missed · {_short(path.name)}", fontsize=8)
     handles = [
@@ -243,6 +233,7 @@ def _sheet(count: int, columns: int, width: float, height: float) -> tuple[Figur
     places = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
     for axes in places:
         axes.set_axis_off()
+        axes.set_anchor("N")
     return figure, places[:count]
 
 
@@ -253,5 +244,26 @@ def _outline(axes: Axes, box: list[float], ratio: float, colour: str, width: flo
     )
 
 
+def _label(axes: Axes, box: list[float], ratio: float, name: str) -> None:
+    """Write a name above a box, or inside where the image ends."""
+    left, top = max(0, box[0] * ratio), max(0, box[1] * ratio)
+    axes.text(
+        left,
+        top,
+        name,
+        fontsize=6,
+        color="white",
+        va="bottom" if top > 0.06 * _LONGEST_SIDE else "top",
+        clip_on=True,
+        bbox={"facecolor": _MISSED, "edgecolor": "none", "pad": 0.8},
+    )
+
+
+def _classes(count: int) -> str:
+    return f"{count} class{'es' * (count != 1)}"
+
+
 def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    """Not longer than there is room, and no formula of matplotlib's."""
+    shorter = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+    return shorter.replace("$", r"\$")
