@@ -56,12 +56,12 @@ class ClassScores:
         return [i for i in np.argsort(values, kind="stable").tolist() if np.isfinite(values[i])]
 
     def mixed_up(self, most: int) -> list[tuple[int, int]]:
-        """The pairs of a class and another one that it is most often taken for, the first first."""
+        """Pairs of a class and another one that it is taken for, by count times part."""
         counts = self.confusion[:-1, :-1] * (1 - np.eye(len(self.names), dtype=int))
-        rows, columns = np.unravel_index(
-            np.argsort(-counts, axis=None, kind="stable"), counts.shape
-        )
-        pairs = zip(rows[:most].tolist(), columns[:most].tolist(), strict=True)
+        there = np.maximum(1.0, self.confusion[:-1].sum(axis=1, keepdims=True))
+        weights = counts * (counts / there)
+        largest = np.argsort(-weights, axis=None, kind="stable")[:most].tolist()
+        pairs = [divmod(place, len(self.names)) for place in largest]
         return [pair for pair in pairs if counts[pair]]
 
     def text(self, most: int) -> str:

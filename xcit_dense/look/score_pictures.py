@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -22,6 +21,7 @@ _MOST_CURVES = 6
 _MOST_NAMES = 20  # of objects in an image
 _LONGEST_SIDE = 480
 _LONGEST_NAME = 24
+_GRADES = ("#d9483b", "#f0a04b", "#4a90c2")  # below half of the mean, below the mean, above
 _MISSED, _FOUND, _FALSE = "#ff3b30", "#00b4ff", "#ffd60a"
 
 
@@ -38,8 +38,9 @@ def draw_classes(scores: ClassScores, target: Path) -> None:
     for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts, strict=True):
         values, easier = scores.columns[scores.main][part], scores.columns[scores.easier][part]
         places = np.arange(len(part))
-        colours = colormaps["RdYlBu"](values) * (0.85, 0.85, 0.85, 1)
-        axes.barh(places, values, height=0.72, color=colours)
+        grades = np.digitize(values, [scores.mean / 2, scores.mean])
+        axes.barh(places, values, height=0.72, color=[_GRADES[grade] for grade in grades])
+        axes.axvline(scores.mean, color="#444444", linestyle="--", linewidth=1)
         axes.plot(easier, places, "o", color="#444444", markersize=3.5, clip_on=False)
         for place, index in enumerate(part):
             size = scores.columns[scores.size][index]
@@ -53,7 +54,7 @@ def draw_classes(scores: ClassScores, target: Path) -> None:
         axes.set_title(scores.size, fontsize=8, color="#666666", loc="right")
     figure.suptitle(
         f"{scores.main} of {_classes(len(ranked))}: mean {scores.mean:.3f}\n"
-        f"bars: {scores.main}, dots: {scores.easier}",
+        f"bars: {scores.main}, dots: {scores.easier}, line: mean",
         fontsize=11,
     )
     save_figure(figure, target)
