@@ -14,6 +14,7 @@ from mmengine.runner import Runner
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
+from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, log_in_one_process
 from xcit_dense.mm.loading import LoadReportHook, load_checkpoint
@@ -181,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
         runner.register_hook(LabelMapHook(args.out))
     if args.show_dir:
         runner.register_hook(PictureHook(args.show_dir))
+    runner.register_hook(EvaluationHook())
     save_memory(cfg, runner)
     device = mmengine.device.get_device()
     with torch.autocast(device, default_dtype(device), enabled=args.amp):

@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
+from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, type_name
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES
@@ -134,6 +135,7 @@ def main(argv: list[str] | None = None) -> None:
 def _train(cfg: Config) -> None:
     runner = build_runner(cfg)
     runner.register_hook(ObjectCountHook())
+    runner.register_hook(EvaluationHook())
     pretrained = cfg.model.get("backbone", {}).get("init_cfg")
     if not (cfg.get("resume") or cfg.get("load_from") or pretrained):
         print_log(

@@ -1,5 +1,6 @@
 """Pictures of what goes on: attention, the images that a model is fed, curves of training."""
 
+import warnings
 from argparse import ArgumentTypeError
 from io import BytesIO
 from pathlib import Path
@@ -25,5 +26,7 @@ def save_figure(figure: Figure, target: Path) -> None:
         OSError: the file cannot be written.
     """
     encoded = BytesIO()
-    figure.savefig(encoded, format=target.suffix[1:])
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # of names: empty boxes
+        figure.savefig(encoded, format=target.suffix[1:])
     write_atomically(target, lambda file: file.write(encoded.getvalue()))
