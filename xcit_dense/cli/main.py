@@ -99,6 +99,8 @@ def _stop_without_log(handler: logging.FileHandler, record: logging.LogRecord) -
 
 def _stop() -> NoReturn:
     print("stopped", file=sys.stderr)
+    # objects that were being made when it came may fail to be destroyed
+    sys.unraisablehook = lambda ignored: None
     sys.exit(130)  # as shells count it
 
 
