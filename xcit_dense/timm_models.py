@@ -4,7 +4,6 @@ Importing this adds their names to timm's registry. They give features, as timm'
 ``features_only=True``; there is no classifier.
 """
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -76,7 +75,7 @@ def _keep_pyramid(backbone: TimmFeatures, state_dict: dict, prefix: str, *_: Any
     own = backbone.pyramid.state_dict(prefix=f"{prefix}pyramid.")
     if own.keys().isdisjoint(state_dict):
         state_dict.update(own)
-        backbone._log("the pyramid is not in the checkpoint: it keeps its values", logging.WARNING)
+        backbone._log("the pyramid is not in the checkpoint: it keeps its values")
 
 
 def _create(

@@ -53,14 +53,14 @@ def main() -> None:
 
 
 def _find(command: str) -> Callable[[], int | None]:
+    """The function of a command, or the end where a package is missing."""
     try:
         return import_module(f"xcit_dense.cli.{command}").main
     except ModuleNotFoundError as error:
-        remedy = "'xcit_dense[openmmlab]', or '[onedl]'"
-        if error.name == "matplotlib":
-            remedy = f"matplotlib, or {remedy}"
+        package = error.name.partition(".")[0]
+        remedy = "matplotlib" if package == "matplotlib" else "'xcit_dense[openmmlab]', or [onedl]"
         sys.exit(
-            f"error: xcit-dense {command} needs {error.name}, which is not installed: pip install "
+            f"error: xcit-dense {command} needs {package}, which is not installed: pip install "
             f"{remedy}"
         )
 
