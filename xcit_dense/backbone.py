@@ -195,6 +195,9 @@ def create_backbone(
     if weights is not None:
         source = str(weights)
         if source.startswith(KINDS) and not Path(source).suffix:
-            source = published_url(source.removeprefix(KINDS), arch, patch_size)
+            try:
+                source = published_url(source.removeprefix(KINDS), arch, patch_size)
+            except UserError as error:
+                raise UserError(f"weights={source!r}: {error}, each after {KINDS!r}") from error
         backbone.load_pretrained(source)
     return backbone

@@ -145,7 +145,8 @@ def load_from_timm(name: str, map_location: Any = None) -> dict[str, Tensor]:
     """
     model_name = name.removeprefix(TIMM)
     if not timm.models.is_model_pretrained(model_name):
-        close = get_close_matches(model_name, timm.list_pretrained(), n=3)
+        known = timm.list_pretrained(exclude_filters="xcit_dense_*")  # those are our own
+        close = get_close_matches(model_name, known, n=3)
         raise UserError(
             f"{name}: timm has no pretrained weights of that name; similar: {', '.join(close)} "
             "(timm.list_pretrained() lists all)"
