@@ -20,9 +20,9 @@ from xcit_dense.mm.config import (
     read_config,
     type_name,
 )
-from xcit_dense.mm.loading import load_checkpoint, load_complete
+from xcit_dense.mm.loading import load_complete
 from xcit_dense.network import Trunk
-from xcit_dense.weights import convert_state_dict, unwrap_checkpoint
+from xcit_dense.weights import convert_state_dict, load_checkpoint, unwrap_checkpoint
 
 
 def make_parser() -> ArgumentParser:

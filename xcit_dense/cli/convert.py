@@ -11,12 +11,12 @@ from torch import Tensor
 
 from xcit_dense.atomic_files import StoppableFile, write_atomically
 from xcit_dense.errors import UserError
-from xcit_dense.mm.loading import load_checkpoint
 from xcit_dense.weights import (
     NAMINGS,
     backbone_prefix,
     convert_state_dict,
     identify,
+    load_checkpoint,
     rename_state_dict,
     unwrap_checkpoint,
 )

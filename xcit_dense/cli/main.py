@@ -1,5 +1,6 @@
 """The command ``xcit-dense``, and how each command ends."""
 
+import gc
 import logging
 import os
 import signal
@@ -17,8 +18,6 @@ import torch
 from xcit_dense import __version__
 from xcit_dense.atomic_files import named_in_errors
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.config import dicts_in
-from xcit_dense.mm.launch import part
 
 _SHOWS_TRACEBACKS = "XCIT_DENSE_TRACEBACK"
 
@@ -50,7 +49,20 @@ def main() -> None:
     parser.add_argument("arguments", nargs=REMAINDER, metavar="...")
     args = parser.parse_args()
     sys.argv = [f"xcit-dense {args.command}", *args.arguments]
-    run(import_module(f"xcit_dense.cli.{args.command}").main)
+    run(_find(args.command))
+
+
+def _find(command: str) -> Callable[[], int | None]:
+    """The function of a command, or the end where a package is missing."""
+    try:
+        return import_module(f"xcit_dense.cli.{command}").main
+    except ModuleNotFoundError as error:
+        package = error.name.partition(".")[0]
+        remedy = "matplotlib" if package == "matplotlib" else "'xcit_dense[openmmlab]', or [onedl]"
+        sys.exit(
+            f"error: xcit-dense {command} needs {package}, which is not installed: pip install "
+            f"{remedy}"
+        )
 
 
 def run(command: Callable[[], int | None]) -> None:
@@ -74,9 +86,18 @@ def run(command: Callable[[], int | None]) -> None:
         speaks = torch.distributed.is_initialized() or os.environ.get("LOCAL_RANK", "0") == "0"
         sys.exit(f"error: {_in_one_line(error)}" if speaks else 1)
     if torch.distributed.is_initialized():
-        part()
+        _part()
     if exit_code:
         sys.exit(exit_code)
+
+
+def _part() -> None:
+    """Part from the other processes, when all has gone well.
+
+    Models that are garbage keep threads of gloo alive, which can abort a process that ends.
+    """
+    gc.collect()
+    torch.distributed.destroy_process_group()
 
 
 def _stop_all_the_same(ignored: Any) -> None:
@@ -134,8 +155,12 @@ def _place_in_config(error: Exception) -> str:
         if frame.f_code.co_name in ("build_from_cfg", "build_runner_from_cfg")
         and hasattr(frame.f_locals.get("cfg"), "items")
     ]
+    if not built:
+        return ""
+    from xcit_dense.mm.config import dicts_in  # here: convert and curves do without mmengine
+
     place = ""
     for outer, inner in pairwise(built):
         paths = [path for path, node in dicts_in(outer) if node.get("type") == inner.get("type")]
         place += next(filter(None, paths), "")
-    return place.removeprefix(".") or (str(built[-1].get("type", "")) if built else "")
+    return place.removeprefix(".") or str(built[-1].get("type", ""))

@@ -17,11 +17,12 @@ from xcit_dense.errors import UserError
 from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, log_in_one_process
-from xcit_dense.mm.loading import LoadReportHook, load_checkpoint
+from xcit_dense.mm.loading import LoadReportHook
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict import encode_masks, keep_classes_only
 from xcit_dense.predict.picture_hook import LabelMapHook, PictureHook
 from xcit_dense.predict.results import metainfo_of_checkpoint, metainfo_of_test_data
+from xcit_dense.weights import load_checkpoint
 
 # Metrics that take masks as run lengths, and those that do without logits
 _COCO_METRICS = {"CocoMetric", "CocoPanopticMetric"}

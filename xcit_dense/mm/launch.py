@@ -1,6 +1,5 @@
-"""Starting as one of several processes, the runner for them, and the end."""
+"""Starting as one of several processes, and the runner for them."""
 
-import gc
 import os
 import sys
 
@@ -74,15 +73,6 @@ def log_in_one_process(runner: Runner) -> None:
     """Let only the main process log a test: mmengine's would all write one file of metrics."""
     if not is_main_process():
         runner.hooks[:] = [hook for hook in runner.hooks if not isinstance(hook, LoggerHook)]
-
-
-def part() -> None:
-    """Part from the other processes, when all has gone well.
-
-    Models that are garbage keep threads of gloo alive, which can abort a process that ends.
-    """
-    gc.collect()
-    torch.distributed.destroy_process_group()
 
 
 def _check_sharding(cfg: Config) -> None:

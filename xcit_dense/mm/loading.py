@@ -9,11 +9,11 @@ from mmengine.hooks import Hook
 from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.registry import HOOKS
-from mmengine.runner import CheckpointLoader, Runner
+from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from xcit_dense.backbone import Backbone
 from xcit_dense.errors import UserError
-from xcit_dense.mm.backbone import XCiT
 from xcit_dense.weights import (
     LoadReport,
     backbone_prefix,
@@ -22,67 +22,12 @@ from xcit_dense.weights import (
     identify,
     unwrap_checkpoint,
 )
-from xcit_dense.weights.published_weights import TIMM, load_from_http, load_from_timm
-from xcit_dense.weights.safe_loading import load_from_local
 
 # of schedules and of groups of parameters: what changes in training, and what follows from it
 _STATE = {
     "params", "param_names", "lr", "base_values", "last_step", "_global_step", "_last_value",
     "verbose",
 }  # fmt: skip
-
-
-def load_checkpoint(source: str) -> dict:
-    """Load a checkpoint from a path, a URL or ``timm://NAME``, running none of its code.
-
-    Addresses of other kinds are left to mmengine, which is safe once
-    :mod:`xcit_dense.mm.mmengine_patches` is imported.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        UserError: the file cannot be fetched, is damaged or would run code.
-    """
-    if source.startswith(TIMM):
-        return load_from_timm(source)
-    if source.startswith(("http://", "https://")):
-        return load_from_http(source, "cpu")
-    if "://" in source:
-        return CheckpointLoader.load_checkpoint(source, "cpu")
-    return load_from_local(source, "cpu")
-
-
-def load_pretrained(backbone: XCiT, source: str, prefix: str | None = None) -> None:
-    """Load a checkpoint into a backbone and log a report.
-
-    Args:
-        backbone: is filled in place.
-        source: as for :func:`load_checkpoint`.
-        prefix: what stands before the names of the backbone in the checkpoint; None: ``backbone.``
-            where the checkpoint has that, else nothing.
-
-    Raises:
-        UserError: the checkpoint has no tensor of this backbone, or is of another network.
-    """
-    tensors = unwrap_checkpoint(load_checkpoint(source))
-    if prefix is None:
-        prefix = backbone_prefix(tensors)
-    elif prefix and not prefix.endswith("."):
-        prefix += "."
-    mine = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-    try:
-        fitted = backbone.fit(mine)
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
-    if others := len(tensors) - len(mine):
-        fitted.notes.append(f"left out on purpose: {others} of the rest of the model")
-    report = compare(backbone.state_dict(), fitted.state_dict)
-    if not report.num_loaded or report.reshaped:
-        raise UserError(
-            f"{source}: does not fit the backbone: its keys begin with {sorted(tensors)[:3]}, "
-            f"looked for those under {prefix!r}; {report}"
-        )
-    backbone.load_state_dict(fitted.state_dict, strict=False)
-    print_log("\n  ".join([f"{source}: {report}", *fitted.notes]), logger="current")
 
 
 def is_needed_to_predict(name: str) -> bool:
@@ -206,7 +151,7 @@ def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Te
     backbones = {
         f"{name}." if name else "": module
         for name, module in model.named_modules()
-        if isinstance(module, XCiT)
+        if isinstance(module, Backbone)
     }
     is_bare_xcit = not backbone_prefix(given) and identify(convert_state_dict(given))
     if is_bare_xcit:

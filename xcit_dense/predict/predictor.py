@@ -23,7 +23,7 @@ from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import innermost_dataset, model_scope, read_config, type_name
-from xcit_dense.mm.loading import load_checkpoint, load_complete
+from xcit_dense.mm.loading import load_complete
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict.drawing import draw_prediction
 from xcit_dense.predict.inputs import read_image
@@ -36,7 +36,7 @@ from xcit_dense.predict.results import (
     metainfo_of_checkpoint,
     metainfo_of_test_data,
 )
-from xcit_dense.weights import unwrap_checkpoint
+from xcit_dense.weights import load_checkpoint, unwrap_checkpoint
 
 
 class Predictor:

@@ -15,6 +15,7 @@ from xcit_dense.weights.checkpoint_keys import (
     convert_state_dict,
     rename_state_dict,
 )
+from xcit_dense.weights.published_weights import load_checkpoint
 from xcit_dense.weights.safe_loading import unwrap_checkpoint
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "convert_state_dict",
     "fit_tensors",
     "identify",
+    "load_checkpoint",
     "rename_state_dict",
     "unwrap_checkpoint",
 ]

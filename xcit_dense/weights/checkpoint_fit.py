@@ -59,7 +59,7 @@ class CheckpointIdentity:
         with the last block that its pyramid taps.
 
         Args:
-            wanted: the whole network that the config describes.
+            wanted: the whole network that the backbone is of.
             num_blocks: how many of its blocks, from the first on, the backbone has.
 
         Raises:
@@ -69,7 +69,7 @@ class CheckpointIdentity:
         is_same = all(getattr(self, name) == getattr(wanted, name) for name in fixed)
         if not is_same or not num_blocks <= self.depth <= wanted.depth:
             raise UserError(
-                f"the checkpoint is of another network: this is {self}; the config builds {wanted}."
+                f"the checkpoint is of another network: this is {self}; the backbone is {wanted}."
                 f" Take weights of {wanted}, or set arch and patch_size of the backbone to {self}"
             )
 
@@ -142,7 +142,7 @@ def fit_tensors(
 
     Args:
         tensors: tensors of the backbone by published names or by ours, without a prefix.
-        wanted: the network that the config describes.
+        wanted: the network that the backbone is of.
         num_blocks: how many of its blocks the backbone has; it ends with the last tapped one.
 
     Raises:

@@ -64,6 +64,32 @@ def published_url(kind: str, arch: str | Mapping, patch_size: int) -> str:
     return offered[kind]
 
 
+def load_checkpoint(source: str) -> dict:
+    """Load a checkpoint from a path, a URL or ``timm://NAME``, running none of its code.
+
+    Addresses of other kinds are left to mmengine, which is safe once
+    :mod:`xcit_dense.mm.mmengine_patches` is imported.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        UserError: the file cannot be fetched, is damaged or would run code.
+    """
+    if source.startswith(TIMM):
+        return load_from_timm(source)
+    if source.startswith(("http://", "https://")):
+        return load_from_http(source, "cpu")
+    if "://" not in source:
+        return load_from_local(source, "cpu")
+    try:
+        from mmengine.runner import CheckpointLoader  # here: all the rest does without
+    except ImportError as error:
+        raise UserError(
+            f"{source}: only mmengine knows such addresses, and it is not installed (pip install "
+            f"'xcit_dense[openmmlab]'); a path, http://, https:// and {TIMM} do without"
+        ) from error
+    return CheckpointLoader.load_checkpoint(source, "cpu")
+
+
 def load_from_http(url: str, map_location: Any = None) -> dict:
     """Load a checkpoint from a URL, or from torch's cache where it has been fetched before.
 
@@ -119,7 +145,8 @@ def load_from_timm(name: str, map_location: Any = None) -> dict[str, Tensor]:
     """
     model_name = name.removeprefix(TIMM)
     if not timm.models.is_model_pretrained(model_name):
-        close = get_close_matches(model_name, timm.list_pretrained(), n=3)
+        known = timm.list_pretrained(exclude_filters="xcit_dense_*")  # those are our own
+        close = get_close_matches(model_name, known, n=3)
         raise UserError(
             f"{name}: timm has no pretrained weights of that name; similar: {', '.join(close)} "
             "(timm.list_pretrained() lists all)"

@@ -6,7 +6,7 @@ from mmengine.model import BaseModel
 from mmengine.registry import MODELS
 from torch import nn
 
-from xcit_dense.mm import loading
+from xcit_dense.mm import backbone, loading
 
 ARCH = {"embed_dims": 32, "depth": 4, "num_heads": 4, "eta": 1.0}
 
@@ -42,5 +42,6 @@ def toy_detector():
 def log(monkeypatch):
     """What loading writes to the log."""
     lines = []
-    monkeypatch.setattr(loading, "print_log", lambda text, **_: lines.append(text))
+    for module in (backbone, loading):
+        monkeypatch.setattr(module, "print_log", lambda text, **_: lines.append(text))
     return lines
