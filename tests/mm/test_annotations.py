@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation import CocoMetric
 from mmengine.config import Config
 from pycocotools import mask as coco_masks
 
@@ -204,6 +206,25 @@ def test_labels_are_numbered_by_name(tmp_path, warnings, classes, order):
     in_order = list(classes) == list(numbers)[::order]
     assert bool(warnings) != in_order
     assert all("order" in line and ", ".join(classes) in line for line in warnings)
+
+
+@pytest.mark.parametrize("processes", [False, True])
+def test_scores_by_class_have_the_name_of_their_class(tmp_path, warnings, processes):
+    other = {**CONTENT["annotations"][0], "id": 8, "category_id": 2}
+    content = changed(("annotations", [CONTENT["annotations"][0], other]))
+    read(tmp_path, ("b", "a"), content)
+    metric = CocoMetric(
+        str(tmp_path / "a.json"), metric="bbox", classwise=True, use_mp_eval=processes
+    )
+    metric.dataset_meta = {"classes": ("b", "a")}
+    found = {
+        "bboxes": torch.tensor([[10.0, 10, 30, 30]]),
+        "scores": torch.ones(1),
+        "labels": torch.tensor([1]),
+    }
+    metric.process({}, [{"img_id": 1, "ori_shape": (48, 64), "pred_instances": found}])
+    scores = metric.evaluate(1)
+    assert (scores["coco/a_precision"], scores["coco/b_precision"]) == (1, 0)
 
 
 def test_categories_that_are_no_class_are_named(tmp_path, warnings):

@@ -22,7 +22,7 @@ def read_annotations_safely(cfg: Config) -> None:
     range crash the process or fill the memory. mmdet takes the categories in the order of the file
     and calls them by the names in the order of ``metainfo.classes``: where the two differ, names
     are swapped, and so are labels where two files of one data set differ. With this, label i is
-    class i.
+    class i, also in the table that ``CocoMetric(classwise=True)`` makes.
 
     Args:
         cfg: the config, of mmdet, else nothing is done; masks are checked only where it reads them.
@@ -32,8 +32,10 @@ def read_annotations_safely(cfg: Config) -> None:
     """
     if model_scope(cfg) != "mmdet":
         return
-    from mmdet.datasets.api_wrappers import COCO
+    from mmdet.datasets.api_wrappers import COCO, COCOeval, COCOevalMP
 
+    for evaluation in (COCOeval, COCOevalMP):
+        evaluation.evaluate = _in_order_of_classes(inspect.unwrap(evaluation.evaluate))
     COCO.__init__ = _naming_the_file(inspect.unwrap(COCO.__init__))
     COCO.createIndex = partialmethod(_create_checked_index, with_masks=_reads_masks(cfg))
     COCO.get_cat_ids = _category_ids
@@ -126,3 +128,25 @@ def _category_ids(coco: Any, cat_names: Sequence[str] = (), *others: Any, **more
             f"categories that are no class of metainfo.classes are left out: {', '.join(left_out)}"
         )
     return ids
+
+
+def _in_order_of_classes(evaluate: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Keep the order of the categories, by which mmdet's ``classwise`` names what it reads.
+
+    pycocotools sorts them by their ids.
+    """
+
+    @wraps(evaluate)
+    def in_order(evaluation: Any) -> None:
+        wanted = [*dict.fromkeys(evaluation.params.catIds)]
+        evaluate(evaluation)
+        parameters, found = evaluation.params, evaluation.evalImgs
+        if parameters.useCats:
+            size = len(found) // len(wanted)
+            places = map([*parameters.catIds].index, wanted)
+            evaluation.evalImgs = [
+                each for place in places for each in found[place * size : (place + 1) * size]
+            ]
+            parameters.catIds = evaluation._paramsEval.catIds = wanted
+
+    return in_order
