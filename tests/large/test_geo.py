@@ -1,8 +1,6 @@
 """What rasterio reads: values, what is valid, where it lies, and what is said of damage."""
 
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -49,6 +47,7 @@ def test_parts_are_those_of_the_file(tmp_path, dtype, count):
     assert not raster.warning
 
 
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_other_drivers(tmp_path):
     array = values("uint8")
     plain = save(tmp_path / "plain.tif", array, crs=None, transform=None)
@@ -141,25 +140,19 @@ def test_a_damaged_block_is_named_and_others_are_read(tmp_path):
         open_raster(path)
 
 
-MEMORY = """
-import sys
-from xcit_dense.large.sources import Window, open_raster
-def resident():
-    return int(open("/proc/self/statm").read().split()[1]) * 4096
-raster = open_raster(sys.argv[1])
-before = resident()
-for top in range(0, raster.height, 256):
-    raster.read(Window(top, 0, 256, raster.width))
-print((resident() - before) // 2**20)
-"""
-
-
 def test_memory_does_not_grow_with_what_was_read(tmp_path):
     """300 MB are read with a cache of 128 MB."""
+
+    def resident():
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+
     size = dict(height=10240, width=10240, count=3, dtype="uint8")
     how = dict(driver="GTiff", tiled=True, sparse_ok=True, transform=rasterio.Affine(*TRANSFORM))
     with rasterio.open(tmp_path / "a.tif", "w", **size, **how):
         pass
-    command = [sys.executable, "-c", MEMORY, str(tmp_path / "a.tif")]
-    grown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    assert int(grown) < 180
+    raster = open_raster(tmp_path / "a.tif")
+    before = resident()
+    for top in range(0, raster.height, 256):
+        raster.read(Window(top, 0, 256, raster.width))
+    assert resident() - before < 180e6

@@ -29,7 +29,7 @@ def open_pyramid(path: Path, level: int | None = None, mpp: float | None = None)
 
     def at_level(number: int) -> ArrayRaster:
         check_level(path, number, len(series.levels))
-        array = zarr.open_array(series.levels[number].aszarr(), mode="r")
+        array = zarr.open_array(series.aszarr(level=number), mode="r")
         y, x = axes.index("Y"), axes.index("X")
         block, size = ((of[y], of[x]) for of in (array.chunks, array.shape))
         warning = warning_of_blocks(str(path), block, size)

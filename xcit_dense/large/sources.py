@@ -11,7 +11,7 @@ import numpy as np
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.predict.inputs import IMAGE_SUFFIXES
 
-# what OpenSlide reads by its own; its other formats are TIFF
+# what OpenSlide is asked for; other TIFFs are tifffile's
 SLIDE_SUFFIXES = frozenset(
     {".bif", ".czi", ".dcm", ".mrxs", ".ndpi", ".scn", ".svs", ".svslide", ".vms", ".vmu"}
 )
@@ -103,7 +103,7 @@ def open_raster(path: Path | str, level: int | None = None, mpp: float | None = 
 
     ============================================  ==========================  ===================
     ``.npy``                                      NumPy, mapped
-    ``.zarr``, folders of zarr's                  zarr; levels of OME-Zarr    needs zarr
+    folders of zarr's, OME-Zarr                   zarr                        extra ``slides``
     ``.svs``, ``.ndpi``, ``.mrxs``... (slides)    OpenSlide                   extra ``slides``
     ``.ome.tif``, TIFF with ``mpp``               tifffile and zarr           extra ``slides``
     ``.tif``, ``.jp2``, ``.vrt``, all others      rasterio                    extra ``geo``
