@@ -108,3 +108,6 @@ def test_images_that_pillow_would_refuse_for_their_size(tmp_path, monkeypatch):
     assert raster.width == 60
     assert "is held in memory" in raster.warning
     assert Image.MAX_IMAGE_PIXELS == 1000
+    monkeypatch.setattr(arrays, "_LARGEST", 2000)
+    with pytest.raises(UserError, match=r"(?s)too large to be decoded whole.*gdal_translate"):
+        open_raster(tmp_path / "a.png")

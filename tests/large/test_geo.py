@@ -106,7 +106,15 @@ def test_a_palette_is_looked_up(tmp_path):
     assert raster.names == ("red", "green", "blue")
 
 
-@pytest.mark.parametrize(("rows", "cost"), [(1, "5000 x 1"), (60, "all of it")])
+@pytest.mark.parametrize("bits", [1, 4])
+def test_few_bits_go_from_black_to_white(tmp_path, bits):
+    array = RNG.integers(0, 2**bits, (400, 600, 1), dtype=np.uint8)
+    raster = open_raster(save(tmp_path / "a.tif", array, nbits=bits))
+    expected = (array * (255 // (2**bits - 1))).repeat(3, 2)
+    np.testing.assert_array_equal(Pixels(raster).read(PART), expected[PART.slices])
+
+
+@pytest.mark.parametrize(("rows", "cost"), [(1, "whole rows of 5000"), (60, "all of it")])
 def test_untiled_rasters_are_named_with_the_remedy(tmp_path, rows, cost):
     path = tmp_path / "a.tif"
     how = dict(tiled=False, blockxsize=5000, blockysize=rows, compress="deflate")

@@ -14,6 +14,7 @@ from xcit_dense.large.sources import Georeference, Window, retile, unreadable
 from xcit_dense.predict.inputs import read_image
 
 _LARGE = 179_000_000  # pixels, as many as Pillow takes for an honest image
+_LARGEST = 2**30  # pixels, as many as OpenCV decodes
 
 
 class ArrayRaster:
@@ -108,15 +109,23 @@ def decode_image(path: Path) -> ArrayRaster:
     """What OpenCV decodes, whole: up to 2^30 pixels, red, green, blue; 16 bits and floats stay.
 
     Raises:
-        UserError: as of :func:`xcit_dense.predict.inputs.read_image`.
+        UserError: it has more pixels, or what :func:`xcit_dense.predict.inputs.read_image` raises.
     """
     loader = LoadImageFromFile(color_type=cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH)
-    with mock.patch.object(Image, "MAX_IMAGE_PIXELS", None):
-        pixels = read_image(path, loader)[..., ::-1]
+    by_parts = f"read by parts after\n  {retile(str(path))}"
+    try:
+        with mock.patch.object(
+            Image, "MAX_IMAGE_PIXELS", _LARGEST // 2
+        ):  # Pillow allows the double
+            pixels = read_image(path, loader)[..., ::-1]
+    except UserError as error:
+        if isinstance(error.__cause__, Image.DecompressionBombError):
+            raise UserError(f"{path}: is too large to be decoded whole; {by_parts}") from error
+        raise
     warning = ""
     if pixels.size > 3 * _LARGE:
         size = f"{pixels.nbytes / 2**30:.1f} GiB"
-        warning = f"{path}: is held in memory, {size}; read by parts after\n  {retile(str(path))}"
+        warning = f"{path}: is held in memory, {size}; {by_parts}"
     raster = ArrayRaster(path, lambda: pixels, "YXC", warning=warning)
     raster.names = ("red", "green", "blue")
     return raster

@@ -26,8 +26,8 @@ _CACHE = 128 * 1024 * 1024  # bytes of decoded blocks, of all rasters; GDAL's ow
 class GeoRaster:
     """A raster of GDAL's; see :class:`xcit_dense.large.sources.Raster`.
 
-    A palette is looked up and gives three bands. A last band that is alpha is no band but says what
-    is valid, as do masks and nodata values.
+    A palette is looked up and gives three bands, as does grey of less than 8 bits. A last band that
+    is alpha is no band but says what is valid, as do masks and nodata values.
 
     Args:
         path: the file.
@@ -54,7 +54,7 @@ class GeoRaster:
         self.path = str(path)
         self.height, self.width = dataset.shape
         colors = dataset.colorinterp
-        self._palette = _palette(dataset) if colors[0] == ColorInterp.palette else None
+        self._palette = _palette(dataset)
         self.count = dataset.count - (dataset.count > 1 and colors[-1] == ColorInterp.alpha)
         described = zip(dataset.descriptions, colors, strict=True)
         self.names = tuple(text or _name(color) for text, color in described)[: self.count]
@@ -96,12 +96,21 @@ class GeoRaster:
             raise unreadable(self.path, window, error) from error
 
 
-def _palette(dataset: rasterio.DatasetReader) -> np.ndarray:
-    """The red, green, blue and alpha of each value, uint8 (values, 4)."""
-    table = np.zeros((np.iinfo(dataset.dtypes[0]).max + 1, 4), np.uint8)
-    for value, color in dataset.colormap(1).items():
-        table[value] = color
-    return table
+def _palette(dataset: rasterio.DatasetReader) -> np.ndarray | None:
+    """The red, green, blue and alpha of each value, uint8 (values, 4), if these are not the values.
+
+    Values of less than 8 bits are grey.
+    """
+    bits = int(dataset.tags(1, ns="IMAGE_STRUCTURE").get("NBITS", 8))
+    if dataset.colorinterp[0] == ColorInterp.palette:
+        table = np.zeros((np.iinfo(dataset.dtypes[0]).max + 1, 4), np.uint8)
+        for value, color in dataset.colormap(1).items():
+            table[value] = color
+        return table
+    if dataset.count == 1 and bits < 8:
+        grey = np.linspace(0, 255, 2**bits).astype(np.uint8)
+        return np.stack([grey, grey, grey, np.full_like(grey, 255)], axis=1)
+    return None
 
 
 def _name(color: ColorInterp) -> str:

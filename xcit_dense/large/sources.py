@@ -173,7 +173,7 @@ def warning_of_blocks(path: str, block: tuple[int, int], size: tuple[int, int]) 
     height, width = (min(pair) for pair in zip(block, size, strict=True))
     if max(height, width) <= _LONGEST_BLOCK:
         return ""
-    cost = "all of it" if (height, width) == size else f"{width} x {height} pixels or more"
+    cost = "all of it" if (height, width) == size else f"whole rows of {width} pixels"
     return f"{path}: is not tiled, every window reads {cost}; quick to read after\n  {retile(path)}"
 
 
