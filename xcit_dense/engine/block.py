@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xcit_dense.engine.context import Context
 from xcit_dense.engine.products import packed_linear, rows_per_piece, scaled
 from xcit_dense.engine.stores import TokenStore
 from xcit_dense.engine.weights import BlockWeights, Layer, TokenNorm
@@ -36,8 +37,12 @@ class BlockRunner:
         ]
 
     def run(
-        self, store: TokenStore, moments: Moments, next_norm: TokenNorm | None
-    ) -> Moments | None:
+        self,
+        store: TokenStore,
+        context: Context,
+        next_norm: TokenNorm | None,
+        next_context: Context,
+    ) -> None:
         """Replace the tokens of an image by what the block makes of them.
 
         A band is read once and written once. The rows after attention that the next band needs
@@ -45,29 +50,25 @@ class BlockRunner:
 
         Args:
             store: the tokens.
-            moments: of the normed tokens that attention sees; commonly those of the store.
+            context: what attention sees of the normed tokens.
             next_norm: the norm of the block that follows, if one does.
-
-        Returns:
-            The moments of the new tokens after ``next_norm``.
+            next_context: gathers the new tokens after ``next_norm``.
         """
         weights, height, width = self.weights, store.height, store.width
         device, channels = weights.fc1.weight.device, weights.fc1.weight.shape[1]
-        layer = Layer(*mixing(moments, weights.projections, weights.temperature))
-        mix = packed_linear(scaled(layer, weights.attention_scale), self.dtype)
+        context.use(self._make_mixing, lambda *layer: packed_linear(Layer(*layer), self.dtype))
 
         size = max(_LOWEST, rows_per_piece(width * channels, device))
         shape = (min(size + 2 * REACH, height) * width, channels)
         attended = torch.empty(shape, dtype=store.tokens.dtype, device=device)
         top = done = 0  # the rows of the image from which on, and up to which, it is filled
-        gathered = None
         for start in range(0, height, size):
             stop, below = min(start + size, height), min(start + size + REACH, height)
             for first in range(done, below, max(1, size // 4)):
                 last = min(first + max(1, size // 4), below)
                 tokens = store.read(first, last).to(device)
                 place = attended[(first - top) * width : (last - top) * width]
-                torch.add(tokens, mix(weights.attention_norm(tokens)), out=place)
+                torch.add(tokens, context.mix(first, weights.attention_norm(tokens)), out=place)
             window = attended[: (below - top) * width]
             tokens = store.place(start, stop, device)
             self._interact(window, width, start - top, below - stop, out=tokens)
@@ -75,13 +76,19 @@ class BlockRunner:
                 piece += self.from_hidden(self.to_hidden(weights.ffn_norm(piece)))
             store.write(start, tokens)
             if next_norm is not None:
-                normed = next_norm(tokens)
-                gathered = Moments.of(normed) if gathered is None else gathered.accumulate(normed)
+                next_context.gather(start, next_norm(tokens))
             next_top = max(stop - REACH, 0)
             kept = attended[(next_top - top) * width : (below - top) * width].clone()
             attended[: len(kept)] = kept
             top, done = next_top, below
-        return gathered
+
+    def _make_mixing(self, moments: Moments) -> Layer:
+        """The linear layer that attention is for tokens of these moments, scaled."""
+        weight, bias = mixing(moments, self.weights.projections, self.weights.temperature)
+        scale = self.weights.attention_scale
+        return (
+            Layer(weight, bias) if scale is None else Layer(weight * scale[:, None], bias * scale)
+        )
 
     def _interact(self, window: Tensor, width: int, above: int, below: int, out: Tensor) -> None:
         """LPI on rows of tokens, of which ``above`` and ``below`` (0 to 2) are only looked at.

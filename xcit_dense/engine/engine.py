@@ -10,6 +10,7 @@ from torch.overrides import _get_current_function_mode_stack
 from torch.utils._device import DeviceContext
 
 from xcit_dense.engine.block import BlockRunner
+from xcit_dense.engine.context import Context, WholeImage, Windows
 from xcit_dense.engine.levels import LevelRunner
 from xcit_dense.engine.stem import embed
 from xcit_dense.engine.stores import Source, TensorSource, TokenStore
@@ -23,7 +24,7 @@ from xcit_dense.engine.weights import (
     read_position,
     read_stem,
 )
-from xcit_dense.network import Moments, Pyramid, Trunk
+from xcit_dense.network import Pyramid, Trunk
 from xcit_dense.network.calling import is_traced, is_transformed
 
 # By tools/compare_attention_forms.py for C = 384, the only width measured: the plain model in the
@@ -80,19 +81,25 @@ class Engine:
         trunk: in eval mode, on the device that computes.
         pyramid: likewise.
         store_device: where the tokens lie; None for the device that computes.
+        window: side of what attention sees around each place, in pixels; None for the whole image.
 
     Raises:
         NotAsBuilt: somebody has changed the model, or it has norms that look at whole maps.
     """
 
     def __init__(
-        self, trunk: Trunk, pyramid: Pyramid, store_device: torch.device | str | None = None
+        self,
+        trunk: Trunk,
+        pyramid: Pyramid,
+        store_device: torch.device | str | None = None,
+        window: int | None = None,
     ) -> None:
         expect(trunk, Trunk)
         expect(trunk.blocks, nn.ModuleList)
         expect(pyramid, Pyramid)
         expect(pyramid.levels, nn.ModuleDict)
         self.patch_size, self.out_indices = trunk.patch_size, trunk.out_indices
+        self.window = window
         stem = read_stem(trunk.patch_embedding)
         self.position = read_position(trunk.position_encoding)
         self.blocks: list[BlockWeights] = [read_block(block) for block in trunk.blocks]
@@ -149,19 +156,18 @@ class Engine:
             ]
             stores = [self._new_store(*grid) for grid in grids]
             norms = [block.attention_norm for block in self.blocks]
-            moments: list[Moments] = [
-                embed(source, store, self.patch_size, self.stem, self.position, norms[0])
-                for source, store in zip(sources, stores, strict=True)
-            ]
+            contexts = [self._new_context(store) for store in stores]
+            for source, store, context in zip(sources, stores, contexts, strict=True):
+                embed(source, store, self.patch_size, self.stem, self.position, norms[0], context)
         for index, (weights, next_norm) in enumerate(
             zip(self.blocks, [*norms[1:], None], strict=True)
         ):
             with torch.autocast(self.device.type, enabled=False):
                 runner = BlockRunner(weights, self.product_dtype)
-                moments = [
-                    runner.run(store, of_store, next_norm)
-                    for store, of_store in zip(stores, moments, strict=True)
-                ]
+                next_contexts = [self._new_context(store) for store in stores]
+                for store, context, following in zip(stores, contexts, next_contexts, strict=True):
+                    runner.run(store, context, next_norm, following)
+                contexts = next_contexts
                 del runner
             if index in self.out_indices:
                 yield stores
@@ -169,6 +175,11 @@ class Engine:
     def _new_store(self, height: int, width: int) -> TokenStore:
         channels = self.position[0].weight.shape[0]
         return TokenStore(height, width, channels, self.dtype, self.store_device)
+
+    def _new_context(self, store: TokenStore) -> Context:
+        if self.window is None:
+            return WholeImage()
+        return Windows(store.height, store.width, max(1, self.window // self.patch_size))
 
     def _cast(self, layer: Layer) -> Layer:
         return Layer(*(None if t is None else t.to(self.product_dtype) for t in layer))

@@ -4,10 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from xcit_dense.engine.context import Context
 from xcit_dense.engine.products import rows_per_piece
 from xcit_dense.engine.stores import Source, TokenStore, read_padded
 from xcit_dense.engine.weights import Layer, TokenNorm
-from xcit_dense.network import Moments, fourier_position_codes
+from xcit_dense.network import fourier_position_codes
 
 
 def embed(
@@ -17,7 +18,8 @@ def embed(
     stem: list[Layer],
     position: tuple[Layer, Layer],
     next_norm: TokenNorm,
-) -> Moments:
+    context: Context,
+) -> None:
     """Fill a store with the patches of an image.
 
     Args:
@@ -25,9 +27,7 @@ def embed(
         stem: 3x3 stride-2 convolutions, ready to be used.
         position: projections of the codes of rows and columns.
         next_norm: the norm of the first block.
-
-    Returns:
-        The moments of the normed patches.
+        context: gathers the normed patches.
     """
     device, dtype = stem[0].weight.device, stem[0].weight.dtype
     of_rows, of_columns = (
@@ -38,7 +38,6 @@ def embed(
     # a low band computes much of the upper border of its maps twice.
     width = store.width * patch_size * len(stem[0].weight) // 4 // 2
     size = max(8, rows_per_piece(width, device) // patch_size)
-    moments = None
     for start in range(0, store.height, size):
         stop, first = min(start + size, store.height), max(start - 1, 0)
         band = read_padded(source, first * patch_size, stop * patch_size, patch_size)
@@ -47,9 +46,7 @@ def embed(
         grid = patches.permute(1, 2, 0) + of_rows[start:stop, None]
         tokens = grid.add_(of_columns).flatten(0, 1)
         store.write(start, tokens)
-        normed = next_norm(tokens)
-        moments = Moments.of(normed) if moments is None else moments.accumulate(normed)
-    return moments
+        context.gather(start, next_norm(tokens))
 
 
 def _codes(length: int, layer: Layer) -> Tensor:
