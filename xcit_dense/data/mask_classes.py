@@ -1,21 +1,15 @@
 """From the values that masks hold to classes, and to label maps that mmsegmentation reads."""
 
-import os
 import re
-import shutil
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
-from tqdm import tqdm
 
-from xcit_dense.data.mask_folder import MaskFolder, MaskValues, read_mask
+from xcit_dense.data.mask_folder import MaskFolder, MaskValues
 from xcit_dense.errors import Finding, UserError
 from xcit_dense.mm.data import IGNORED_LABEL
 
@@ -283,54 +277,6 @@ def _what_is_found(
         text = f"0 is the class {classes[0]!r}, and is trained"
         findings.append(Finding(text, "--ignore-label 0 leaves it out", is_wrong=False))
     return findings
-
-
-def write_label_maps(folder: MaskFolder, classes: Classes, out: Path) -> None:
-    """Write the label maps of a folder of masks as PNG, called as the images with ``.png`` behind.
-
-    Args:
-        folder: what was read.
-        classes: what its values mean.
-        out: folder to write to, which is there only when all is written.
-
-    Raises:
-        UserError: it is there already.
-        OSError: something cannot be written; nothing is left.
-    """
-    if out.exists():
-        raise UserError(f"{out} is there already: remove it, or choose another --out")
-    values = np.array(sorted(classes.labels))
-    labels = np.array([classes.labels[value] for value in values.tolist()], np.uint8)
-    partial_folder = out.with_name(f".{out.name}.partial")
-    write = partial(_write_label_map, folder, classes, values, labels, partial_folder)
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            done = pool.map(write, range(len(folder.pairs)))
-            list(tqdm(done, "label maps", len(folder.pairs), unit="map", disable=None))
-        os.replace(partial_folder, out)
-    except BaseException:
-        shutil.rmtree(partial_folder, ignore_errors=True)
-        raise
-
-
-def _write_label_map(
-    folder: MaskFolder,
-    classes: Classes,
-    values: np.ndarray,
-    labels: np.ndarray,
-    out: Path,
-    index: int,
-) -> None:
-    image, mask = folder.pairs[index]
-    codes = read_mask(folder.masks / mask)[0]
-    if classes.has_colours:
-        codes = as_colours(codes, folder.contents[index])
-    picture = Image.fromarray(labels[np.searchsorted(values, codes)])
-    if classes.palette:
-        picture.putpalette(np.array(classes.palette, np.uint8).tobytes())
-    path = out / f"{image}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
 
 
 def labels_in(content: MaskValues, classes: Classes) -> set[int]:

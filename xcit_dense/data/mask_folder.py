@@ -111,6 +111,8 @@ def pair_files(
     images, masks = (Path(os.path.abspath(path)) for path in (images, masks))
     image_names = _files_in(images, img_suffix)
     mask_names = _files_in(masks, seg_map_suffix)
+    if images == masks:  # a JPEG is no mask
+        mask_names = [n for n in mask_names if not n.lower().endswith((".jpg", ".jpeg"))]
     below = defaultdict(list)
     for name in mask_names:
         below[os.path.dirname(name)].append(name)
@@ -176,19 +178,24 @@ def _best_suffixes(
         if img_suffix and seg_map_suffix:
             votes[img_suffix, seg_map_suffix] += 1
             continue
-        others = [name for name in masks_below[os.path.dirname(image)] if name != image]
-        if not is_one_folder and image in masks_below[os.path.dirname(image)]:
-            others.append(image)
+        others = masks_below[os.path.dirname(image)]
+        if is_one_folder:
+            others = [name for name in others if name != image]
         shared = [_shared_length(image, mask, img_suffix, seg_map_suffix) for mask in others]
         longest = max(shared, default=0)
         if longest > len(os.path.dirname(image)) + bool(os.path.dirname(image)):
             pairs = zip(others, shared, strict=True)
-            votes.update((image[n:], mask[n:]) for mask, n in pairs if n == longest)
+            endings = [(image[n:], mask[n:]) for mask, n in pairs if n == longest]
+            votes.update(e for e in endings if not (e[0][:1].isdigit() or e[1][:1].isdigit()))
     all_masks = {name for names in masks_below.values() for name in names}
     tried = {}
     for pair, _ in votes.most_common(8):
         found = {i: i.removesuffix(pair[0]) + pair[1] for i in images if i.endswith(pair[0])}
-        tried[pair] = {i: m for i, m in found.items() if m in all_masks and m != i}
+        tried[pair] = {
+            image: mask
+            for image, mask in found.items()
+            if mask in all_masks and not (is_one_folder and mask == image)
+        }
     most = max(map(len, tried.values()), default=0)
     best = [pair for pair, found in tried.items() if len(found) == most and most]
     if len({mask_suffix for _, mask_suffix in best}) > 1 and is_one_folder:
