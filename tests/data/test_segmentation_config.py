@@ -6,6 +6,7 @@ from mmengine.registry import init_default_scope
 from mmseg.registry import DATASETS
 from PIL import Image
 
+import xcit_dense.mm.mmengine_patches  # noqa: F401
 from xcit_dense.data.mask_classes import ClassName, read_names
 from xcit_dense.data.segmentation_config import write_segmentation_config
 from xcit_dense.errors import UserError
@@ -163,7 +164,7 @@ def test_a_second_folder_is_for_validation(tmp_path):
 @pytest.mark.parametrize(
     ("masks", "options", "told"),
     [
-        ([regions(0, 0)], {}, ["1 classes", "leave the background in"]),
+        ([regions(0, 0)], {}, ["1 classes of the values 0;", "the background"]),
         ([regions(0, 1, 2)], dict(names="ab"), ["2 names", "3 values, 0, 1, 2"]),
         ([regions(0, 1)], dict(names="aa"), ["a is there twice"]),
         ([regions(0, 1)], dict(names=[]), ["is empty"]),

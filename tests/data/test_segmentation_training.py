@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import xcit_dense.mm.mmengine_patches  # noqa: F401
 from xcit_dense.cli import train as train_command
 from xcit_dense.data.segmentation_config import write_segmentation_config
 from xcit_dense.doctor import diagnose, report

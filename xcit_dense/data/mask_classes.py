@@ -118,8 +118,8 @@ def find_classes(
     classes = [line.name for line in lines]
     if not 2 <= len(classes) <= IGNORED_LABEL:
         raise UserError(
-            f"there are {len(classes)} classes ({listed(classes)}); wanted are 2 to "
-            f"{IGNORED_LABEL}: what is no object is a class too, so leave the background in"
+            f"{len(classes)} classes of the values "
+            f"{listed(_shown(value, has_colours) for value in labels)}; wanted are 2 to {IGNORED_LABEL}: what is no object is a class too, the background"
         )
     reduces = ignored_value == 0 and not has_colours
     with_palette = [content.palette for content in contents if content.palette is not None]
@@ -157,7 +157,7 @@ def as_colours(values: np.ndarray, content: MaskValues) -> np.ndarray:
     if content.has_colours:
         return values
     if content.palette is None:
-        return values * 0x010101
+        return values.astype(np.int32) * 0x010101
     table = np.zeros((max(values.max() + 1, len(content.palette)), 3), np.int32)
     table[: len(content.palette)] = content.palette
     return (table @ (1 << 16, 1 << 8, 1))[values]

@@ -100,7 +100,7 @@ def read_mask_folder(
             else:
                 folder.contents.append(content)
     if faults:
-        raise UserError(f"{folder.masks}: masks that cannot be used: {'; '.join(faults)}")
+        raise UserError(f"masks or images that cannot be used: {'; '.join(faults)}")
     return folder
 
 
@@ -253,8 +253,8 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool, bool]:
     """Read the values of a mask, whatever a file keeps them in.
 
     Returns:
-        int (H, W), numbers, or 0xRRGGBB where there are colours that are no greys; then palette,
-        ``has_colours`` and ``has_one_channel`` as in :class:`MaskValues`. Alpha is left out.
+        Integers (H, W), numbers, or 0xRRGGBB where there are colours that are no greys; then
+        palette, ``has_colours`` and ``has_one_channel`` as in :class:`MaskValues`. Alpha is left out.
 
     Raises:
         UserError: it cannot be read, is a JPEG, or has fractions.
@@ -274,14 +274,16 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool, bool]:
         raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
     if mode in _INTEGERS:
         colours = None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
-        return pixels.astype(np.int32), colours, False, True
+        return pixels, colours, False, True
     if mode == "LA":
-        return pixels[..., 0].astype(np.int32), None, False, False
+        return pixels[..., 0], None, False, False
     if mode not in ("RGB", "RGBA", "RGBX"):
-        raise UserError(f"{path} has pixels of the kind {mode}: wanted are whole numbers or RGB")
+        raise UserError(
+            f"{path} has pixels of the kind {mode}: wanted are whole numbers or RGB, as PNG"
+        )
     red, green, blue = (pixels[..., channel] for channel in range(3))
     if np.array_equal(red, green) and np.array_equal(red, blue):
-        return red.astype(np.int32), None, False, False
+        return red, None, False, False
     return pixels[..., :3].astype(np.int32) @ (1 << 16, 1 << 8, 1), None, True, False
 
 
@@ -298,7 +300,8 @@ def _size_as_shown(path: Path) -> tuple[int, int]:
 def _count(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Values, and of each the pixels and the runs; fast where runs are long."""
     flat = codes.ravel()
-    starts = np.flatnonzero(np.diff(flat, prepend=flat[0] - 1))
+    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
     lengths = np.diff(starts, append=flat.size)
-    values, inverse, runs = np.unique(flat[starts], return_inverse=True, return_counts=True)
+    found = flat[starts].astype(np.int32)
+    values, inverse, runs = np.unique(found, return_inverse=True, return_counts=True)
     return values, np.bincount(inverse, lengths).astype(np.int64), runs

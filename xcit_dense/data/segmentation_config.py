@@ -97,9 +97,7 @@ def write_segmentation_config(
     out, head = Path(os.path.abspath(out)), head or "upernet"
     maps = beside(out, "masks")
     _check(images, masks, head, batch_size * gpus)
-    for path in (out, maps):
-        if path.exists() and not force:
-            raise UserError(f"{path} is there already: name another by -o, or --force replaces it")
+    _refuse(out, force)
     lines = None if names is None else read_names(names)
     folders = [
         read_mask_folder(*pair, img_suffix, seg_map_suffix)
@@ -108,6 +106,8 @@ def write_segmentation_config(
     classes = find_classes(folders, lines, ignore_label)
     suffixes = {pair for folder in folders for pair in folder.suffixes}
     in_place = classes.fit_in_place and len(suffixes) == 1
+    if not in_place:
+        _refuse(maps, force)
     suffix, map_suffix = suffixes.pop() if in_place else ("", ".png")
     roots = [f.masks if in_place else maps_of(f, folders, maps) for f in folders]
     splits = list(_splits(folders, roots, classes, suffix, val_fraction, seed))
@@ -140,6 +140,11 @@ def write_segmentation_config(
         encoded = "\n".join(content).encode()
         write_atomically(path, lambda file, encoded=encoded: file.write(encoded))
     return table_of(folders, classes), findings
+
+
+def _refuse(path: Path, force: bool) -> None:
+    if path.exists() and not force:
+        raise UserError(f"{path} is there already: name another by -o, or --force replaces it")
 
 
 def _check(images: Sequence[Path], masks: Sequence[Path], head: str, batch: int) -> None:
