@@ -117,9 +117,10 @@ def find_classes(
     lines, labels = labelled(sorted(pixels), names, ignored_value)
     classes = [line.name for line in lines]
     if not 2 <= len(classes) <= IGNORED_LABEL:
+        found = listed(_shown(value, has_colours) for value in labels)
         raise UserError(
-            f"{len(classes)} classes of the values "
-            f"{listed(_shown(value, has_colours) for value in labels)}; wanted are 2 to {IGNORED_LABEL}: what is no object is a class too, the background"
+            f"{len(classes)} classes of the values {found}; wanted are 2 to {IGNORED_LABEL}: what "
+            "is no object is a class too, the background"
         )
     reduces = ignored_value == 0 and not has_colours
     with_palette = [content.palette for content in contents if content.palette is not None]

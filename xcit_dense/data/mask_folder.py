@@ -254,7 +254,8 @@ def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool, bool]:
 
     Returns:
         Integers (H, W), numbers, or 0xRRGGBB where there are colours that are no greys; then
-        palette, ``has_colours`` and ``has_one_channel`` as in :class:`MaskValues`. Alpha is left out.
+        palette, ``has_colours`` and ``has_one_channel`` as in :class:`MaskValues`. Alpha is left
+        out.
 
     Raises:
         UserError: it cannot be read, is a JPEG, or has fractions.

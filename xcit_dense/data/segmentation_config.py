@@ -31,6 +31,7 @@ from xcit_dense.data.segmentation_text import (
     schedule_lines,
 )
 from xcit_dense.errors import Finding, UserError
+from xcit_dense.mm.data import IGNORED_LABEL
 
 _EPOCHS = 100
 _LARGEST_CROP = 512  # of the recipes
@@ -210,10 +211,12 @@ def _findings(
                 text = f"{root}: {len(names)} {what}, left out: {listed(names, 3)}"
                 yield Finding(text, "see their names, and --img-suffix", is_wrong=False)
     for split in splits:
-        missing = [n for label, n in enumerate(classes.names) if label not in split.labels]
-        if missing and len(missing) < len(classes.names):
-            text = f"classes in no image of the {split.name} split: {listed(missing)}"
-            yield Finding(text, "try another --seed or --val-fraction", is_wrong=False)
+        absent = {*classes.labels.values()} - split.labels - {IGNORED_LABEL}
+        if absent:
+            missing = listed(classes.names[label] for label in sorted(absent))
+            text = f"classes in no image of the {split.name} split: {missing}"
+            remedy = "try another --seed or --val-fraction" if len(folders) == 1 else ""
+            yield Finding(text, remedy, is_wrong=False)
     shorter = _shorter_side(folders)
     if shorter > 1.5 * side:
         text = f"images shrink from {shorter:.0f} to {side} pixels on their shorter side"
