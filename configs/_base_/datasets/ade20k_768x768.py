@@ -3,7 +3,7 @@ _base_ = "./ade20k_512x512.py"
 
 train_pipeline = [
     dict(type="LoadImageFromFile"),
-    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="LoadAnnotations"),
     dict(type="RandomResize", scale=(3072, 768), ratio_range=(0.5, 2.0), keep_ratio=True),
     dict(type="RandomCrop", crop_size=(768, 768), cat_max_ratio=0.75),
     dict(type="RandomFlip", prob=0.5),
@@ -14,7 +14,7 @@ test_pipeline = [
     dict(type="LoadImageFromFile"),
     dict(type="Resize", scale=(3072, 768), keep_ratio=True),
     # after Resize: predictions are compared at the size of the original labels
-    dict(type="LoadAnnotations", reduce_zero_label=True),
+    dict(type="LoadAnnotations"),
     dict(type="PackSegInputs"),
 ]
 tta_pipeline = [
