@@ -23,6 +23,7 @@ from xcit_dense.mm.launch import part
 _SHOWS_TRACEBACKS = "XCIT_DENSE_TRACEBACK"
 
 COMMANDS = {
+    "new-config": "write a config for your own data",
     "train": "train a detector or a segmentor from a config",
     "test": "evaluate a checkpoint",
     "predict": "predict on your own images and videos",
@@ -33,7 +34,7 @@ COMMANDS = {
     "curves": "draw losses and metrics of runs",
     "convert": "write a checkpoint by other names",
 }
-"""Each is the module of that name; ``tools/`` has the same as scripts."""
+"""Each is the module of that name, with _ for -; ``tools/`` has the same as scripts."""
 
 
 def main() -> None:
@@ -50,7 +51,7 @@ def main() -> None:
     parser.add_argument("arguments", nargs=REMAINDER, metavar="...")
     args = parser.parse_args()
     sys.argv = [f"xcit-dense {args.command}", *args.arguments]
-    run(import_module(f"xcit_dense.cli.{args.command}").main)
+    run(import_module(f"xcit_dense.cli.{args.command.replace('-', '_')}").main)
 
 
 def run(command: Callable[[], int | None]) -> None:

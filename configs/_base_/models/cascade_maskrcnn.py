@@ -1,5 +1,7 @@
 # Cascade Mask R-CNN with XCiT-S12/16 and FPN; the heads are mmdet's.
-_base_ = __import__("mmdet").__path__[0] + "/.mim/configs/_base_/models/cascade-mask-rcnn_r50_fpn.py"
+_base_ = (
+    __import__("mmdet").__path__[0] + "/.mim/configs/_base_/models/cascade-mask-rcnn_r50_fpn.py"
+)
 model = dict(
     backbone=dict(
         _delete_=True,
