@@ -183,7 +183,7 @@ def _classes_of(
     if not sum(in_train[name] for name in classes):
         raise UserError(f"{train.path}: has no objects to train on")
     counts = ", ".join(f"{name} ({in_train[name]}, {in_val.get(name, 0)})" for name in classes)
-    notes.append(f"{len(classes)} classes (objects to train and to validate on): {counts}")
+    notes.append(f"classes (objects to train and to validate on): {counts}")
     if superfluous:
         notes.append(f"no class: {', '.join(superfluous)}, the parent of others or the background")
     if empty:

@@ -106,7 +106,7 @@ def propose_scale(image_sizes: np.ndarray, boxes: np.ndarray) -> tuple[int, int]
 
     As large as makes one object in ten smaller than 24 pixels, but between the recipe's short sides
     for COCO, 480 and 800 pixels; images that are larger than that, and lose more than one
-    object in twenty by it, keep up to 1200.
+    object in twenty by it, keep up to about 1200. Sides are multiples of 32.
 
     Args:
         image_sizes: (N, 2), width and height of the image of each of N objects, in pixels.
