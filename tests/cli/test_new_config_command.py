@@ -48,14 +48,17 @@ def test_two_commands_train(folder, capsys):
 
 def test_nothing_that_is_there_is_replaced_unless_told(folder):
     given = ["--coco", "labels.json", "--images", "photos", *SMALL, "--no-check", "-o", "mine.py"]
-    (folder / "mine").mkdir()
-    (folder / "mine" / "val.json").write_text("{}")
-    with pytest.raises(UserError, match=r"mine/val\.json is there already: .*--force"):
+    (folder / "mine_annotations").mkdir()
+    (folder / "mine_annotations" / "val.json").write_text("{}")
+    with pytest.raises(UserError, match=r"mine_annotations/val\.json is there already: .*--force"):
         new_config.main(given)
     assert not (folder / "mine.py").exists()
     new_config.main([*given, "--force", "--seed", "3"])
     assert Config.fromfile("mine.py").model.type == "FasterRCNN"
-    assert len(json.loads((folder / "mine" / "val.json").read_text())["images"]) == 2
+    mended = folder / "mine_annotations" / "val.json"
+    assert len(json.loads(mended.read_text())["images"]) == 2
+    with pytest.raises(UserError, match=r"val\.json is to be read, not replaced"):
+        new_config.main([*given, "--force", "--batch-size", "1", "--coco", str(mended)])
 
 
 def test_several_gpus_start_by_torchrun(folder, capsys):

@@ -22,9 +22,10 @@ def test_the_recipe_for_cocos_number_of_images_is_the_recipe():
     ("images", "batch", "gpus", "epochs", "expected"),
     [
         # epochs, iterations, rate, warm-up, steps, interval, lines of the log
-        (44, 2, 1, None, (300, 22, 1.25e-5, 500, (225, 275), 9, 22)),
-        (300, 4, 2, None, (80, 38, 5e-5, 304, (60, 73), 3, 38)),
+        (44, 2, 1, None, (300, 22, 1.25e-5, 500, (225, 275), 10, 22)),
+        (300, 4, 2, None, (80, 38, 5e-5, 304, (60, 73), 4, 38)),
         (45, 4, 2, 12, (12, 6, 5e-5, 7, (9, 11), 1, 6)),
+        (100, 2, 1, 97, (97, 50, 1.25e-5, 485, (73, 89), 3, 50)),
         (2, 2, 1, 1, (1, 1, 1.25e-5, 2, (), 1, 1)),
     ],
 )

@@ -113,6 +113,8 @@ def main(argv: list[str] | None = None) -> int:
     if args.out.suffix != ".py":
         raise UserError(f"{args.out}: OUT must end in .py")
     made = _detection(args, f"by xcit-dense new-config {given}")
+    if taken := {path.resolve() for path in args.coco} & made.files.keys():
+        raise UserError(f"{taken.pop()} is to be read, not replaced: name another by -o")
     for path in (args.out, *made.files):
         if path.exists() and not args.force:
             raise UserError(f"{path} is there already: name another by -o, or --force replaces it")

@@ -65,7 +65,7 @@ def detection_config(
 
     Args:
         exports: the files; one is divided, by image, with ``val_fraction`` and ``seed``.
-        out: where the config will be; mended annotation files go to a folder of its name.
+        out: where the config will be; mended annotation files go to CONFIG_annotations/.
         title: first line of the config.
         head: one of ``HEADS_OF_MASKS`` or ``HEADS_OF_BOXES``; None: Mask R-CNN where every object
             has a mask, else Faster R-CNN.
@@ -106,7 +106,7 @@ def detection_config(
     files = {}
     for split, export in (("train", train), ("val", val)):
         if export.mended:
-            export.path = out.resolve().with_suffix("") / f"{split}.json"
+            export.path = out.resolve().with_name(f"{out.stem}_annotations") / f"{split}.json"
             files[export.path] = export.content
             notes.append(f"written besides: {export.path} ({_numbers(export.content)})")
     model = _model_lines(base, len(classes), arch, patch_size, anchors)
@@ -248,10 +248,14 @@ def _reasons(
     low, middle, high = np.percentile(sizes, (10, 50, 90))
     lines = [
         f"model: {TITLES[base]} with XCiT {arch}, starting from "
-        + (f"{weights}, fetched when training begins" if weights else "random weights"),
-        f"scale: images fit into {scale[0]}x{scale[1]}; objects then have {low:.0f}, {middle:.0f} "
-        f"and {high:.0f} pixels (a tenth, half, nine tenths of them less), {small:.1%} less than "
-        f"{proposals.SMALL}",
+        + (
+            f"{weights}, fetched when training begins (--no-pretrained: random weights)"
+            if weights
+            else "random weights"
+        ),
+        f"scale: images fit into {scale[0]}x{scale[1]}; a tenth of the objects are then smaller "
+        f"than {low:.0f} pixels, half than {middle:.0f}, nine tenths than {high:.0f}, and "
+        f"{small:.1%} than {proposals.SMALL}",
     ]
     if small > 0.05:
         lines.append(
@@ -265,12 +269,12 @@ def _reasons(
         )
     if other := len(train.content["images"]) - num_images:
         lines.append(f"{other} images without an object that can be learned are not trained on")
+    tenths = "".join(f"; a tenth of that after epoch {step}" for step in schedule.steps)
     lines.append(
         f"schedule: {schedule.epochs} epochs of {schedule.iterations} steps with "
         f"{schedule.batch_size} images; learning rate {schedule.rate:g}, the recipe's 0.0001 for "
-        f"{proposals.BASE_BATCH_SIZE} images; warm-up of {schedule.warm_up} steps; a tenth after "
-        f"epoch {' and '.join(map(str, schedule.steps)) or 'none'}; evaluated and saved every "
-        f"{schedule.interval} epochs"
+        f"{proposals.BASE_BATCH_SIZE} images; warm-up of {schedule.warm_up} steps{tenths}; "
+        f"evaluated and saved at every epoch divisible by {schedule.interval}"
     )
     return lines
 

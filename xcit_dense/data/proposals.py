@@ -87,6 +87,7 @@ def propose_schedule(num_images: int, batch_size: int, gpus: int, epochs: int | 
         )
     if epochs is None:
         epochs = min(max(_EPOCHS, math.ceil(_FEW_IMAGES / num_images)), _MOST_EPOCHS)
+    least = math.ceil(epochs / _EPOCHS)
     iterations = math.ceil(math.ceil(num_images / gpus) / batch_size)
     return Schedule(
         batch_size=whole_batch,
@@ -96,7 +97,8 @@ def propose_schedule(num_images: int, batch_size: int, gpus: int, epochs: int | 
         # mmengine's warm-up of a single step would never end
         warm_up=max(min(_WARM_UP, iterations * epochs // 10), 2),
         steps=tuple(sorted({round(share * epochs) for share in _STEPS} - {0, epochs})),
-        interval=math.ceil(epochs / _EPOCHS),
+        # mmengine evaluates the last epoch only if the interval divides it
+        interval=min(range(least, max(least, epochs // 12) + 1), key=lambda i: epochs % i),
         log_interval=min(_LOG_INTERVAL, iterations),
     )
 
