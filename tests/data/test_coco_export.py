@@ -159,7 +159,12 @@ def test_a_parent_or_a_background_without_objects_is_superfluous():
             {"images": ["x/b.png", "y/b.png"]},
             "base name of x/b.png and y/b.png: give --images",
         ),
-        (lambda c: c["images"][0].update(width=80), {}, "a.png has 40 x 30, not 80 x 30"),
+        (
+            lambda c: c["images"].insert(0, {"id": 5, "file_name": "x/a.png"}),
+            {},
+            "'x/a.png' and 'a.png' are both found as a.png",
+        ),
+        (lambda c: c["images"][0].update(width="80"), {}, "a.png has 40 x 30, not 80 x 30"),
         (
             lambda c: c["annotations"][0].update(bbox=[28, 3, 10, 10]),
             {"orientation": 6},

@@ -8,25 +8,18 @@ orientation.
 """
 
 import json
-import os
 import re
-import unicodedata
-import warnings
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
-from PIL import Image
-
-from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.data.image_files import find_images, mend_sizes
+from xcit_dense.errors import UserError
 from xcit_dense.mm.coco_checks import check_coco
 
-_ORIENTATION = 0x0112  # of EXIF; from 5 on the image is stored lying on its side
 _BACKGROUNDS = {"_background_", "__background__"}
-_UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # of Label Studio, before the name of an uploaded file
 
 
 @dataclass
@@ -48,6 +41,12 @@ class CocoExport:
     mended: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     has_masks: bool = False
+
+    def numbers(self) -> str:
+        """How much is in it, in words."""
+        objects = len(self.content["annotations"])
+        numbers = (f"{len(self.content[name])} {name}" for name in ("images", "categories"))
+        return f"{', '.join(numbers)}, {objects} objects"
 
     def numbers_of_objects(self) -> dict[str, int]:
         """How many objects each category has, by its name, in the order of the file."""
@@ -83,8 +82,8 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
     try:
         _mend_ids(export)
         _mend_objects(export)
-        _find_images(export)
-        _mend_sizes(export)
+        export.mended += find_images(content, export.images)
+        export.mended += mend_sizes(content, export.images)
         _check_names(export)
         masked = [bool(record.get("segmentation")) for record in content["annotations"]]
         export.has_masks = with_masks and bool(masked) and all(masked)
@@ -197,122 +196,3 @@ def _check_names(export: CocoExport) -> None:
             raise UserError(
                 f"categories: {number} have the name {name!r}: rename one, or make them one"
             )
-
-
-def _find_images(export: CocoExport) -> None:
-    """Find the file of each image: by its name, or where only one has its base name."""
-    files = {
-        os.path.relpath(os.path.join(folder, file), export.images)
-        for folder, _, names in os.walk(export.images, followlinks=True)
-        for file in names
-    }
-    by_path = {_same(file): file for file in sorted(files)}
-    by_name = defaultdict(list)
-    for place, file in by_path.items():
-        by_name[place.rpartition("/")[2]].append(file)
-    missing, renamed = [], []
-    for record in export.content["images"]:
-        name = record.get("file_name")
-        if not isinstance(name, str) or not name:
-            raise UserError(f"images: file_name {name!r:.40} must be the name of a file")
-        if name in files:
-            continue
-        place = by_path.get(_same(name))
-        base = _same(name).rpartition("?d=")[2].rpartition("/")[2]
-        for candidate in [] if place else (base, _same(unquote(base)), _UPLOAD.sub("", base)):
-            found = by_name.get(candidate, [])
-            if len(found) > 1:
-                raise UserError(
-                    f"images: {name!r} is not in {export.images}, and has the base name of "
-                    f"{' and '.join(found[:2])}: give --images the folder that file_name is "
-                    "relative to"
-                )
-            place = place or next(iter(found), None)
-        if place is None:
-            missing.append(name)
-        else:
-            record["file_name"] = place
-            renamed.append(f"{name} is {place}")
-    if missing:
-        raise UserError(
-            f"{len(missing)} of {len(export.content['images'])} images are not in {export.images}: "
-            f"{', '.join(missing[:3])}: give --images the folder where they are, or remove them "
-            "from the file"
-        )
-    if renamed:
-        export.mended.append(f"{len(renamed)} file names: {renamed[0]}")
-
-
-def _same(name: str) -> str:
-    """One text for the ways in which a path may be written: backslashes, composed letters, case."""
-    path = os.path.normpath(name.replace("\\", "/")).casefold()
-    return unicodedata.normalize("NFC", path)
-
-
-def _mend_sizes(export: CocoExport) -> None:
-    """Compare sizes with those of the files as they are shown, turned as EXIF says.
-
-    mmcv turns images when it loads them, and annotation tools show them turned; exporters may write
-    the size of the file as it is stored.
-    """
-    ends: dict[int, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    for record in export.content["annotations"]:
-        box, reach = record.get("bbox"), ends[record["image_id"]]
-        if isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box):
-            reach[:] = max(reach[0], box[0] + box[2]), max(reach[1], box[1] + box[3])
-    turned, filled, wrong = [], [], []
-    for record in export.content["images"]:
-        name = record["file_name"]
-        shown, is_turned = _size_shown(export.images / name)
-        annotated = tuple(_number(record.get(side)) for side in ("width", "height"))
-        fits, fits_stored = (
-            all(end <= side + 1 for end, side in zip(ends[record["id"]], size, strict=True))
-            for size in (shown, shown[::-1])
-        )
-        if is_turned and fits_stored and not fits:
-            raise UserError(
-                f"images: objects of {name} are drawn on the image as it is stored, not as its "
-                "EXIF orientation shows it, and as training sees it: remove the orientation from "
-                "such files (exiftool -Orientation= FILES)"
-            )
-        if not all(annotated) or (record["width"], record["height"]) != annotated:
-            filled.append(name)
-        elif annotated == shown[::-1] != shown and fits:
-            turned.append(name)
-        elif annotated != shown:
-            wrong.append(f"{name} has {shown[0]} x {shown[1]}, not {annotated[0]} x {annotated[1]}")
-        record["width"], record["height"] = shown
-    if wrong:
-        raise UserError(
-            f"images: {len(wrong)} have another size, in pixels, than is annotated, so that their "
-            f"objects lie elsewhere: {'; '.join(wrong[:3])}: mend width and height if the objects "
-            "are drawn on the files that are there"
-        )
-    if turned:
-        export.mended.append(
-            f"{len(turned)} images have width and height as they are shown, turned by EXIF or "
-            f"written the other way round, {turned[0]} the first: see in `xcit-dense browse` that "
-            "their objects lie right"
-        )
-    if filled:
-        export.mended.append(f"{len(filled)} images have their size from the file: {filled[0]}")
-
-
-def _number(value: Any) -> int:
-    """A size in pixels, 0 where there is none."""
-    try:
-        return int(float(value or 0))
-    except (TypeError, ValueError, OverflowError):
-        return 0
-
-
-def _size_shown(path: Path) -> tuple[tuple[int, int], bool]:
-    """Width and height of an image as it is shown, and whether it is stored on its side."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome
-            with Image.open(path) as image:  # reads the header only
-                is_turned = image.getexif().get(_ORIENTATION, 1) >= 5
-                return (image.size[::-1] if is_turned else image.size), is_turned
-    except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        raise UserError(f"images: {path} cannot be read ({in_one_line(error)})") from error

@@ -6,13 +6,13 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 
 from xcit_dense.data import proposals
-from xcit_dense.data.coco_export import CocoExport, is_superfluous
+from xcit_dense.data.coco_export import CocoExport
+from xcit_dense.data.learned_objects import classes_of, divide, objects_of
 from xcit_dense.errors import UserError
 from xcit_dense.network.architectures import ARCHS, DROP_PATH_RATES
 
@@ -27,7 +27,6 @@ TITLES = {
 """Of the configs in ``configs/own_data/``."""
 HEADS_OF_MASKS = ("maskrcnn", "cascade", "mask2former")
 HEADS_OF_BOXES = ("fasterrcnn", "cascade", "retinanet")
-_LEAST_SIDE = 32  # of images that mmdet trains on: filter_cfg.min_size in the base
 
 
 @dataclass
@@ -43,6 +42,23 @@ class DetectionConfig:
     text: str
     files: dict[Path, dict[str, Any]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class _Detector:
+    """What the config is of; values as for ``detection_config``, ``base`` as in ``TITLES``."""
+
+    base: str
+    arch: str
+    patch_size: int
+    weights: str | None
+    classes: list[str]
+    scale: tuple[int, int]
+    anchors: proposals.Anchors | None
+
+    @property
+    def learns_masks(self) -> bool:
+        return "mask" in self.base
 
 
 def detection_config(
@@ -85,38 +101,33 @@ def detection_config(
     """
     notes: list[str] = []
     for export in exports:
-        notes.append(f"{export.path}: {_numbers(export.content)}; images in {export.images}")
+        notes.append(f"{export.path}: {export.numbers()}; images in {export.images}")
         notes += [f"  mended: {line}" for line in export.mended]
         notes += [f"  mind: {line}" for line in export.notes]
     has_masks = all(export.has_masks for export in exports)
     base = _base_of(head, has_masks, exports)
-    train, val = exports if len(exports) == 2 else _divide(exports[0], val_fraction, seed, notes)
-    classes = _classes_of(train, val, drop_empty, notes)
-    sizes, boxes, num_images = _objects_of(train, classes)
+    train, val = exports if len(exports) == 2 else divide(exports[0], val_fraction, seed, notes)
+    classes = classes_of(train, val, drop_empty, notes)
+    sizes, boxes, num_images = objects_of(train, classes)
 
     schedule = proposals.propose_schedule(num_images, batch_size, gpus, epochs)
-    if scale is None:
-        scale = proposals.propose_scale(sizes, boxes)
-    is_retina, has_anchors = base == "retinanet", base != "mask2former"
-    part = "bbox_head" if is_retina else "rpn_head"
+    scale = scale or proposals.propose_scale(sizes, boxes)
     in_scale = proposals.scaled(sizes, boxes, scale)
-    anchors = proposals.propose_anchors(in_scale, part) if has_anchors else None
-    notes += _reasons(base, arch, weights, scale, num_images, train, in_scale, anchors, schedule)
+    part = {"retinanet": "bbox_head", "mask2former": None}.get(base, "rpn_head")
+    anchors = proposals.propose_anchors(in_scale, part) if part else None
+    detector = _Detector(base, arch, patch_size, weights, classes, scale, anchors)
+    notes += _reasons(detector, in_scale, schedule)
+    if unused := len(train.content["images"]) - num_images:
+        notes.append(f"{unused} images without an object that can be learned are not trained on")
 
     files = {}
     for split, export in (("train", train), ("val", val)):
         if export.mended:
             export.path = out.resolve().with_name(f"{out.stem}_annotations") / f"{split}.json"
             files[export.path] = export.content
-            notes.append(f"written besides: {export.path} ({_numbers(export.content)})")
-    model = _model_lines(base, len(classes), arch, patch_size, anchors)
-    text = _text(title, base, classes, model, weights, scale, train, val, batch_size, schedule)
+            notes.append(f"written besides: {export.path} ({export.numbers()})")
+    text = _text(title, detector, train, val, batch_size, schedule)
     return DetectionConfig(text, files, notes)
-
-
-def _numbers(content: dict[str, Any]) -> str:
-    numbers = (f"{len(content[name])} {name}" for name in ("images", "categories"))
-    return f"{', '.join(numbers)}, {len(content['annotations'])} objects"
 
 
 def _base_of(head: str | None, has_masks: bool, exports: Sequence[CocoExport]) -> str:
@@ -133,142 +144,30 @@ def _base_of(head: str | None, has_masks: bool, exports: Sequence[CocoExport]) -
     return head
 
 
-def _divide(
-    export: CocoExport, val_fraction: float, seed: int, notes: list[str]
-) -> tuple[CocoExport, CocoExport]:
-    """Divide one file by image; copies that Roboflow made of one image stay together."""
-    groups: dict[str, list[dict]] = {}
-    for record in export.content["images"]:
-        groups.setdefault(record["file_name"].partition(".rf.")[0], []).append(record)
-    if len(groups) < 2:
-        raise UserError(f"{export.path}: one image cannot be divided: give two files to --coco")
-    drawn = list(groups)
-    Random(seed).shuffle(drawn)
-    number = min(max(round(val_fraction * len(drawn)), 1), len(drawn) - 1)
-    ids = {record["id"] for name in drawn[:number] for record in groups[name]}
-    notes.append(
-        f"validation: {len(ids)} of {len(export.content['images'])} images, drawn with --seed "
-        f"{seed} (--val-fraction {val_fraction:g}, or give a second file to --coco)"
-    )
-    parts = []
-    for is_val in (False, True):
-        content = {
-            **export.content,
-            "images": [r for r in export.content["images"] if (r["id"] in ids) == is_val],
-            "annotations": [
-                r for r in export.content["annotations"] if (r["image_id"] in ids) == is_val
-            ],
-        }
-        parts.append(CocoExport(export.path, export.images, content, ["divided"]))
-    return parts[0], parts[1]
-
-
-def _classes_of(
-    train: CocoExport, val: CocoExport, drop_empty: bool, notes: list[str]
-) -> list[str]:
-    """The classes: categories of the training file that are more than a parent or the background.
-
-    A category that the file of validation lacks is added there.
-    """
-    in_train, in_val = train.numbers_of_objects(), val.numbers_of_objects()
-    categories = train.content["categories"]
-    superfluous = [
-        each["name"]
-        for each in categories
-        if is_superfluous(each, categories, in_train[each["name"]] + in_val.get(each["name"], 0))
-    ]
-    empty = [name for name, count in in_train.items() if not count and name not in superfluous]
-    left_out = superfluous + (empty if drop_empty else [])
-    classes = [name for name in in_train if name not in left_out]
-    if not sum(in_train[name] for name in classes):
-        raise UserError(f"{train.path}: has no objects to train on")
-    counts = ", ".join(f"{name} ({in_train[name]}, {in_val.get(name, 0)})" for name in classes)
-    notes.append(f"classes (objects to train and to validate on): {counts}")
-    if superfluous:
-        notes.append(f"no class: {', '.join(superfluous)}, the parent of others or the background")
-    if empty:
-        done = "left out" if drop_empty else "classes all the same, --drop-empty leaves them out"
-        notes.append(f"mind: without objects to train on: {', '.join(empty)}: {done}")
-    if unseen := [name for name in classes if in_train[name] and not in_val.get(name)]:
-        notes.append(f"mind: no object to validate on: {', '.join(unseen)}: not in the metric")
-    if unknown := [name for name in in_val if name not in in_train and in_val[name]]:
-        notes.append(
-            f"mind: in {val.path} only, so that nothing can learn them: {', '.join(unknown)}"
-        )
-    lacking = [name for name in classes if name not in in_val]
-    if lacking:
-        identity = max([each["id"] for each in val.content["categories"]], default=0)
-        for number, name in enumerate(lacking, start=1):
-            val.content["categories"].append({"id": identity + number, "name": name})
-        val.mended.append("with the categories that it lacks")
-        notes.append(f"  mended: {val.path} has no category {', '.join(lacking)}: added")
-    return classes
-
-
-def _objects_of(export: CocoExport, classes: list[str]) -> tuple[np.ndarray, np.ndarray, int]:
-    """Sizes of images and boxes (N, 2) of N objects that are learned, and the number of images."""
-    ids = {each["id"] for each in export.content["categories"] if each["name"] in classes}
-    images = {
-        record["id"]: (record["width"], record["height"])
-        for record in export.content["images"]
-        if min(record["width"], record["height"]) >= _LEAST_SIDE
-    }
-    learned = [
-        record
-        for record in export.content["annotations"]
-        if record["category_id"] in ids
-        and record["image_id"] in images
-        and not record["iscrowd"]
-        and min(record["bbox"][2:]) >= 1
-    ]
-    if not learned:
-        raise UserError(
-            f"{export.path}: no object can be learned: boxes need a pixel, and images "
-            f"{_LEAST_SIDE} on each side"
-        )
-    sizes = np.array([images[record["image_id"]] for record in learned], float)
-    boxes = np.array([record["bbox"][2:] for record in learned], float)
-    return sizes, boxes, len({record["image_id"] for record in learned})
-
-
-def _reasons(
-    base: str,
-    arch: str,
-    weights: str | None,
-    scale: tuple[int, int],
-    num_images: int,
-    train: CocoExport,
-    boxes: np.ndarray,
-    anchors: proposals.Anchors | None,
-    schedule: proposals.Schedule,
-) -> list[str]:
+def _reasons(detector: _Detector, boxes: np.ndarray, schedule: proposals.Schedule) -> list[str]:
     """What is proposed, and why."""
     sizes = proposals.sizes_of(boxes)
     small = float(np.mean(sizes < proposals.SMALL))
     low, middle, high = np.percentile(sizes, (10, 50, 90))
+    start = "random weights"
+    if detector.weights:
+        start = f"{detector.weights}, fetched when training begins (--no-pretrained: {start})"
     lines = [
-        f"model: {TITLES[base]} with XCiT {arch}, starting from "
-        + (
-            f"{weights}, fetched when training begins (--no-pretrained: random weights)"
-            if weights
-            else "random weights"
-        ),
-        f"scale: images fit into {scale[0]}x{scale[1]}; a tenth of the objects are then smaller "
-        f"than {low:.0f} pixels, half than {middle:.0f}, nine tenths than {high:.0f}, and "
-        f"{small:.1%} than {proposals.SMALL}",
+        f"model: {TITLES[detector.base]} with XCiT {detector.arch}, starting from {start}",
+        f"scale: images fit into {detector.scale[0]}x{detector.scale[1]}; a tenth of the objects "
+        f"are then smaller than {low:.0f} pixels, half than {middle:.0f}, nine tenths than "
+        f"{high:.0f}, and {small:.1%} than {proposals.SMALL}",
     ]
     if small > 0.05:
         lines.append(
             "mind: such objects are hardly found: a larger --scale, or tiles of the images"
         )
-    if anchors:
+    if anchors := detector.anchors:
         lines.append(
             f"anchors: scales {list(anchors.scales)}, ratios {list(anchors.ratios)}: "
             f"{anchors.unmatched:.1%} of the objects match none, of COCO's anchors "
             f"{anchors.unmatched_by_default:.1%}"
         )
-    if other := len(train.content["images"]) - num_images:
-        lines.append(f"{other} images without an object that can be learned are not trained on")
     tenths = "".join(f"; a tenth of that after epoch {step}" for step in schedule.steps)
     lines.append(
         f"schedule: {schedule.epochs} epochs of {schedule.iterations} steps with "
@@ -279,17 +178,12 @@ def _reasons(
     return lines
 
 
-def _model_lines(
-    base: str,
-    number: int,
-    arch: str,
-    patch_size: int,
-    anchors: proposals.Anchors | None,
-) -> list[str]:
+def _model_lines(detector: _Detector) -> list[str]:
     """The lines inside of ``model``: backbone, widths, anchors and classes of every head."""
-    levels = 3 if base == "retinanet" else 4
-    channels = f"[{ARCHS[arch].embed_dims}] * {levels}"
-    size = f'arch="{arch}", patch_size={patch_size}'
+    base, arch, anchors = detector.base, detector.arch, detector.anchors
+    number = len(detector.classes)
+    channels = f"[{ARCHS[arch].embed_dims}] * {3 if base == 'retinanet' else 4}"
+    size = f'arch="{arch}", patch_size={detector.patch_size}'
     rest = f"drop_path_rate={DROP_PATH_RATES.get(arch, 0.0)}, init_cfg=weights"
     lines = [f"backbone=dict({size}, {rest}),"]
     classes = f"num_classes={number}"
@@ -306,17 +200,13 @@ def _model_lines(
     shapes = f"anchor_generator=dict(scales={list(anchors.scales)}, {ratios})"
     lines.append(f"rpn_head=dict({shapes}),")
     box_head = "stages" if base.startswith("cascade") else f"dict({classes})"
-    mask_head = f", mask_head=dict({classes})" if "mask" in base else ""
+    mask_head = f", mask_head=dict({classes})" if detector.learns_masks else ""
     return [*lines, f"roi_head=dict(bbox_head={box_head}{mask_head}),"]
 
 
 def _text(
     title: str,
-    base: str,
-    classes: list[str],
-    model: list[str],
-    weights: str | None,
-    scale: tuple[int, int],
+    detector: _Detector,
     train: CocoExport,
     val: CocoExport,
     batch_size: int,
@@ -331,24 +221,26 @@ def _text(
         f"ann_file={file}, data_prefix=dict(img={folder}), pipeline={pipeline}"
         for file, folder, pipeline in zip(places[::2], places[1::2], pipelines, strict=True)
     )
-    long, short = scale
+    base, weights, (long, short) = detector.base, detector.weights, detector.scale
     sides = sorted({max(32 * round(short * share / 320), 32) for share in range(6, 10)} | {short})
-    masks, metric = (", with_mask=True", "segm") if "mask" in base else ("", "bbox")
+    masks, metric = (", with_mask=True", "segm") if detector.learns_masks else ("", "bbox")
     own = "data_root=data_root, metainfo=metainfo"
     source = f'dict(type="Pretrained", checkpoint={_quoted(weights)})' if weights else None
-    stages = "stages = [dict(head, {}) for head in _base_.model.roi_head.bbox_head]"
-    stages = stages.format(f"num_classes={len(classes)}")
+    stages = (
+        f"stages = [dict(head, num_classes={len(detector.classes)}) "
+        "for head in _base_.model.roi_head.bbox_head]"
+    )
     warm_up = f'"LinearLR", start_factor=0.001, by_epoch=False, end={schedule.warm_up}'
     steps = f'"MultiStepLR", milestones={list(schedule.steps)}, gamma=0.1, end={schedule.epochs}'
     lines = [
         f"# {' '.join(title.split())}",
         f'_base_ = "xcit_dense::own_data/{base}.py"',
         f"data_root = {_quoted(root)}",
-        *_class_lines(classes),
+        *_class_lines(detector.classes),
         f"weights = {source}",
         *([stages] if base.startswith("cascade") else []),
         "model = dict(",
-        *(f"    {line}" for line in model),
+        *(f"    {line}" for line in _model_lines(detector)),
         ")",
         f"scales = [{', '.join(f'({long}, {side})' for side in sides)}]",
         "train_pipeline = [",
