@@ -22,6 +22,7 @@ from xcit_dense.errors import UserError, in_one_line
 _SHOWS_TRACEBACKS = "XCIT_DENSE_TRACEBACK"
 
 COMMANDS = {
+    "new-config": "write a config for your own data",
     "train": "train a detector or a segmentor from a config",
     "test": "evaluate a checkpoint",
     "predict": "predict on your own images and videos",
@@ -32,7 +33,7 @@ COMMANDS = {
     "curves": "draw losses and metrics of runs",
     "convert": "write a checkpoint by other names",
 }
-"""Each is the module of that name; ``tools/`` has the same as scripts."""
+"""Each is the module of that name, with _ for -; ``tools/`` has the same as scripts."""
 
 
 def main() -> None:
@@ -55,7 +56,7 @@ def main() -> None:
 def _find(command: str) -> Callable[[], int | None]:
     """The function of a command, or the end where a package is missing."""
     try:
-        return import_module(f"xcit_dense.cli.{command}").main
+        return import_module(f"xcit_dense.cli.{command.replace('-', '_')}").main
     except ModuleNotFoundError as error:
         package = error.name.partition(".")[0]
         remedy = "matplotlib" if package == "matplotlib" else "'xcit_dense[openmmlab]', or [onedl]"

@@ -1,7 +1,6 @@
 """Label maps that mmsegmentation reads, written from masks that it cannot read as they are."""
 
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +10,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from xcit_dense.atomic_files import write_atomically
 from xcit_dense.data.mask_classes import Classes, as_colours
 from xcit_dense.data.mask_folder import MaskFolder, read_mask
 from xcit_dense.errors import UserError
@@ -22,12 +22,12 @@ def maps_of(folder: MaskFolder, folders: Sequence[MaskFolder], out: Path) -> Pat
 
 
 def write_label_maps(folders: Sequence[MaskFolder], classes: Classes, out: Path) -> None:
-    """Write label maps, all or none, as PNG that are called as the images with ``.png`` behind.
+    """Write label maps as PNG that are called as the images with ``.png`` behind.
 
     Args:
         folders: what was read.
         classes: what its values mean; a palette shows them in any viewer.
-        out: folder to write to; is replaced.
+        out: folder to write to; other files in it stay.
 
     Raises:
         UserError: images or masks lie there.
@@ -38,22 +38,14 @@ def write_label_maps(folders: Sequence[MaskFolder], classes: Classes, out: Path)
             raise UserError(f"label maps would go to {out}, where your {root} is: choose OUT anew")
     values = np.array(sorted(classes.labels))
     labels = np.array([classes.labels[value] for value in values.tolist()], np.uint8)
-    unfinished = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        for folder in folders:
-            root = maps_of(folder, folders, unfinished)
-            write = partial(_write_label_map, folder, classes, values, labels, root)
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                done = pool.map(write, range(len(folder.pairs)))
-                for _ in tqdm(done, "label maps", len(folder.pairs), unit="map", disable=None):
-                    pass
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(unfinished, out)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    for folder in folders:
+        write = partial(
+            _write_label_map, folder, classes, values, labels, maps_of(folder, folders, out)
+        )
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            done = pool.map(write, range(len(folder.pairs)))
+            for _ in tqdm(done, "label maps", len(folder.pairs), unit="map", disable=None):
+                pass
 
 
 def _write_label_map(
@@ -73,6 +65,4 @@ def _write_label_map(
         colours = np.array(classes.palette, np.uint8)
         # a full one: by its length Pillow chooses the bits of a pixel
         picture.putpalette(np.pad(colours, ((0, 256 - len(colours)), (0, 0))).tobytes())
-    path = out / f"{image}.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path)
+    write_atomically(out / f"{image}.png", lambda file: picture.save(file, "PNG"), flush=False)

@@ -11,7 +11,7 @@ from xcit_dense.data.mask_classes import Classes
 from xcit_dense.data.mask_folder import MaskFolder
 from xcit_dense.mm.config import configs_of
 from xcit_dense.network import resolve_arch
-from xcit_dense.swap.plan import DROP_PATH_RATES
+from xcit_dense.network.architectures import DROP_PATH_RATES
 from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, published_url
 
 HEADS = {"upernet": 6e-5, "semfpn": 6e-5, "mask2former": 1e-4}

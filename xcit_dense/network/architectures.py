@@ -72,6 +72,8 @@ ARCHS = {
     "medium_24": Arch(embed_dims=512, depth=24, num_heads=8, eta=1e-5),
     "large_24": Arch(embed_dims=768, depth=24, num_heads=16, eta=1e-5),
 }
+# Of the paper's release, for detectors and UperNet, which has none for large_24; others have 0.
+DROP_PATH_RATES = {"small_12": 0.05, "small_24": 0.1, "medium_24": 0.15, "large_24": 0.15}
 
 
 def resolve_arch(

@@ -8,6 +8,7 @@ from mmengine.logging import print_log
 
 from xcit_dense.mm.config import PACKAGES, dicts_in, model_scope, type_name
 from xcit_dense.network import STRIDES, resolve_arch
+from xcit_dense.network.architectures import DROP_PATH_RATES
 from xcit_dense.network.stem import PATCH_SIZES
 from xcit_dense.swap import rules
 from xcit_dense.swap.levels import (
@@ -21,8 +22,6 @@ from xcit_dense.swap.levels import (
 from xcit_dense.swap.readers import find_readers
 from xcit_dense.swap.recipe import normalize_as_imagenet, use_recipe_of_xcit
 
-# Source: the recipes of the XCiT paper's release; it has none for nano_12 and large_24.
-DROP_PATH_RATES = {"small_12": 0.05, "small_24": 0.1, "medium_24": 0.15, "large_24": 0.15}
 # that a user of XCiT has set, and that hold for another size of it
 _KEPT_OPTIONS = ("norm_cfg", "drop_path_rate", "frozen_stages", "attention", "contiguous_outputs")
 

@@ -1,0 +1,199 @@
+"""The config that is written says what is promised, in few lines; only what is mended is copied."""
+
+from pathlib import Path
+
+import pytest
+
+from xcit_dense.data.coco_export import CocoExport
+from xcit_dense.data.detection_config import detection_config
+from xcit_dense.errors import UserError
+from xcit_dense.mm.config import dicts_in, read_config
+
+MASK = [[0, 0, 20, 0, 20, 20, 0, 20]]
+
+
+def an_export(tmp_path, split="train", number=10, names=("human", "old flask"), ids=(90, 7)):
+    """Of ``number`` images of 640 x 480, each with one object of 20 x 20 of the first class."""
+    images = [
+        {"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(number)
+    ]
+    objects = [
+        {
+            "id": i + 1,
+            "image_id": i,
+            "category_id": ids[0],
+            "bbox": [0, 0, 20, 20],
+            "area": 400,
+            "iscrowd": 0,
+            "segmentation": MASK,
+        }
+        for i in range(number)
+    ]
+    categories = [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)]
+    content = {"images": images, "annotations": objects, "categories": categories}
+    folder = tmp_path / "data" / split
+    return CocoExport(tmp_path / "data" / f"{split}.json", folder, content, has_masks=True)
+
+
+def make(tmp_path, *exports, **options):
+    out = tmp_path / "c.py"
+    made = detection_config(exports, out, "made by me", **options)
+    out.write_text(made.text)
+    return made, read_config(str(out))
+
+
+@pytest.mark.parametrize(
+    "head", [None, "maskrcnn", "cascade", "retinanet", "fasterrcnn", "mask2former"]
+)
+def test_every_head_has_the_classes_and_the_widths(tmp_path, head):
+    two = [an_export(tmp_path, split) for split in ("train", "val")]
+    made, cfg = make(tmp_path, *two, head=head, arch="tiny_12", patch_size=8)
+    assert len(made.text.splitlines()) <= 40
+    assert not made.files
+    learns_masks = head not in ("retinanet", "fasterrcnn")
+    heads = {path: node for path, node in dicts_in(cfg.model) if "num_classes" in node}
+    assert all(node["num_classes"] == 2 for node in heads.values())
+    expected = {"cascade": 4, "mask2former": 0, "retinanet": 1, "fasterrcnn": 1}.get(head, 2)
+    assert len([path for path in heads if "backbone" not in path]) == expected
+    if head == "mask2former":
+        assert cfg.model.panoptic_head.in_channels == [192] * 4
+        assert cfg.model.panoptic_head.loss_cls.class_weight == [1.0, 1.0, 0.1]
+        for part in ("panoptic_head", "panoptic_fusion_head"):
+            assert cfg.model[part].num_things_classes == 2
+            assert cfg.model[part].num_stuff_classes == 0
+    else:
+        assert cfg.model.neck.in_channels == [192] * len(cfg.model.neck.in_channels)
+    backbone = cfg.model.backbone
+    assert (backbone.arch, backbone.patch_size, backbone.drop_path_rate) == ("tiny_12", 8, 0.0)
+    metric = "coco/segm_mAP" if learns_masks else "coco/bbox_mAP"
+    assert cfg.default_hooks.checkpoint.save_best == metric
+    assert cfg.val_evaluator.metric == (["bbox", "segm"] if learns_masks else "bbox")
+    for pipeline in (cfg.train_pipeline, cfg.test_pipeline, cfg.tta_pipeline):
+        loads = [node for _, node in dicts_in(pipeline) if node.get("type") == "LoadAnnotations"]
+        assert [node.get("with_mask", False) for node in loads] == [learns_masks]
+
+
+def test_the_config_has_what_was_asked_for_and_proposed(tmp_path):
+    two = [an_export(tmp_path, "train", 100), an_export(tmp_path, "val", 5)]
+    options = {"batch_size": 4, "gpus": 2, "epochs": 24, "weights": "https://host/x.pth"}
+    made, cfg = make(tmp_path, *two, **options)
+    assert made.text.startswith("# made by me\n_base_ = ")
+    assert cfg.optim_wrapper.optimizer.lr == 5e-5
+    assert cfg.optim_wrapper.optimizer.weight_decay == 0.05
+    assert cfg.auto_scale_lr.base_batch_size == 8
+    assert cfg.train_dataloader.batch_size == 4
+    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (24, 1)
+    warm_up, steps = cfg.param_scheduler
+    assert (warm_up.type, warm_up.end, warm_up.by_epoch) == ("LinearLR", 31, False)
+    assert (steps.milestones, steps.end) == ([18, 22], 24)
+    assert (cfg.default_hooks.logger.interval, cfg.default_hooks.checkpoint.interval) == (13, 1)
+    assert cfg.model.backbone.init_cfg.checkpoint == "https://host/x.pth"
+    # 20 pixels become 24 by the scale, which the anchors of 32 fit
+    assert cfg.test_pipeline[1].scale == (768, 576)
+    assert cfg.tta_pipeline[1].transforms[0][0].scale == (768, 576)
+    assert cfg.train_pipeline[2].scales == [(768, s) for s in (352, 416, 448, 512, 576)]
+    assert cfg.model.rpn_head.anchor_generator.scales == [8]
+    root = tmp_path / "data"
+    for split, name in (("train", "train"), ("val", "val"), ("test", "val")):
+        dataset = cfg[f"{split}_dataloader"].dataset
+        assert dataset.metainfo.classes == ("human", "old flask")
+        assert Path(dataset.data_root) == root
+        assert root / dataset.ann_file == root / f"{name}.json"
+        assert root / dataset.data_prefix.img == root / name
+    assert cfg.test_evaluator.ann_file == str(tmp_path / "data" / "val.json")
+    assert "mind: without objects to train on: old flask" in "\n".join(made.notes)
+    assert "0.0% than 8" in "\n".join(made.notes)
+
+
+@pytest.mark.parametrize("number", [1, 90])
+def test_names_of_any_kind_are_classes_and_fit_into_the_lines(tmp_path, number):
+    odd = ('a "b"', "it's", "c\\d", "e\nf", "\u87ba\u4e1d  x", "#", "{g}", " h ", "i, j")
+    names = tuple(f"{odd[i % len(odd)]}{i}" for i in range(number))
+    two = [an_export(tmp_path, split, names=names, ids=range(number)) for split in ("train", "val")]
+    made, cfg = make(tmp_path, *two, head="cascade")
+    assert cfg.train_dataloader.dataset.metainfo.classes == names
+    assert len(made.text.splitlines()) <= 40
+
+
+def test_one_file_is_divided_by_image_with_a_seed(tmp_path):
+    export = an_export(tmp_path, number=10)
+    before = str(export.content)
+    made, cfg = make(tmp_path, export, val_fraction=0.3, seed=1)
+    train, val = (
+        made.files[tmp_path / "c_annotations" / f"{split}.json"] for split in ("train", "val")
+    )
+    ids = [{record["id"] for record in part["images"]} for part in (train, val)]
+    assert (len(ids[0]), len(ids[1]), ids[0] | ids[1]) == (7, 3, set(range(10)))
+    for part, of_part in zip((train, val), ids, strict=True):
+        assert {record["image_id"] for record in part["annotations"]} == of_part
+    assert cfg.train_dataloader.dataset.ann_file == "c_annotations/train.json"
+    assert cfg.train_dataloader.dataset.data_prefix.img == "data/train"
+    assert str(export.content) == before
+    again, other = (
+        make(tmp_path, an_export(tmp_path, number=10), val_fraction=0.3, seed=s)[0] for s in (1, 2)
+    )
+    assert again.files == made.files != other.files
+
+
+def test_copies_that_roboflow_made_of_an_image_stay_together(tmp_path):
+    export = an_export(tmp_path, number=12)
+    for i, record in enumerate(export.content["images"]):
+        record["file_name"] = f"{i // 3}_jpg.rf.{i}abc.jpg"
+    made, _ = make(tmp_path, export, val_fraction=0.25)
+    names = [
+        record["file_name"][0]
+        for record in made.files[tmp_path / "c_annotations/val.json"]["images"]
+    ]
+    assert len(names) == 3 and len(set(names)) == 1
+
+
+def test_a_parent_is_no_class_and_empty_categories_are_left_to_the_user(tmp_path):
+    def exports():
+        made = an_export(tmp_path, names=("bolt", "screws", "nut"), ids=(1, 0, 2))
+        made.content["categories"][0]["supercategory"] = "screws"
+        return made, an_export(tmp_path, "val", names=("bolt", "screws", "nut"), ids=(1, 0, 2))
+
+    for drop_empty, classes in ((False, ("bolt", "nut")), (True, ("bolt",))):
+        made, cfg = make(tmp_path, *exports(), drop_empty=drop_empty)
+        assert cfg.metainfo.classes == classes
+        assert not made.files
+        assert "no class: screws" in "\n".join(made.notes)
+
+
+def test_a_category_that_validation_lacks_is_added_beside_the_config(tmp_path):
+    val = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
+    made, cfg = make(tmp_path, an_export(tmp_path), val)
+    categories = made.files[tmp_path / "c_annotations/val.json"]["categories"]
+    assert [(each["id"], each["name"]) for each in categories] == [(5, "old flask"), (6, "human")]
+    assert cfg.val_dataloader.dataset.ann_file == "c_annotations/val.json"
+    assert cfg.train_dataloader.dataset.ann_file == "data/train.json"
+    assert "no object to validate on: human" in "\n".join(made.notes)
+
+
+def test_images_that_mmdet_leaves_out_do_not_count(tmp_path):
+    export = an_export(tmp_path, number=10)
+    export.content["images"][0]["height"] = 31
+    export.content["annotations"][1]["bbox"] = [0, 0, 0.5, 20]
+    export.content["annotations"][2]["iscrowd"] = 1
+    made, cfg = make(tmp_path, export, an_export(tmp_path, "val"), batch_size=1)
+    assert cfg.default_hooks.logger.interval == 7
+    assert "3 images without an object" in "\n".join(made.notes)
+
+
+def test_what_nothing_can_be_learned_from_is_refused(tmp_path):
+    boxes = an_export(tmp_path)
+    boxes.has_masks = False
+    with pytest.raises(UserError, match=r"--head mask2former learns masks.*train\.json"):
+        make(tmp_path, boxes, head="mask2former")
+    assert make(tmp_path, boxes, head="cascade")[1].model.type == "CascadeRCNN"
+    with pytest.raises(UserError, match="one image cannot be divided"):
+        make(tmp_path, an_export(tmp_path, number=1))
+    empty = an_export(tmp_path)
+    empty.content["annotations"] = []
+    with pytest.raises(UserError, match="has no objects to train on"):
+        make(tmp_path, empty, an_export(tmp_path, "val"))
+    crowds = an_export(tmp_path)
+    for record in crowds.content["annotations"]:
+        record["iscrowd"] = 1
+    with pytest.raises(UserError, match="no object can be learned"):
+        make(tmp_path, crowds, an_export(tmp_path, "val"))
