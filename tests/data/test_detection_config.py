@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import xcit_dense.mm.mmengine_patches  # noqa: F401 (xcit_dense:: in _base_)
 from xcit_dense.data.coco_export import CocoExport
 from xcit_dense.data.detection_config import detection_config
 from xcit_dense.errors import UserError
