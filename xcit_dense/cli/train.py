@@ -3,16 +3,18 @@
 from argparse import ArgumentParser, Namespace
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import CONFIG_HELP, type_name
+from xcit_dense.mm.console import essentials_only, tell
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
+from xcit_dense.mm.progress_hook import Bar, ProgressHook, bar_on_terminal
 from xcit_dense.mm.resuming import use_resume
 from xcit_dense.mm.saving import hold_work_dir
+from xcit_dense.mm.start_hook import StartHook
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -127,18 +129,21 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     changes = (use_amp, scale_learning_rate, use_pretrained, resume)
     cfg = prepare(args, changes, splits=["train", "val"])
-    with hold_work_dir(cfg, args.force):
-        _train(cfg)
+    with hold_work_dir(cfg, args.force), bar_on_terminal() as bar:
+        _train(cfg, bar)
 
 
-def _train(cfg: Config) -> None:
-    runner = build_runner(cfg)
+def _train(cfg: Config, bar: Bar | None) -> None:
+    with essentials_only() as essentials:
+        runner = build_runner(cfg)
+    runner.register_hook(StartHook(essentials))
     runner.register_hook(ObjectCountHook())
+    if bar is not None:
+        runner.register_hook(ProgressHook(bar))
     pretrained = cfg.model.get("backbone", {}).get("init_cfg")
     if not (cfg.get("resume") or cfg.get("load_from") or pretrained):
-        print_log(
+        tell(
             "The backbone starts from random weights. The published recipes start from ImageNet "
-            "weights: add --pretrained.",
-            logger="current",
+            "weights: add --pretrained."
         )
     runner.train()

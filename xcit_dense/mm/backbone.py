@@ -4,13 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.engine import levels_by_engine
 from xcit_dense.errors import UserError
+from xcit_dense.mm.console import tell
 from xcit_dense.network import STRIDES, Pyramid, Trunk, check_out_strides, resolve_arch
 from xcit_dense.weights import CheckpointIdentity, FittedTensors, fit_tensors
 
@@ -163,4 +163,4 @@ def _fit_state_dict(backbone: XCiT, state_dict: dict[str, Tensor], prefix: str, 
     fitted = backbone.fit({key.removeprefix(prefix): state_dict.pop(key) for key in keys})
     state_dict.update({prefix + name: tensor for name, tensor in fitted.state_dict.items()})
     for note in fitted.notes:
-        print_log(f"{prefix.rstrip('.') or 'backbone'}: {note}", logger="current")
+        tell(f"{prefix.rstrip('.') or 'backbone'}: {note}")
