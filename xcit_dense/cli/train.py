@@ -1,6 +1,7 @@
 """Training from a config: the command line of ``tools/train.py``."""
 
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 
 from mmengine.config import Config
 
@@ -23,6 +24,8 @@ from xcit_dense.weights.published_weights import (
 
 # kinds of optimizer wrapper that --amp can take the place of
 AMP_WRAPPERS = ("OptimWrapper", "AmpOptimWrapper", "MixedPrecisionOptimWrapper")
+# by the package that each needs
+TRACKERS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
 
 
 def make_parser() -> ArgumentParser:
@@ -57,6 +60,11 @@ def make_parser() -> ArgumentParser:
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate by the batch size over that of the recipe",
+    )
+    parser.add_argument(
+        "--tracker",
+        choices=list(TRACKERS),
+        help="send losses and metrics there too, to TensorBoard or to Weights & Biases",
     )
     return parser
 
@@ -116,6 +124,24 @@ def use_pretrained(cfg: Config, args: Namespace) -> None:
     backbone.init_cfg = {"type": "Pretrained", "checkpoint": source}
 
 
+def use_tracker(cfg: Config, args: Namespace) -> None:
+    """Send what is logged to a tracker too.
+
+    Raises:
+        UserError: its package is not installed.
+    """
+    tracker = args.tracker
+    if tracker is None:
+        return
+    if find_spec(tracker) is None:
+        raise UserError(f"--tracker {tracker}: it is not installed: pip install {tracker}")
+    if cfg.get("visualizer") is None:  # as mmengine has it then
+        cfg.visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]}
+    backends = cfg.visualizer.get("vis_backends") or []
+    if TRACKERS[tracker] not in map(type_name, backends):
+        cfg.visualizer.vis_backends = [*backends, {"type": TRACKERS[tracker]}]
+
+
 def resume(cfg: Config, args: Namespace) -> None:
     """Go on from the checkpoint that is asked for, on the command line or in the config."""
     if args.resume is not None:
@@ -127,7 +153,7 @@ def resume(cfg: Config, args: Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Train as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_amp, scale_learning_rate, use_pretrained, resume)
+    changes = (use_amp, scale_learning_rate, use_pretrained, use_tracker, resume)
     cfg = prepare(args, changes, splits=["train", "val"])
     with hold_work_dir(cfg, args.force), bar_on_terminal() as bar:
         _train(cfg, bar)

@@ -18,8 +18,14 @@ from mmengine.logging import MMLogger
 
 from xcit_dense.mm.config import PACKAGES, model_scope
 
-# mmengine's hints for those who write hooks, about code of its own
+# what libraries say of code of their own, and each process of its threads
 _NOISE = re.compile('"FileClient" will be deprecated|"HardDiskBackend" is the alias')
+_NOISY_WARNINGS = (
+    "Setting (MKL|OMP)_NUM_THREADS",
+    "`broadcast_buffers` is deprecated",
+    "``build_loss`` would be deprecated",
+    "The draw is False",
+)
 
 
 class Essentials(logging.Filter):
@@ -57,7 +63,10 @@ def essentials_only() -> Iterator[Essentials]:
 
     MMLogger.__init__ = init_filtered
     try:
-        yield essentials
+        with warnings.catch_warnings():
+            for message in _NOISY_WARNINGS:
+                warnings.filterwarnings("ignore", message)
+            yield essentials
     finally:
         MMLogger.__init__ = init
 

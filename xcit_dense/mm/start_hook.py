@@ -33,7 +33,8 @@ class StartHook(Hook):
         batches = runner.max_iters if by_iteration else len(runner.train_dataloader)
         length = f"{batches} iterations"
         if not by_iteration:
-            length = f"{runner.max_epochs} epochs of {length}"
+            epochs = "1 epoch" if runner.max_epochs == 1 else f"{runner.max_epochs} epochs"
+            length = f"{epochs} of {length}"
         lines = [_of_model(runner), _of_data(runner), f"{_of_optimizer(runner)}, {length}"]
         if runner.iter:
             epoch = "" if by_iteration else f" in epoch {runner.epoch + 1}"

@@ -43,4 +43,5 @@ def log(monkeypatch):
     """What loading writes to the log."""
     lines = []
     monkeypatch.setattr(loading, "print_log", lambda text, **_: lines.append(text))
+    monkeypatch.setattr(loading, "tell", lines.append)
     return lines
