@@ -44,7 +44,7 @@ def test_what_is_left_out_is_left_to_mmengine():
 def test_a_metric_that_needs_a_package(monkeypatch):
     monkeypatch.setattr("xcit_dense.mm.config_values.find_spec", lambda name: None)
     evaluator = [{"type": "CocoMetric"}, {"type": "mmdet.FasterCocoMetric"}]
-    with pytest.raises(UserError, match="val_evaluator: .*pip install faster-coco-eval"):
+    with pytest.raises(UserError, match=r"val_evaluator: .*pip install faster-coco-eval"):
         check_values(Config({"val_evaluator": evaluator}))
 
 

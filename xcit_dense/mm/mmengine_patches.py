@@ -18,6 +18,8 @@ import functools
 import inspect
 import multiprocessing
 import os
+import signal
+import sys
 import time
 from importlib import metadata
 from importlib.machinery import ModuleSpec
@@ -188,6 +190,9 @@ def init_worker(worker_id: int, **options: Any) -> None:
     """
     parent = multiprocessing.parent_process().pid
     Thread(target=_end_with, args=(parent,), daemon=True).start()
+    sys.excepthook = _say_unless_parted
+    # a SIGTERM for all processes of a run is no failure of this one, which torch would report
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     worker_init_fn(worker_id, **options)
 
 
@@ -195,6 +200,12 @@ def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)
+
+
+def _say_unless_parted(kind: type[BaseException], *details: Any) -> None:
+    """Say nothing of a parent that ended while a thread handed a batch over."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, *details)
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)
