@@ -8,7 +8,7 @@ from mmengine.config import Config
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import CONFIG_HELP, type_name
-from xcit_dense.mm.console import essentials_only, tell
+from xcit_dense.mm.console import Essentials, essentials_only, tell
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
@@ -155,13 +155,16 @@ def main(argv: list[str] | None = None) -> None:
     args = make_parser().parse_args(argv)
     changes = (use_amp, scale_learning_rate, use_pretrained, use_tracker, resume)
     cfg = prepare(args, changes, splits=["train", "val"])
-    with hold_work_dir(cfg, args.force), bar_on_terminal() as bar:
-        _train(cfg, bar)
+    with (
+        hold_work_dir(cfg, args.force),
+        bar_on_terminal() as bar,
+        essentials_only() as essentials,
+    ):
+        _train(cfg, bar, essentials)
 
 
-def _train(cfg: Config, bar: Bar | None) -> None:
-    with essentials_only() as essentials:
-        runner = build_runner(cfg)
+def _train(cfg: Config, bar: Bar | None, essentials: Essentials) -> None:
+    runner = build_runner(cfg)
     runner.register_hook(StartHook(essentials))
     runner.register_hook(ObjectCountHook())
     if bar is not None:

@@ -24,6 +24,8 @@ _NOISY_WARNINGS = (
     "Setting (MKL|OMP)_NUM_THREADS",
     "`broadcast_buffers` is deprecated",
     "``build_loss`` would be deprecated",
+    "`reduce_zero_label` will be deprecated",
+    "Default ``avg_non_ignore`` is False",
     "The draw is False",
 )
 
@@ -48,7 +50,7 @@ def tell(text: str) -> None:
 
 @contextmanager
 def essentials_only() -> Iterator[Essentials]:
-    """Filter the consoles of all loggers that are made meanwhile; the filter outlives the context.
+    """Filter the consoles of all loggers that are made meanwhile, and warnings that are noise.
 
     mmengine's runner makes its logger and logs the config in one go, so there is no later place.
     """
