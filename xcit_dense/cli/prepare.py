@@ -9,6 +9,8 @@ from mmengine.config import Config
 
 from xcit_dense.mm.annotations import read_annotations_safely
 from xcit_dense.mm.config import add_config_changes, read_config
+from xcit_dense.mm.config_values import check_values
+from xcit_dense.mm.console import import_openmmlab
 from xcit_dense.mm.data import check_data_exists, set_data_root
 from xcit_dense.mm.launch import LAUNCHERS, use_launcher
 from xcit_dense.mm.resuming import check_checkpoints
@@ -55,6 +57,8 @@ def prepare(args: Namespace, changes: Iterable[Change], splits: list[str]) -> Co
         set_data_root(cfg, args.data_root)
     for change in changes:
         change(cfg, args)
+    check_values(cfg)
+    import_openmmlab(cfg)
     use_launcher(cfg)
     use_atomic_checkpoints(cfg)
     check_checkpoints(cfg)

@@ -1,19 +1,22 @@
 """Training from a config: the command line of ``tools/train.py``."""
 
 from argparse import ArgumentParser, Namespace
+from importlib.util import find_spec
 
 from mmengine.config import Config
-from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
 from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, type_name
+from xcit_dense.mm.console import Essentials, essentials_only, tell
 from xcit_dense.mm.launch import build_runner
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
+from xcit_dense.mm.progress_hook import Bar, ProgressHook, bar_on_terminal
 from xcit_dense.mm.resuming import use_resume
 from xcit_dense.mm.saving import hold_work_dir
+from xcit_dense.mm.start_hook import StartHook
 from xcit_dense.weights.published_weights import (
     KIND_OF_THE_RELEASE,
     published_kinds,
@@ -22,6 +25,8 @@ from xcit_dense.weights.published_weights import (
 
 # kinds of optimizer wrapper that --amp can take the place of
 AMP_WRAPPERS = ("OptimWrapper", "AmpOptimWrapper", "MixedPrecisionOptimWrapper")
+# by the package that each needs
+TRACKERS = {"tensorboard": "TensorboardVisBackend", "wandb": "WandbVisBackend"}
 
 
 def make_parser() -> ArgumentParser:
@@ -56,6 +61,11 @@ def make_parser() -> ArgumentParser:
         "--auto-scale-lr",
         action="store_true",
         help="scale the learning rate by the batch size over that of the recipe",
+    )
+    parser.add_argument(
+        "--tracker",
+        choices=list(TRACKERS),
+        help="send losses and metrics there too, to TensorBoard or to Weights & Biases",
     )
     return parser
 
@@ -115,6 +125,24 @@ def use_pretrained(cfg: Config, args: Namespace) -> None:
     backbone.init_cfg = {"type": "Pretrained", "checkpoint": source}
 
 
+def use_tracker(cfg: Config, args: Namespace) -> None:
+    """Send what is logged to a tracker too.
+
+    Raises:
+        UserError: its package is not installed.
+    """
+    tracker = args.tracker
+    if tracker is None:
+        return
+    if find_spec(tracker) is None:
+        raise UserError(f"--tracker {tracker}: it is not installed: pip install {tracker}")
+    if cfg.get("visualizer") is None:  # as mmengine has it then
+        cfg.visualizer = {"type": "Visualizer", "vis_backends": [{"type": "LocalVisBackend"}]}
+    backends = cfg.visualizer.get("vis_backends") or []
+    if TRACKERS[tracker] not in map(type_name, backends):
+        cfg.visualizer.vis_backends = [*backends, {"type": TRACKERS[tracker]}]
+
+
 def resume(cfg: Config, args: Namespace) -> None:
     """Go on from the checkpoint that is asked for, on the command line or in the config."""
     if args.resume is not None:
@@ -126,21 +154,27 @@ def resume(cfg: Config, args: Namespace) -> None:
 def main(argv: list[str] | None = None) -> None:
     """Train as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
-    changes = (use_amp, scale_learning_rate, use_pretrained, resume)
+    changes = (use_amp, scale_learning_rate, use_pretrained, use_tracker, resume)
     cfg = prepare(args, changes, splits=["train", "val"])
-    with hold_work_dir(cfg, args.force):
-        _train(cfg)
+    with (
+        hold_work_dir(cfg, args.force),
+        bar_on_terminal() as bar,
+        essentials_only() as essentials,
+    ):
+        _train(cfg, bar, essentials)
 
 
-def _train(cfg: Config) -> None:
+def _train(cfg: Config, bar: Bar | None, essentials: Essentials) -> None:
     runner = build_runner(cfg)
+    runner.register_hook(StartHook(essentials))
     runner.register_hook(ObjectCountHook())
     runner.register_hook(EvaluationHook())
+    if bar is not None:
+        runner.register_hook(ProgressHook(bar))
     pretrained = cfg.model.get("backbone", {}).get("init_cfg")
     if not (cfg.get("resume") or cfg.get("load_from") or pretrained):
-        print_log(
+        tell(
             "The backbone starts from random weights. The published recipes start from ImageNet "
-            "weights: add --pretrained.",
-            logger="current",
+            "weights: add --pretrained."
         )
     runner.train()

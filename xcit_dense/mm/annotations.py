@@ -4,6 +4,7 @@ import inspect
 import logging
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from functools import cache, partialmethod, wraps
 from typing import Any
 
@@ -53,7 +54,8 @@ def _naming_the_file(init: Callable[..., None]) -> Callable[..., None]:
     def read(coco: Any, annotation_file: str | None = None) -> None:
         coco.annotation_file = annotation_file
         try:
-            init(coco, annotation_file)
+            with redirect_stdout(None):  # it says that it loads, and that it has
+                init(coco, annotation_file)
         except UserError as error:
             raise UserError(f"{annotation_file}: {error}") from error
         except (ValueError, AssertionError, LookupError, TypeError, RecursionError) as error:

@@ -6,13 +6,13 @@ from copy import deepcopy
 from typing import Any
 
 from mmcv.cnn import build_norm_layer
-from mmengine.logging import print_log
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
 from torch import nn
 
 from xcit_dense.backbone import Backbone, fit_state_dict
 from xcit_dense.errors import UserError
+from xcit_dense.mm.console import tell
 from xcit_dense.network import STRIDES
 
 _fit_state_dict = fit_state_dict  # whole models that were pickled before know it by this name
@@ -102,7 +102,7 @@ class XCiT(Backbone, BaseModule):
 
     def _log(self, text: str, level: int = logging.INFO) -> None:
         """Say what was done with weights, in the log of the run."""
-        print_log(text, logger="current", level=level)
+        tell(text, level)
 
     def _frozen_modules(self) -> Iterator[nn.Module]:
         if self.frozen_stages >= 0:

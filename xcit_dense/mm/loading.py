@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from xcit_dense.backbone import Backbone
 from xcit_dense.errors import UserError
+from xcit_dense.mm.console import tell
 from xcit_dense.weights import (
     LoadReport,
     backbone_prefix,
@@ -137,8 +138,11 @@ class LoadReportHook(Hook):
                 print_log(note, logger="current", level=logging.WARNING)
         if runner._resume and report.is_complete and not notes:
             return
-        level = logging.INFO if report.is_complete else logging.WARNING
-        print_log("\n  ".join([str(report), *notes]), logger="current", level=level)
+        text = "\n  ".join([str(report), *notes])
+        if report.is_complete:
+            tell(text)
+        else:
+            print_log(text, logger="current", level=logging.WARNING)
 
 
 def _fitted(model: nn.Module, given: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:

@@ -196,6 +196,8 @@ def init_worker(worker_id: int, **options: Any) -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    # a SIGTERM for all processes of a run is no failure of this one, which torch would report
+    signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     worker_init_fn(worker_id, **options)
 
 

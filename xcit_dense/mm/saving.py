@@ -4,7 +4,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from copy import copy
 from datetime import datetime
 from fnmatch import fnmatch
@@ -63,7 +63,8 @@ class AtomicCheckpointHook(CheckpointHook):
             key: hub.pop_info(key) for key in [*hub.runtime_info] if key.startswith("best_ckpt")
         }
         due: list[int] = []  # of a checkpoint that the run was killed before removing
-        source = runner._load_from or find_latest_checkpoint(runner.work_dir) or ""
+        with redirect_stdout(None):  # it prints that a new run has none
+            source = runner._load_from or find_latest_checkpoint(runner.work_dir) or ""
         if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
             steps = [step for step in steps if isinstance(step, int)]
             hub.update_info("keep_ckpt_ids", steps[-self.max_keep_ckpts :])

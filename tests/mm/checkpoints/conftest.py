@@ -43,5 +43,6 @@ def log(monkeypatch):
     """What loading writes to the log."""
     lines = []
     for module in (backbone, loading):
-        monkeypatch.setattr(module, "print_log", lambda text, **_: lines.append(text))
+        monkeypatch.setattr(module, "tell", lambda text, *_: lines.append(text))
+    monkeypatch.setattr(loading, "print_log", lambda text, **_: lines.append(text))
     return lines

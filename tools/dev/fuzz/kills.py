@@ -1,7 +1,7 @@
 """Trainings that are killed at any moment and resumed, against one that nobody disturbed.
 
 Each start is a fork of this process, which has imported everything, with two workers that load
-data. Ctrl-C goes to all of its processes, as a terminal sends it, other signals to the first.
+data. Ctrl-C goes to all of its processes, as a terminal sends it, SIGTERM to all or to the first.
 """
 
 import contextlib
@@ -10,7 +10,7 @@ import random
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +22,12 @@ from xcit_dense.cli import train
 from xcit_dense.cli.main import run
 from xcit_dense.weights.safe_loading import load_from_local
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT, *[signal.SIGKILL] * 5)
+_KILLS = (
+    (signal.SIGTERM, os.kill),
+    (signal.SIGTERM, os.killpg),
+    (signal.SIGINT, os.killpg),
+    *[(signal.SIGKILL, os.kill)] * 5,
+)
 _LONGEST_END = 10  # seconds; workers look every five whether their first process is there
 _CHANGES = (
     "randomness.seed=7", "train_dataloader.batch_size=2", "train_dataloader.num_workers=2",
@@ -50,8 +55,8 @@ def kill_outcomes(generator: random.Random, count: int) -> Iterator[Outcome]:
             trainings += 1
             training = f"training{trainings}"
             while True:
-                sent = _SIGNALS[kills % len(_SIGNALS)]
-                told = _kill_one(folder, training, sent, generator.uniform(0.1, seconds))
+                sent, send = _KILLS[kills % len(_KILLS)]
+                told = _kill_one(folder, training, sent, send, generator.uniform(0.1, seconds))
                 if told is None:
                     break
                 kills += 1
@@ -85,7 +90,13 @@ def _start(folder: Path, training: str) -> int:
         os._exit(code)
 
 
-def _kill_one(folder: Path, training: str, sent: signal.Signals, seconds: float) -> str | None:
+def _kill_one(
+    folder: Path,
+    training: str,
+    sent: signal.Signals,
+    send: Callable[[int, int], None],
+    seconds: float,
+) -> str | None:
     """Kill a training some time after its start, and say what is wrong; None if it ended before."""
     process = _start(folder, training)
     deadline = time.monotonic() + seconds
@@ -94,7 +105,7 @@ def _kill_one(folder: Path, training: str, sent: signal.Signals, seconds: float)
         ended, status = os.waitpid(process, os.WNOHANG)
         if ended:
             return _error(folder, training) if status else None
-    (os.killpg if sent == signal.SIGINT else os.kill)(process, sent)
+    send(process, sent)
     status = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     deadline = time.monotonic() + _LONGEST_END
     while left := _processes_of(process):
