@@ -6,9 +6,10 @@ from mmengine.config import Config
 from mmengine.logging import print_log
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
+from xcit_dense.data.checking import check_data, tell
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import CONFIG_HELP, type_name
-from xcit_dense.mm.launch import build_runner
+from xcit_dense.mm.launch import build_runner, processes_of
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
 from xcit_dense.mm.resuming import use_resume
@@ -126,7 +127,9 @@ def main(argv: list[str] | None = None) -> None:
     """Train as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
     changes = (use_amp, scale_learning_rate, use_pretrained, resume)
-    cfg = prepare(args, changes, splits=["train", "val"])
+    splits = ["train", "val"]
+    cfg = prepare(args, changes, splits)
+    tell(check_data(cfg, splits, processes_of(cfg), hands_on=True)[1])
     with hold_work_dir(cfg, args.force):
         _train(cfg)
 
