@@ -17,7 +17,8 @@ def main(argv: list[str] | None = None) -> int:
     """
     parser = ArgumentParser(
         description="Build the model of a config, take one training step and predict one image, on "
-        "random images and weights; check annotations, if they are there. Exit code: 0 healthy, 1 something is wrong."
+        "random images and weights; check annotations, if they are there. Exit code: 0 healthy, "
+        "1 something is wrong."
     )
     parser.add_argument("config", help=CONFIG_HELP)
     add_config_changes(parser)

@@ -131,7 +131,7 @@ def images_are_there(data_set: DataSet) -> Iterator[Finding]:
 
 
 def kept_images(data_set: DataSet) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which images ``min_size`` keeps, and which ``filter_empty_gt``; of mmdet's ``filter_data``."""
+    """Which images ``min_size`` keeps, and which ``filter_empty_gt`` (mmdet's ``filter_data``)."""
     objects, filters = data_set.objects, data_set.filters
     is_large = objects.sizes.min(1) >= filters.get("min_size", 0)
     has_objects = np.zeros(len(is_large), bool)

@@ -1,7 +1,7 @@
 """All checks of the data of a config, in order, and how a command tells what they find.
 
-A check is a function that yields each :class:`Finding`; one more is one more function, and its place
-in a list at the end.
+A check is a function that yields each :class:`Finding`; one more is one more function, and its
+place in a list at the end.
 """
 
 import dataclasses

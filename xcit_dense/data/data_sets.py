@@ -140,7 +140,8 @@ class Objects:
         boxes: left, top, width, height in pixels, (N, 4).
         image: number of the image of each among the file's images, (N,).
         label: number of the class of each; -1 for categories that are no class, (N,).
-        category: its id, (N,).
+        is_crowd: whether it is a crowd, (N,).
+        has_extent: whether its box has a pixel of its image, else mmdet leaves it out, (N,).
         is_used: whether training learns from it: of a class, no crowd, with an extent, (N,).
         sizes: widths and heights of all images, (I, 2).
     """
@@ -148,13 +149,12 @@ class Objects:
     def __init__(self, content: dict, names: list[str]) -> None:
         objects, images = content["annotations"], content["images"]
         number = {image["id"]: index for index, image in enumerate(images)}
-        label = {
-            c["id"]: names.index(c["name"]) for c in content["categories"] if c["name"] in names
-        }
+        labels = {name: index for index, name in enumerate(names)}
+        label = {c["id"]: labels.get(c["name"], -1) for c in content["categories"]}
         self.sizes = np.array([(image["width"], image["height"]) for image in images])
         self.boxes = np.array([one["bbox"] for one in objects], float).reshape(-1, 4)
         self.image = np.array([number[one["image_id"]] for one in objects], int)
-        self.label = np.array([label.get(one["category_id"], -1) for one in objects], int)
+        self.label = np.array([label[one["category_id"]] for one in objects], int)
         self.is_crowd = np.array([bool(one["iscrowd"]) for one in objects], bool)
         corner, extent = self.boxes[:, :2], self.boxes[:, 2:]
         inside = (corner < self.sizes[self.image]) & (corner + extent > 0)

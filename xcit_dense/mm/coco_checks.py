@@ -23,8 +23,8 @@ _DOUBTS = {
     _NO_AREA: "write their areas, by which COCO's evaluation tells small from large",
     _NEGATIVE: "write bbox as [left, top, width, height]",
     _NO_EXTENT: "mend or remove them",
-    _BOX_OUTSIDE: "cut them at the edges; if there are many, see that the sizes are the images'",
-    _POLYGON_OUTSIDE: "cut them at the edges; if there are many, see that the sizes are the images'",
+    _BOX_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
+    _POLYGON_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
 }
 """What a user should know of objects that can be read, and the remedies."""
 
