@@ -174,7 +174,7 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome
-            with Image.open(path, formats=_formats()) as image:
+            with Image.open(path, formats=known_formats()) as image:
                 image.load()
         # for what OpenCV cannot decode it raises, or gives None
         return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
@@ -185,7 +185,7 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
         raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
 
 
-def _formats() -> list[str]:
+def known_formats() -> list[str]:
     """Pillow's names of the formats of ``IMAGE_SUFFIXES``."""
     known = Image.registered_extensions()
     return list({known[suffix] for suffix in IMAGE_SUFFIXES if suffix in known})
