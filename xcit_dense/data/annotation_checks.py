@@ -198,23 +198,26 @@ def label_maps_are_there(data_set: DataSet) -> Iterator[Finding]:
     ):
         if not names_in(folder, suffix) and osp.isdir(folder):
             others = Counter(osp.splitext(name)[1] for name in names_in(folder, ""))
-            found = ", ".join(f"{count} of {other!r}" for other, count in others.most_common(3))
-            text = f"{data_set.path}: no file in {folder} ends with {key}={suffix!r}, {found} do"
-            likely = others.most_common(1)[0][0] if others else "..."
-            yield Finding(f"{text}: there is nothing to learn from", f"{key}={likely!r}")
+            found = ", ".join(f"{count} with {other!r}" for other, count in others.most_common(3))
+            text = (
+                f"{data_set.path}: no file in {folder} ends with {key}={suffix!r}; it has {found}"
+            )
+            yield Finding(
+                f"{text}: there is nothing to learn from",
+                f"{key}={others.most_common(1)[0][0]!r}" if others else "correct data_prefix",
+            )
             return
-    images, maps = set(data_set.sample_names), set(names_in(folders[1], suffixes[1]))
-    if lacking := sorted(images - maps):
+    wanted = data_set.label_map_files
+    if lacking := [file for file in wanted if not osp.isfile(file)]:
         yield Finding(
-            f"{data_set.path}: {len(lacking)} of {len(images)} images have no label map, such as "
-            f"{listed([osp.join(folders[1], name + suffixes[1]) for name in lacking])}; training "
-            "ends where it meets one",
+            f"{data_set.path}: {len(lacking)} of {len(wanted)} images have no label map, such as "
+            f"{listed(lacking)}; training ends where it meets one",
             "names of images and maps must be equal but for img_suffix and seg_map_suffix; a file "
             "of names in ann_file leaves images out",
         )
-    if not osp.isfile(data_set.file) and (left := sorted(maps - images)):
-        files = listed([osp.join(folders[1], name + suffixes[1]) for name in left])
-        text = f"{data_set.path}: {len(left)} label maps have no image, such as {files}"
+    maps = [osp.join(folders[1], name + suffixes[1]) for name in names_in(folders[1], suffixes[1])]
+    if not osp.isfile(data_set.file) and (left := sorted(set(maps) - set(wanted))):
+        text = f"{data_set.path}: {len(left)} label maps have no image, such as {listed(left)}"
         yield Finding(f"{text}; nothing is learnt from them", "add the images", is_wrong=False)
 
 

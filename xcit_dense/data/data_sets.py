@@ -42,6 +42,11 @@ class DataSet:
             return data_sets.get(kind) if isinstance(kind, str) else kind
 
     @property
+    def title(self) -> str:
+        """What it is called in a picture."""
+        return f"{self.split}: {self.file or self.folder('img_path')}"
+
+    @property
     def is_coco(self) -> bool:
         """Whether it reads objects from a local file in COCO's format."""
         api = getattr(self.kind, "COCOAPI", None)
@@ -116,7 +121,13 @@ class DataSet:
             folder = self.folder("img")
             return [osp.join(folder, image["file_name"]) for image in self.content["images"]]
         folder, suffix = self.folder("img_path"), self.default("img_suffix") if self.kind else ""
-        return [f"{folder}/{name}{suffix}" for name in self.sample_names]
+        return [osp.join(folder, f"{name}{suffix}") for name in self.sample_names]
+
+    @property
+    def label_map_files(self) -> list[str]:
+        """Of a data set of mmseg: paths of the label maps of its images."""
+        folder, suffix = self.folder("seg_map_path"), self.default("seg_map_suffix")
+        return [osp.join(folder, f"{name}{suffix}") for name in self.sample_names]
 
     @cached_property
     def sample_names(self) -> list[str]:
