@@ -65,16 +65,12 @@ def _places(data_set: DataSet, which: NDArray[np.bool_]) -> str:
 
 
 def something_is_learnt(data_set: DataSet) -> Iterator[Finding]:
-    """Not all objects are crowds or of other classes."""
+    """Not all objects of the classes are crowds."""
     objects = data_set.objects
-    if data_set.split != "train" or objects.is_used.any() or not objects.has_extent.any():
-        return
-    of_class = objects.label >= 0
-    why = "all that are of a class are crowds" if of_class.any() else "none is of a class"
-    yield Finding(
-        f"{data_set.file}: has {len(of_class)} objects, and {why}: nothing would be learnt",
-        "write iscrowd=0 for single objects" if of_class.any() else "see metainfo.classes",
-    )
+    of_class = objects.has_extent & (objects.label >= 0)
+    if data_set.split == "train" and of_class.any() and not objects.is_used.any():
+        text = f"{data_set.file}: all {of_class.sum()} objects are crowds: nothing would be learnt"
+        yield Finding(text, "write iscrowd=0 for single objects")
 
 
 def there_are_objects(data_set: DataSet) -> Iterator[Finding]:
@@ -231,10 +227,13 @@ def no_image_is_trained_and_evaluated(data: Data) -> Iterator[Finding]:
         files = list(map(osp.abspath, data_set.image_files))
         shared = [file for file in files if file in trained]
         copies = (f for f in files for other in by_name[osp.basename(f)] if _is_copy(f, other))
-        if shared := shared or list(islice(copies, 4)):
-            number = f"{len(shared)} of" if len(shared) != 4 else "4 or more of"
+        number = str(len(shared))
+        if not shared:
+            shared = list(islice(copies, 3))
+            number = "3 or more" if len(shared) == 3 else str(len(shared))
+        if shared:
             yield Finding(
-                f"{data_set.path}: {number} {len(files)} images are trained on too, such as "
+                f"{data_set.path}: {number} of {len(files)} images are trained on too, such as "
                 f"{listed(shared)}; the metrics are better than the model is",
                 "take them out of one of the two",
                 is_wrong=False,

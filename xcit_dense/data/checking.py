@@ -119,8 +119,8 @@ def tell(findings: list[Finding]) -> None:
 
 CONFIG_CHECKS = [
     class_checks.classes_are_names,
-    class_checks.classes_agree,
     class_checks.heads_have_classes_of_data,
+    class_checks.classes_agree,
     config_checks.zero_labels_agree,
     config_checks.crops_fit_batches,
     config_checks.padding_is_small,

@@ -63,7 +63,7 @@ def classes_agree(data: Data) -> Iterator[Finding]:
     first, *others = [data_set for data_set in data.sets if data_set.class_names] or [None]
     for data_set in others:
         names, given = first.class_names, data_set.class_names
-        if names == given:
+        if names == given or (first.told_classes or data_set.told_classes) is None:
             continue
         how = f"{len(names)} and {len(given)} of them"
         for label, (one, other) in enumerate(zip(names, given, strict=False)):
@@ -73,7 +73,6 @@ def classes_agree(data: Data) -> Iterator[Finding]:
         yield Finding(
             f"{first.path} and {data_set.path} have different classes, {how}",
             "give all data sets the same metainfo",
-            is_wrong=(first.told_classes or data_set.told_classes) is not None,
         )
 
 

@@ -152,10 +152,9 @@ def batches_can_be_filled(data: Data) -> Iterator[Finding]:
     parts = (loader, loader.get("batch_sampler") or {})
     batch = loader.get("batch_size", 1) * (data.processes or 1)
     if images and images < batch and any(part.get("drop_last") for part in parts):
-        text = f"train_dataloader drops incomplete batches, and {images} images make none"
-        yield Finding(
-            f"{text}: nothing would be learnt", "drop_last=False, or a smaller batch_size"
-        )
+        text = f"train_dataloader drops incomplete batches, and {images} images make no "
+        remedy = "drop_last=False, or a smaller batch_size"
+        yield Finding(f"{text}batch of {batch}: nothing would be learnt", remedy)
 
 
 def intervals_fit_the_training(data: Data) -> Iterator[Finding]:

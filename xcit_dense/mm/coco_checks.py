@@ -65,6 +65,8 @@ def check_coco(content: Any, with_masks: bool = True) -> list[Finding]:
     findings: list[Finding] = []
     images = _check_all(content, "images", _check_image, findings)
     categories = _check_all(content, "categories", _check_category, findings)
+    if findings:
+        return findings
     doubtful: dict[str, list[str]] = {}
 
     def check_object(record: dict, number: int) -> None:
