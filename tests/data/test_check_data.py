@@ -216,7 +216,6 @@ FAULTS_OF_CONFIGS = [
         "batches of 4...make 2...--auto-scale-lr",
     ),
     ({f"{LOADER}.batch_size": 99, f"{LOADER}.drop_last": True}, True, "make no batch of 99"),
-    ({"default_hooks.logger.interval": 999}, False, "logger.interval = 999, and the training has"),
     ({"train_cfg.val_interval": 9}, False, "train_cfg.val_interval = 9 is more than max_epochs"),
 ]
 
@@ -226,6 +225,7 @@ def test_faults_of_configs_of_detection(data, changes, is_wrong, named):
     expect(found(config(DETECTION, data / "coco", **changes)), is_wrong, named)
 
 
+HOOK = "default_hooks.logger.interval"
 LOADING = {f"{DATASET}.pipeline.1.reduce_zero_label": False}
 SIZE = "model.data_preprocessor.size"
 FAULTS_OF_SEGMENTATION = [
@@ -236,6 +236,7 @@ FAULTS_OF_SEGMENTATION = [
     ({f"{DATASET}.metainfo": None}, True, "metainfo has no classes, and BaseSegDataset none"),
     ({SIZE: (64, 64)}, True, "crops of (144, 144)...(64, 64): larger...size=(144, 144)"),
     ({SIZE: (288, 288)}, False, "75% of each batch is padding"),
+    ({HOOK: 9999}, False, f"{HOOK} = 9999 is more than max_iters = 1000...interval=100"),
     ({SIZE: None}, True, "size=None and size_divisor=None...size=(HEIGHT, WIDTH)"),
     ({f"{DATASET}.img_suffix": ".jpeg"}, True, "ends with img_suffix='.jpeg'...img_suffix='.jpg'"),
     ({f"{DATASET}.data_prefix.seg_map_path": "images/training"}, True, "seg_map_suffix='.png'"),

@@ -83,9 +83,9 @@ def _read(data: Data, hands_on: bool) -> list[Finding]:
         if file not in read:
             read[file] = _read_file(file, reads_masks(data.cfg))
         data_set.content = read[file][0]
-    for file, (content, _) in read.items():
-        if hands_on and content is not None:
-            hand_on(file, content, readers[file])
+    if hands_on:
+        usable = {file: content for file, (content, _) in read.items() if content is not None}
+        hand_on({file: [content] * readers[file] for file, content in usable.items()})
     return [finding for _, findings in read.values() for finding in findings]
 
 

@@ -63,7 +63,9 @@ def classes_agree(data: Data) -> Iterator[Finding]:
     first, *others = [data_set for data_set in data.sets if data_set.class_names] or [None]
     for data_set in others:
         names, given = first.class_names, data_set.class_names
-        if names == given or (first.told_classes or data_set.told_classes) is None:
+        is_told = (first.told_classes or data_set.told_classes) is not None
+        # trackers are judged by data sets of another class
+        if names == given or not is_told or data_set.kind is not first.kind:
             continue
         how = f"{len(names)} and {len(given)} of them"
         for label, (one, other) in enumerate(zip(names, given, strict=False)):

@@ -159,7 +159,7 @@ def batches_can_be_filled(data: Data) -> Iterator[Finding]:
 
 def intervals_fit_the_training(data: Data) -> Iterator[Finding]:
     """Logs and evaluations come before the training ends."""
-    loop, loader, images = data.cfg.get("train_cfg") or {}, _loader(data), _images(data)
+    loop = data.cfg.get("train_cfg") or {}
     key = "max_iters" if loop.get("max_iters") else "max_epochs"
     length, interval = loop.get(key), loop.get("val_interval", 1)
     if not length:
@@ -167,12 +167,8 @@ def intervals_fit_the_training(data: Data) -> Iterator[Finding]:
     if data.cfg.get("val_dataloader") and interval > length:
         text = f"train_cfg.val_interval = {interval} is more than {key} = {length}"
         yield Finding(f"{text}: only the end is evaluated", "lower it", is_wrong=False)
-    if key == "max_epochs":
-        batch = loader.get("batch_size", 1) * (data.processes or 1)
-        length = length * -(-images // batch) if images else None
-    hooks = data.cfg.get("default_hooks") or {}
-    every = (hooks.get("logger") or {}).get("interval", 10)
-    if length and every > length:
-        text = f"default_hooks.logger.interval = {every}, and the training has {length} iterations"
+    every = ((data.cfg.get("default_hooks") or {}).get("logger") or {}).get("interval", 10)
+    if key == "max_iters" and every > length:  # the end of an epoch is always logged
+        text = f"default_hooks.logger.interval = {every} is more than {key} = {length}"
         remedy = f"default_hooks=dict(logger=dict(interval={max(length // 10, 1)}))"
-        yield Finding(f"{text}: next to no losses are logged", remedy, is_wrong=False)
+        yield Finding(f"{text}: no losses are logged", remedy, is_wrong=False)

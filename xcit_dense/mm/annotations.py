@@ -55,9 +55,13 @@ def reads_masks(cfg: Config) -> bool:
 _HANDED_ON: dict[str, list[dict]] = {}
 
 
-def hand_on(file: str | Path, content: dict, readers: int) -> None:
-    """Give mmdet the checked content of a file when it asks for it, as often as it has readers."""
-    _HANDED_ON[osp.abspath(file)] = [content] * readers
+def hand_on(contents: Mapping[str, Sequence[dict]]) -> None:
+    """Give mmdet the checked content of files when it asks for them, once for each time in a list.
+
+    What an earlier call gave is forgotten.
+    """
+    _HANDED_ON.clear()
+    _HANDED_ON.update((osp.abspath(file), list(given)) for file, given in contents.items())
 
 
 @contextmanager
