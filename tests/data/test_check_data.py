@@ -13,7 +13,7 @@ from PIL import Image
 
 import xcit_dense  # noqa: F401
 from xcit_dense.cli import check_data as command
-from xcit_dense.cli import train
+from xcit_dense.cli import doctor, train
 from xcit_dense.data.checking import check_data
 from xcit_dense.errors import UserError
 from xcit_dense.mm import annotations
@@ -295,6 +295,20 @@ def test_training_ends_before_it_builds_anything(coco, capfd, tmp_path):
     assert lines[1].startswith("warning: train_cfg.val_interval = 99")
     assert lines[2].startswith(f"error: {BOX_HEAD} = 7, but")
     assert not (tmp_path / "work").exists() or not list((tmp_path / "work").glob("*.pth"))
+
+
+def test_the_doctor_looks_at_annotations_that_are_there(coco, capsys):
+    file = coco / "annotations/instances_train2017.json"
+    content = json.loads(file.read_text())
+    spoil_first(bbox=[1, 2, 3])(content)
+    file.write_text(json.dumps(content))
+    root = [f"{split}_dataloader.dataset.data_root={coco}" for split in SPLITS]
+    evaluator = f"val_evaluator.ann_file={coco}/annotations/instances_val2017.json"
+    assert doctor.main([DETECTION, "--cfg-options", *root, evaluator]) == 1
+    assert f"wrong: {file}: 1 of its annotations cannot be used" in capsys.readouterr().out
+    gone = [f"{split}_dataloader.dataset.data_root=/gone" for split in SPLITS]
+    assert doctor.main([DETECTION, "--cfg-options", *gone]) == 0
+    assert "files of the data are not looked at: train data: looked" in capsys.readouterr().out
 
 
 def test_what_was_read_is_not_read_again(data, monkeypatch):

@@ -107,10 +107,11 @@ def tell(findings: list[Finding]) -> None:
     Raises:
         UserError: the last that is wrong.
     """
-    wrong = [f"{finding.text}; {finding.remedy}" for finding in findings if finding.is_wrong]
-    for finding in findings:
+    lines = ["; ".join(filter(None, [finding.text, finding.remedy])) for finding in findings]
+    for finding, line in zip(findings, lines, strict=True):
         if not finding.is_wrong:
-            say(f"warning: {finding.text}; {finding.remedy}")
+            say(f"warning: {line}")
+    wrong = [line for finding, line in zip(findings, lines, strict=True) if finding.is_wrong]
     for line in wrong[:-1]:
         say(f"error: {line}")
     if wrong:

@@ -60,12 +60,13 @@ def _names_are_sound(data_set: DataSet, where: str) -> Iterator[Finding]:
 
 def classes_agree(data: Data) -> Iterator[Finding]:
     """What label i is in training it is in validation and testing, and in every joined data set."""
-    first, *others = [data_set for data_set in data.sets if data_set.class_names] or [None]
+    first, *others = [each for each in data.sets if each.class_names] or [None]
     for data_set in others:
         names, given = first.class_names, data_set.class_names
         is_told = (first.told_classes or data_set.told_classes) is not None
-        # trackers are judged by data sets of another class
-        if names == given or not is_told or data_set.kind is not first.kind:
+        # trackers are judged by data sets of another class; some models are given names as texts
+        is_alike = data_set.kind is first.kind and not data_set.node.get("return_classes")
+        if names == given or not is_told or not is_alike:
             continue
         how = f"{len(names)} and {len(given)} of them"
         for label, (one, other) in enumerate(zip(names, given, strict=False)):
@@ -80,10 +81,11 @@ def classes_agree(data: Data) -> Iterator[Finding]:
 
 def heads_have_classes_of_data(data: Data) -> Iterator[Finding]:
     """``num_classes`` of every head is the number of class names of the training data."""
-    names = next((each.class_names for each in data.sets if each.split == "train"), None)
-    if not names or not isinstance(data.cfg.get("model"), dict):
+    trained = next(iter(data.of("train")), None)
+    names = trained and trained.class_names
+    if not names or trained.node.get("return_classes") or not isinstance(data.cfg.model, dict):
         return
-    is_told = data.sets[0].told_classes is not None
+    is_told = trained.told_classes is not None
     model, path = trained_part(data.cfg.model)
     nodes = [place for place in dicts_in(model, path) if ".backbone" not in place[0]]
     things = [node["num_things_classes"] for _, node in nodes if node.get("num_stuff_classes")]

@@ -13,6 +13,7 @@ MAX_PIXELS = 2**31
 
 _LISTS = ("images", "categories", "annotations")
 _REMEDY = "export it anew in COCO's format: a dict with the lists images, categories, annotations"
+_MEND = "mend or remove them"
 
 _NO_AREA = "has no area, or 0: that of the box counts"
 _NEGATIVE = "has a box of negative width or height, corners are swapped: mmdet leaves it out"
@@ -22,7 +23,7 @@ _POLYGON_OUTSIDE = "has a polygon that reaches out of its image: what is outside
 _DOUBTS = {
     _NO_AREA: "write their areas, by which COCO's evaluation tells small from large",
     _NEGATIVE: "write bbox as [left, top, width, height]",
-    _NO_EXTENT: "mend or remove them",
+    _NO_EXTENT: _MEND,
     _BOX_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
     _POLYGON_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
 }
@@ -32,7 +33,7 @@ _DOUBTS = {
 class _Fault(ValueError):
     """That a record breaks a rule: the rule, what was found, and the remedy."""
 
-    def __init__(self, rule: str, found: str = "", remedy: str = "mend or remove them") -> None:
+    def __init__(self, rule: str, found: str = "", remedy: str = _MEND) -> None:
         super().__init__(rule)
         self.found, self.remedy = found, remedy
 
@@ -72,7 +73,9 @@ def check_coco(content: Any, with_masks: bool = True) -> list[Finding]:
     def check_object(record: dict, number: int) -> None:
         for key, known in (("image_id", images), ("category_id", categories)):
             if not isinstance(record[key], int | str) or record[key] not in known:
-                raise _Fault(f"{key} is the id of none", f"{key} {record[key]!r:.40}")
+                is_alike = type(record[key]) is type(next(iter(known), None))
+                remedy = _MEND if is_alike else "write ids as numbers, in all lists"
+                raise _Fault(f"{key} is the id of none", f"{key} {record[key]!r:.40}", remedy)
         image = images[record["image_id"]]
         height, width = image["height"], image["width"]
         doubts = [_doubt_of_box(record["bbox"], height, width), _complete(record)]
@@ -120,7 +123,7 @@ def _check_all(
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             rule = f"has no {error}" if isinstance(error, KeyError) else str(error)
             found = f": {error.found}" if getattr(error, "found", "") else ""
-            remedy = getattr(error, "remedy", "mend or remove them")
+            remedy = getattr(error, "remedy", _MEND)
             place = f"{_place(record, name, number)}{found}"
             faults.setdefault((rule, remedy), []).append(place)
     findings += [
