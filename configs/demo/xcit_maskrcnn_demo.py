@@ -79,4 +79,5 @@ param_scheduler = [
         type="CosineAnnealingLR", by_epoch=True, T_max=8, eta_min=1e-5, convert_to_iter_based=True
     ),
 ]
+auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=4))

@@ -65,4 +65,5 @@ param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, by_epoch=False, begin=0, end=50),
     dict(type="CosineAnnealingLR", by_epoch=False, begin=50, end=1000, T_max=950, eta_min=1e-5),
 ]
+auto_scale_lr = dict(base_batch_size=4)
 default_hooks = dict(logger=dict(interval=25), checkpoint=dict(interval=500))

@@ -133,9 +133,8 @@ FOUR_LEVELS = {  # nobody reads the first
         (PSPNET, AUXILIARY_WEIGHT, float("nan"), "aux.loss_ce is nan"),
         (RETINANET, "model.backbone.patch_size", 4, "patch_size=4"),
         (RETINANET, "model.neck.type", "Nobody", "building the model fails: KeyError: 'Nobody"),
-        (PSPNET, CLASSES, {"classes": ["a"] * 151}, "model.decode_head.num_classes = 150, but the"),
         (RETINANET, CLASSES, {"classes": ("cat",)}, "but the training data have 1 class names"),
-        (RETINANET, CLASSES, {"classes": ("cat")}, "classes='cat' of the training data is one"),
+        (RETINANET, CLASSES, {"classes": ("cat")}, "classes='cat' is one text"),
         (
             RETINANET,
             "model",
@@ -158,7 +157,6 @@ def test_a_fault_is_found_and_told(name, place, value, named):
     ("name", "place", "value", "named"),
     [
         (PSPNET, AUXILIARY_WEIGHT, -1.0, "aux.loss_ce is -"),
-        (PSPNET, CLASSES, {"classes": ["a"] * 149}, "model.decode_head.num_classes = 150, but the"),
         # names that a data set has by default
         (RETINANET, "model.bbox_head.num_classes", 3, "num_classes = 3, but the training data"),
         (RETINANET, KEYS, {"backbone.trunk.blocks": {}}, "temperature of XCiT is decayed"),
@@ -209,7 +207,7 @@ def test_unusual_settings_are_healthy(changes):
 def test_names_of_classes_may_be_in_a_file(tmp_path):
     (tmp_path / "names.txt").write_text("cat\ndog\n")
     classes = {CLASSES: {"classes": str(tmp_path / "names.txt")}}
-    (text,) = texts(diagnose(small(RETINANET, classes), SIZE), are_wrong=True)
+    text, _ = texts(diagnose(small(RETINANET, classes), SIZE), are_wrong=True)
     assert "2 class names" in text
 
 

@@ -55,7 +55,7 @@ FAULTS = [
     ("images", None, "no images"),
     ("images", [], "no images"),
     ("annotations", {}, "'annotations' must be a list"),
-    ("images.0", 5, "images[0]"),
+    ("images.0", 5, "images[0]: 5"),
     ("images.0.id", [1], "a whole number or a text"),
     ("categories.0.id", 2**63, "64 bits"),
     ("images.0.width", 0, "width 0"),
@@ -65,12 +65,12 @@ FAULTS = [
     ("images.0.file_name", 3, "file_name 3"),
     ("images", [CONTENT["images"][0]] * 2, "another one has this id"),
     ("categories.1.id", 1, "another one has this id"),
-    ("categories.0.name", None, "categories[0] (id 1): has no 'name'"),
-    (f"{OBJECT}.id", None, "annotations[0]: has no 'id'"),
+    ("categories.0.name", None, "has no 'name': categories[0] (id 1)"),
+    (f"{OBJECT}.id", None, "has no 'id': annotations[0]"),
     ("annotations", [CONTENT["annotations"][0]] * 2, "another one has this id"),
-    (f"{OBJECT}.image_id", "1", "image_id '1' is the id of none"),
-    (f"{OBJECT}.category_id", 3, "category_id 3 is the id of none"),
-    (f"{OBJECT}.bbox", None, "(id 7): has no 'bbox'"),
+    (f"{OBJECT}.image_id", "1", "image_id is the id of none...image_id '1'"),
+    (f"{OBJECT}.category_id", 3, "category_id is the id of none...category_id 3"),
+    (f"{OBJECT}.bbox", None, "has no 'bbox': annotations[0] (id 7)"),
     (f"{OBJECT}.bbox", [1, 2, 3], "bbox [1, 2, 3]"),
     (f"{OBJECT}.bbox", [1, 2, math.nan, 4], "bbox [1, 2, nan, 4]"),
     (f"{OBJECT}.bbox", [1, 2, 10**400, 4], "id 7"),
@@ -99,15 +99,21 @@ FAULTS = [
 
 @pytest.mark.parametrize(("path", "value", "named"), FAULTS)
 def test_what_cannot_be_used_is_refused_by_name(path, value, named):
-    with pytest.raises(UserError) as caught:
-        check_coco(changed((path, value)))
-    assert named in str(caught.value)
+    (finding,) = check_coco(changed((path, value)))
+    assert finding.is_wrong and finding.remedy
+    assert all(part in finding.text for part in named.split("..."))
 
 
 def test_all_faults_are_counted():
-    content = changed((OBJECT, {}), ("categories.0.name", 5), ("categories.1.name", 5))
-    with pytest.raises(UserError, match="3 of its entries"):
-        check_coco(content)
+    content = changed(("categories.0.name", 5), ("categories.1.name", 5))
+    (names,) = check_coco(content)
+    assert "2 of its categories" in names.text
+    assert names.text.endswith("categories[0] (id 1): name 5, categories[1] (id 2): name 5")
+    content = changed((f"{OBJECT}.bbox", [1]))
+    content["annotations"] *= 6
+    (boxes,) = check_coco(content)
+    assert "6 of its annotations" in boxes.text
+    assert boxes.text.endswith("annotations[2] (id 7): bbox [1] and 3 more")
 
 
 @pytest.mark.parametrize("area", [0, None])
@@ -115,18 +121,28 @@ def test_what_exporters_leave_out_is_completed(area):
     content = changed(
         (f"{OBJECT}.area", area), (f"{OBJECT}.iscrowd", None), ("images.0.width", 64.0)
     )
-    (warning,) = check_coco(content)
-    assert "1 objects" in warning and "area" in warning
+    (finding,) = check_coco(content)
+    assert not finding.is_wrong and "1 objects" in finding.text and "area" in finding.text
     found = content["annotations"][0]
     assert found["area"] == 400 and found["iscrowd"] == 0
     assert content["images"][0]["width"] == 64
     assert check_coco(content) == []
 
 
-@pytest.mark.parametrize("box", [[10, 10, -5, 5], [10, 10, 0.5, 5], [100, 10, 20, 20]])
-def test_boxes_that_mmdet_leaves_out_are_counted(box):
-    (warning,) = check_coco(changed((f"{OBJECT}.bbox", box)))
-    assert "1 objects" in warning and "leaves it out" in warning
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("bbox", [10, 10, -5, 5], "corners are swapped: mmdet leaves it out"),
+        ("bbox", [10, 10, 0.5, 5], "smaller than a pixel, or outside"),
+        ("bbox", [100, 10, 20, 20], "smaller than a pixel, or outside"),
+        ("bbox", [50, 10, 20, 20], "a box that reaches out of its image"),
+        ("segmentation", [[10, 10, 70, 10, 10, 30]], "a polygon that reaches out of its image"),
+    ],
+)
+def test_what_is_doubtful_is_counted(key, value, named):
+    (finding,) = check_coco(changed((f"{OBJECT}.{key}", value)))
+    assert not finding.is_wrong and finding.remedy
+    assert named in finding.text and finding.text.endswith(": annotations[0] (id 7)")
 
 
 @pytest.mark.parametrize("identity", [0, "a"])

@@ -27,6 +27,7 @@ COMMANDS = {
     "test": "evaluate a checkpoint",
     "predict": "predict on your own images and videos",
     "swap": "put XCiT into a config that you have",
+    "check-data": "say what is wrong with the data of a config",
     "doctor": "examine the model of a config",
     "attention": "draw what the attention of a model looks at",
     "browse": "draw what a model is fed in training",

@@ -6,11 +6,12 @@ from importlib.util import find_spec
 from mmengine.config import Config
 
 from xcit_dense.cli.prepare import add_shared_options, prepare
+from xcit_dense.data.checking import check_data, show
 from xcit_dense.errors import UserError
 from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, type_name
 from xcit_dense.mm.console import Essentials, essentials_only, tell
-from xcit_dense.mm.launch import build_runner
+from xcit_dense.mm.launch import build_runner, processes_of
 from xcit_dense.mm.mixed_precision import DTYPES
 from xcit_dense.mm.object_count_hook import ObjectCountHook
 from xcit_dense.mm.progress_hook import Bar, ProgressHook, bar_on_terminal
@@ -155,7 +156,9 @@ def main(argv: list[str] | None = None) -> None:
     """Train as the arguments say (``sys.argv`` if None)."""
     args = make_parser().parse_args(argv)
     changes = (use_amp, scale_learning_rate, use_pretrained, use_tracker, resume)
-    cfg = prepare(args, changes, splits=["train", "val"])
+    splits = ["train", "val"]
+    cfg = prepare(args, changes, splits)
+    show(check_data(cfg, splits, processes_of(cfg), hands_on=True)[1])
     with (
         hold_work_dir(cfg, args.force),
         bar_on_terminal() as bar,

@@ -5,23 +5,23 @@ Each takes the :class:`Trial` of a model, may note in it what it sees, and yield
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
 import torch
-from mmengine.fileio import list_from_file
 from mmengine.logging import MessageHub
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DATASETS, OPTIMIZERS
+from mmengine.registry import OPTIMIZERS
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from xcit_dense.data.checking import check_config
 from xcit_dense.doctor.random_batch import random_batch
 from xcit_dense.doctor.trial import Size, Trial, failure
 from xcit_dense.errors import Finding
 from xcit_dense.mm.backbone import XCiT
-from xcit_dense.mm.config import dicts_in, innermost_dataset, model_scope, type_name
+from xcit_dense.mm.config import type_name
 from xcit_dense.swap import rules
 from xcit_dense.swap.levels import MeasuredBackbone, SwapError, maps_in
 from xcit_dense.swap.readers import find_readers
@@ -82,43 +82,9 @@ def _parameters_of_xcit(trial: Trial) -> list[tuple[str, nn.Parameter]]:
     return [named for backbone in backbones for named in backbone.named_parameters()]
 
 
-def heads_have_classes_of_data(trial: Trial) -> Iterator[Finding]:
-    """``num_classes`` of every head is the number of class names of the training data."""
-    dataset = innermost_dataset((trial.cfg.get("train_dataloader") or {}).get("dataset") or {})
-    told = (dataset.get("metainfo") or {}).get("classes")
-    names = _class_names(dataset) if told is None else told
-    if isinstance(names, str):
-        try:
-            names = list_from_file(names)  # as mm does
-        except FileNotFoundError:
-            text = f"metainfo.classes={names!r} of the training data is one text, and no file"
-            yield Finding(text, f"write a tuple, for a single class too: classes=({names!r},)")
-            return
-    nodes = [place for place in dicts_in(trial.config, trial.path) if ".backbone" not in place[0]]
-    things = [node["num_things_classes"] for _, node in nodes if node.get("num_stuff_classes")]
-    for path, node in nodes:
-        both = node.get("num_things_classes", 0) + node.get("num_stuff_classes", 0)
-        key = "num_things_classes + num_stuff_classes" if both else "num_classes"
-        count = both or node.get(key)
-        has_others = type_name(node) in rules.HEADS_OF_OTHER_CLASSES or path.endswith("rpn_head")
-        if has_others or not names or not count or count in (len(names), *things):
-            continue
-        # what a data set has by default it may replace, and in mmseg more outputs do no harm
-        harms = count < len(names) or model_scope(trial.cfg) != "mmseg"
-        yield Finding(
-            f"{path}.{key} = {count}, but the training data have {len(names)} class names",
-            "make the two agree: num_classes of every head, and metainfo=dict(classes=...) of the "
-            "data sets",
-            is_wrong=told is not None and harms,
-        )
-
-
-def _class_names(dataset: dict) -> Sequence[str] | None:
-    """Those that the class of a data set has by default."""
-    kind = dataset.get("type")
-    with DATASETS.switch_scope_and_registry(None) as data_sets:
-        kind = data_sets.get(kind) if isinstance(kind, str) else kind
-    return getattr(kind, "METAINFO", {}).get("classes")
+def config_fits_its_data(trial: Trial) -> Iterator[Finding]:
+    """What the config says of its data agrees with itself, and with the heads."""
+    yield from check_config(trial.cfg)
 
 
 def widths_fit_levels(trial: Trial) -> Iterator[Finding]:
@@ -290,7 +256,7 @@ def prediction_succeeds(trial: Trial) -> Iterator[Finding]:
 CHECKS = [
     custom_keys_match,
     optimizer_spares_xcit,
-    heads_have_classes_of_data,
+    config_fits_its_data,
     widths_fit_levels,
     training_step_succeeds,
     strides_fit_maps,

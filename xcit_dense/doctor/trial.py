@@ -12,7 +12,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from xcit_dense.errors import Finding
-from xcit_dense.mm.config import dicts_in, module_prefix, type_name
+from xcit_dense.mm.config import dicts_in, module_prefix, trained_part, type_name
 from xcit_dense.swap import rules
 from xcit_dense.swap.levels import Level, levels_of, without_weights
 
@@ -148,13 +148,14 @@ def build_trial(cfg: Config, image_size: Size) -> Trial:
 def _what_is_trained(cfg: Config) -> tuple[dict, str]:
     """A tracker or a semi-supervised model trains the detector that it has inside."""
     whole = cfg.to_dict()
-    config, path = whole["model"], "model"
+    config = whole["model"]
     if not isinstance(config, dict):
         raise ValueError("the config has no model")
     preprocessor = config.get("data_preprocessor") or whole.get("data_preprocessor")
     takes_videos = type_name(preprocessor or {}) == rules.VIDEO_PREPROCESSOR
-    if isinstance(config.get("detector"), dict):
-        config, path = config["detector"], "model.detector"
+    inner, path = trained_part(config)
+    if inner is not config:
+        config = inner
         if takes_videos:
             kept = {key: preprocessor[key] for key in rules.IMAGE_KEYS if key in preprocessor}
             preprocessor = {"type": "DetDataPreprocessor", **kept}

@@ -1,11 +1,15 @@
 """Reading annotation files in COCO's format: checked before compiled code, labels by name."""
 
+import gc
 import inspect
+import json
 import logging
+import os.path as osp
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import cache, partialmethod, wraps
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
@@ -37,31 +41,81 @@ def read_annotations_safely(cfg: Config) -> None:
 
     for evaluation in (COCOeval, COCOevalMP):
         evaluation.evaluate = _in_order_of_classes(inspect.unwrap(evaluation.evaluate))
-    COCO.__init__ = _naming_the_file(inspect.unwrap(COCO.__init__))
-    COCO.createIndex = partialmethod(_create_checked_index, with_masks=_reads_masks(cfg))
+    COCO.__init__ = _taking_what_is_read(inspect.unwrap(COCO.__init__))
+    COCO.createIndex = partialmethod(_create_checked_index, with_masks=reads_masks(cfg))
     COCO.get_cat_ids = _category_ids
 
 
-def _reads_masks(cfg: Config) -> bool:
+def reads_masks(cfg: Config) -> bool:
+    """Whether a data set or a metric of a config reads masks."""
     parts = [value for key, value in cfg.items() if key.endswith(("_dataloader", "_evaluator"))]
     return any(
         node.get("with_mask") or "segm" in (node.get("metric") or ()) for _, node in dicts_in(parts)
     )
 
 
-def _naming_the_file(init: Callable[..., None]) -> Callable[..., None]:
+_HANDED_ON: dict[str, list[dict]] = {}
+
+
+def hand_on(contents: Mapping[str, Sequence[dict]]) -> None:
+    """Give mmdet the checked content of files when it asks for them, once for each time in a list.
+
+    What an earlier call gave is forgotten.
+    """
+    _HANDED_ON.clear()
+    _HANDED_ON.update((osp.abspath(file), list(given)) for file, given in contents.items())
+
+
+@contextmanager
+def _naming(file: str | Path) -> Iterator[None]:
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+    except (ValueError, AssertionError, LookupError, TypeError, RecursionError) as error:
+        raise UserError(
+            f"{file}: is no annotation file in COCO's format ({in_one_line(error)})"
+        ) from error
+
+
+def read_json(file: str | Path) -> Any:
+    """Read an annotation file.
+
+    Raises:
+        UserError: it is no JSON.
+        OSError: it cannot be read.
+    """
+    gc.disable()  # it would walk through all objects that were read, again and again
+    try:
+        with _naming(file), open(file, encoding="utf-8") as opened:
+            return json.load(opened, parse_float=_Numbers().__getitem__)
+    finally:
+        gc.enable()
+
+
+class _Numbers(dict[str, float]):
+    """Numbers by their text, each once: with few digits they recur, and fill half of the memory."""
+
+    def __missing__(self, text: str) -> float:
+        number = float(text)
+        if len(self) < 1 << 18:
+            self[text] = number
+        return number
+
+
+def _taking_what_is_read(init: Callable[..., None]) -> Callable[..., None]:
     @wraps(init)
     def read(coco: Any, annotation_file: str | None = None) -> None:
         coco.annotation_file = annotation_file
-        try:
+        waiting = _HANDED_ON.get(osp.abspath(annotation_file or ""))
+        coco.was_checked = bool(waiting)
+        with _naming(annotation_file or ""):
             with redirect_stdout(None):  # it says that it loads, and that it has
-                init(coco, annotation_file)
-        except UserError as error:
-            raise UserError(f"{annotation_file}: {error}") from error
-        except (ValueError, AssertionError, LookupError, TypeError, RecursionError) as error:
-            raise UserError(
-                f"{annotation_file}: is no annotation file in COCO's format ({in_one_line(error)})"
-            ) from error
+                init(coco, None if waiting else annotation_file)
+            if waiting:
+                coco.dataset = waiting.pop()
+                coco.createIndex()
+                coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
 
     return read
 
@@ -70,8 +124,10 @@ def _create_checked_index(coco: Any, with_masks: bool) -> None:
     """In place of mmdet's ``COCO.createIndex``, which is that of pycocotools."""
     from pycocotools.coco import COCO
 
-    for warning in check_coco(coco.dataset, with_masks):
-        _warn_once(warning)
+    for finding in () if coco.was_checked else check_coco(coco.dataset, with_masks):
+        if finding.is_wrong:
+            raise UserError(f"{finding.text}: {finding.remedy}")
+        _warn_once(f"{coco.annotation_file}: {finding.text}")
     COCO.createIndex(coco)
 
 
@@ -118,6 +174,8 @@ def _category_ids(coco: Any, cat_names: Sequence[str] = (), *others: Any, **more
     if len(cat_names) == 0:
         return found
     ids = ids_of_classes(cat_names, coco.dataset["categories"], coco.annotation_file)
+    if coco.was_checked:
+        return ids
     if ids != found:
         _warn_once(
             f"metainfo.classes ({', '.join(cat_names)}) has another order than the annotation "

@@ -1,20 +1,44 @@
 """What a file in COCO's format may hold: sizes, boxes, polygons, run lengths and ids."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from xcit_dense.errors import UserError
+from xcit_dense.errors import Finding
 
 MAX_PIXELS = 2**31
 """Of an annotated image: pycocotools counts the pixels of a mask in 32 bits."""
 
 _LISTS = ("images", "categories", "annotations")
+_REMEDY = "export it anew in COCO's format: a dict with the lists images, categories, annotations"
+_MEND = "mend or remove them"
+
+_NO_AREA = "has no area, or 0: that of the box counts"
+_NEGATIVE = "has a box of negative width or height, corners are swapped: mmdet leaves it out"
+_NO_EXTENT = "has a box smaller than a pixel, or outside of its image: mmdet leaves it out"
+_BOX_OUTSIDE = "has a box that reaches out of its image: what is outside is never seen"
+_POLYGON_OUTSIDE = "has a polygon that reaches out of its image: what is outside is cut off"
+_DOUBTS = {
+    _NO_AREA: "write their areas, by which COCO's evaluation tells small from large",
+    _NEGATIVE: "write bbox as [left, top, width, height]",
+    _NO_EXTENT: _MEND,
+    _BOX_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
+    _POLYGON_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
+}
+"""What a user should know of objects that can be read, and the remedies."""
 
 
-def check_coco(content: Mapping[str, Any], with_masks: bool = True) -> list[str]:
+class _Fault(ValueError):
+    """That a record breaks a rule: the rule, what was found, and the remedy."""
+
+    def __init__(self, rule: str, found: str = "", remedy: str = _MEND) -> None:
+        super().__init__(rule)
+        self.found, self.remedy = found, remedy
+
+
+def check_coco(content: Any, with_masks: bool = True) -> list[Finding]:
     """Check the content of an annotation file, and complete what exporters leave out, in place.
 
     ``iscrowd`` is 0 where it is missing, and ``area`` that of the box where it is missing or 0:
@@ -26,150 +50,180 @@ def check_coco(content: Mapping[str, Any], with_masks: bool = True) -> list[str]
         with_masks: whether every object needs a mask; else ``segmentation`` is not looked at.
 
     Returns:
-        What a user should know of it, a line each.
-
-    Raises:
-        UserError: something in it cannot be used; says how much, names the first and what is wrong.
+        What cannot be used, which is wrong, and what a user should know: for each kind how many
+        records have it, and the first three.
     """
+    if not isinstance(content, dict):
+        text = f"is {type(content).__name__}, no dict with the lists {', '.join(_LISTS)}"
+        return [Finding(text, _REMEDY)]
     for name in _LISTS:
         if not isinstance(content.setdefault(name, []), list):
-            found = type(content[name]).__name__
-            raise UserError(f"{name!r} must be a list, as in COCO's format, and is {found}")
+            return [
+                Finding(f"{name!r} must be a list, and is {type(content[name]).__name__}", _REMEDY)
+            ]
     if not content["images"]:
-        raise UserError("lists no images")
-    faults: list[str] = []
-    images = _check_all(content, "images", _check_image, faults)
-    categories = _check_all(content, "categories", _check_category, faults)
-    without_area: list[dict] = []
-    left_out: list[dict] = []
+        return [Finding("lists no images", _REMEDY)]
+    findings: list[Finding] = []
+    images = _check_all(content, "images", _check_image, findings)
+    categories = _check_all(content, "categories", _check_category, findings)
+    if findings:
+        return findings
+    doubtful: dict[str, list[str]] = {}
 
-    def check_object(record: dict) -> None:
+    def check_object(record: dict, number: int) -> None:
         for key, known in (("image_id", images), ("category_id", categories)):
             if not isinstance(record[key], int | str) or record[key] not in known:
-                raise ValueError(f"{key} {record[key]!r:.40} is the id of none")
+                is_alike = type(record[key]) is type(next(iter(known), None))
+                remedy = _MEND if is_alike else "write ids as numbers, in all lists"
+                raise _Fault(f"{key} is the id of none", f"{key} {record[key]!r:.40}", remedy)
         image = images[record["image_id"]]
-        if not _has_extent(record["bbox"], image["height"], image["width"]):
-            left_out.append(record)
-        _complete(record, without_area)
+        height, width = image["height"], image["width"]
+        doubts = [_doubt_of_box(record["bbox"], height, width), _complete(record)]
         if with_masks:
-            _check_mask(record.get("segmentation"), image["height"], image["width"])
+            doubts.append(_check_mask(record.get("segmentation"), height, width))
+        for doubt in filter(None, doubts):
+            doubtful.setdefault(doubt, []).append(_place(record, "annotations", number))
 
-    _check_all(content, "annotations", check_object, faults)
-    if faults:
-        raise UserError(
-            f"{len(faults)} of its entries cannot be used, {faults[0]}: mend or remove them"
-        )
+    _check_all(content, "annotations", check_object, findings)
+    if findings:
+        return findings
     objects = content["annotations"]
     if any(type(record["id"]) is not int or not record["id"] for record in objects):
         for number, record in enumerate(objects, start=1):
             record["id"] = number
-    warnings = {
-        "has no area, or 0: that of the box counts": without_area,
-        "has a box smaller than a pixel, or outside of its image: mmdet leaves it out": left_out,
-    }
-    return [f"{len(those)} objects: each {what}" for what, those in warnings.items() if those]
+    return [
+        Finding(f"{len(places)} objects: each {doubt}: {listed(places)}", remedy, is_wrong=False)
+        for doubt, remedy in _DOUBTS.items()
+        if (places := doubtful.get(doubt))
+    ]
 
 
 def _check_all(
-    content: Mapping[str, Any], name: str, check: Callable[[dict], None], faults: list[str]
+    content: Mapping[str, Any],
+    name: str,
+    check: Callable[[dict, int], None],
+    findings: list[Finding],
 ) -> dict[Any, dict]:
     """Check the records of a list; returns them by their ids."""
     by_id: dict[Any, dict] = {}
+    faults: dict[tuple[str, str], list[str]] = {}
     for number, record in enumerate(content[name]):
-        if not isinstance(record, dict):
-            faults.append(f"{name}[{number}] is {record!r:.40}, no object of JSON")
-            continue
         try:
+            if not isinstance(record, dict):
+                raise _Fault("is no object of JSON", f"{record!r:.40}")
             identity = record["id"]
             if not isinstance(identity, int | str):
-                raise ValueError("the id must be a whole number or a text")
+                raise _Fault("the id must be a whole number or a text", f"{identity!r:.40}")
             if isinstance(identity, int) and abs(identity) >= 2**63:
-                raise ValueError("the id must fit into 64 bits")
+                raise _Fault("the id must fit into 64 bits")
             if identity in by_id:
-                raise ValueError("another one has this id")
-            check(record)
+                raise _Fault("another one has this id", remedy="number them anew")
+            check(record, number)
             by_id[identity] = record
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            of_id = f" (id {record['id']!r:.40})" if "id" in record else ""
-            reason = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            faults.append(f"{name}[{number}]{of_id}: {reason}")
+            rule = f"has no {error}" if isinstance(error, KeyError) else str(error)
+            found = f": {error.found}" if getattr(error, "found", "") else ""
+            remedy = getattr(error, "remedy", _MEND)
+            place = f"{_place(record, name, number)}{found}"
+            faults.setdefault((rule, remedy), []).append(place)
+    findings += [
+        Finding(f"{len(places)} of its {name} cannot be used, {rule}: {listed(places)}", remedy)
+        for (rule, remedy), places in faults.items()
+    ]
     return by_id
 
 
-def _check_image(record: dict) -> None:
+def _place(record: Any, name: str, number: int) -> str:
+    has_id = isinstance(record, dict) and "id" in record
+    return f"{name}[{number}] (id {record['id']!r:.40})" if has_id else f"{name}[{number}]"
+
+
+def listed(places: Sequence[object], shown: int = 3) -> str:
+    """The first places, and how many more there are."""
+    more = f" and {len(places) - shown} more" if len(places) > shown else ""
+    return ", ".join(map(str, places[:shown])) + more
+
+
+def _check_image(record: dict, _: int) -> None:
     for side in ("width", "height"):
         value = record[side]
         if not isinstance(value, int | float) or value < 1 or value % 1:
-            raise ValueError(f"{side} {value!r:.40} must be a whole number of pixels")
+            raise _Fault(f"{side} must be a whole number of pixels", f"{side} {value!r:.40}")
         record[side] = int(value)
     if record["width"] * record["height"] > MAX_PIXELS:
-        raise ValueError(f"{record['width']} x {record['height']} pixels are more than 2^31")
+        raise _Fault("has more than 2^31 pixels", f"{record['width']} x {record['height']}")
     if not isinstance(record["file_name"], str):
-        raise ValueError(f"file_name {record['file_name']!r:.40} must be a text")
+        raise _Fault("file_name must be a text", f"file_name {record['file_name']!r:.40}")
 
 
-def _check_category(record: dict) -> None:
+def _check_category(record: dict, _: int) -> None:
     if not isinstance(record["name"], str):
-        raise ValueError(f"name {record['name']!r:.40} must be a text")
+        raise _Fault("name must be a text", f"name {record['name']!r:.40}")
 
 
-def _has_extent(box: Any, height: int, width: int) -> bool:
-    """Whether a box, which must be near its image, has a pixel of it."""
+def _doubt_of_box(box: Any, height: int, width: int) -> str | None:
+    """Why mmdet leaves a box out, which must be near its image."""
     is_box = isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)
     if not is_box or not all(map(math.isfinite, box)):
-        raise ValueError(f"bbox {box!r:.80} must be [left, top, width, height], in pixels")
+        raise _Fault("bbox must be [left, top, width, height], in pixels", f"bbox {box!r:.80}")
     left, top, across, down = box
     margin = max(height, width)
     if min(left, top) < -margin or max(left + across, top + down) > 2 * margin:
-        raise ValueError(f"bbox {box!r:.80} is far outside of its image, {width} x {height}")
-    is_inside = left < width and top < height and left + across > 0 and top + down > 0
-    return is_inside and min(across, down) >= 1
+        found = f"bbox {box!r:.80}, image {width} x {height}"
+        raise _Fault("the bbox is far outside of its image", found)
+    if min(across, down) < 0:
+        return _NEGATIVE
+    if min(across, down) < 1 or not (-across < left < width and -down < top < height):
+        return _NO_EXTENT
+    is_inside = min(left, top) >= -1 and left + across <= width + 1 and top + down <= height + 1
+    return None if is_inside else _BOX_OUTSIDE
 
 
-def _complete(record: dict, without_area: list[dict]) -> None:
+def _complete(record: dict) -> str | None:
     if record.setdefault("iscrowd", 0) not in (0, 1):
-        raise ValueError(f"iscrowd {record['iscrowd']!r:.40} must be 0 or 1")
+        raise _Fault("iscrowd must be 0 or 1", f"iscrowd {record['iscrowd']!r:.40}")
     if not math.isfinite(record.get("area") or 0):
-        raise ValueError(f"area {record['area']} must be a number of pixels")
+        raise _Fault("area must be a number of pixels", f"area {record['area']}")
     if (record.get("area") or 0) <= 0:
         record["area"] = record["bbox"][2] * record["bbox"][3]
-        without_area.append(record)
+        return _NO_AREA
+    return None
 
 
-def _check_mask(mask: Any, height: int, width: int) -> None:
+def _check_mask(mask: Any, height: int, width: int) -> str | None:
     """See that a mask is polygons near the image, or run lengths that fill it."""
     if not mask:
-        raise ValueError("has no segmentation, and the config reads masks")
+        remedy = "draw them, or train on boxes alone: with_mask=False, no mask_head, metric='bbox'"
+        raise _Fault("has no segmentation, and the config reads masks", remedy=remedy)
     is_polygons = isinstance(mask, list) and all(isinstance(polygon, list) for polygon in mask)
     if not is_polygons and not isinstance(mask, dict):
-        raise ValueError(
-            f"segmentation {mask!r:.60} must be a list of polygons, [[x1, y1, x2, y2, ...], ...], "
-            "or run lengths"
-        )
+        rule = "must be a list of polygons, [[x1, y1, x2, y2, ...], ...], or run lengths"
+        raise _Fault(f"segmentation {rule}", f"{mask!r:.60}")
     if is_polygons:
         # pycocotools walks along every edge, so that what is far away takes time and memory
-        margin = max(height, width)
+        margin, is_inside = max(height, width), True
         for polygon in mask:
             if len(polygon) < 6 or len(polygon) % 2 or not all(map(math.isfinite, polygon)):
-                raise ValueError(
-                    f"a polygon {polygon!r:.60} must be [x1, y1, x2, y2, ...] of three points or "
-                    "more"
-                )
-            if min(polygon) < -margin or max(polygon) > 2 * margin:
-                raise ValueError(f"a polygon {polygon!r:.60} is far outside of its image")
-        return
+                rule = "a polygon must be [x1, y1, x2, y2, ...] of three points or more"
+                raise _Fault(rule, f"{polygon!r:.60}")
+            least, right, bottom = min(polygon), max(polygon[::2]), max(polygon[1::2])
+            if least < -margin or max(right, bottom) > 2 * margin:
+                raise _Fault("a polygon is far outside of its image", f"{polygon!r:.60}")
+            is_inside &= least >= -1 and right <= width + 1 and bottom <= height + 1
+        return None if is_inside else _POLYGON_OUTSIDE
     if mask["size"] != [height, width]:
-        raise ValueError(
-            f"run lengths of size {mask['size']!r:.40} must have the image's, [{height}, {width}]"
-        )
+        rule = "run lengths must have the size of the image, [height, width]"
+        raise _Fault(rule, f"size {mask['size']!r:.40}, image [{height}, {width}]")
     counts = mask["counts"]
     if not isinstance(counts, list | str):
-        raise ValueError(f"counts {counts!r:.40} of run lengths must be a list or a text")
+        raise _Fault("counts of run lengths must be a list or a text", f"counts {counts!r:.40}")
     lengths = counts if isinstance(counts, list) else run_lengths(counts)
     if any(type(length) is not int or length < 0 for length in lengths):
-        raise ValueError("run lengths must be whole numbers, 0 or more")
+        raise _Fault("run lengths must be whole numbers, 0 or more")
     if sum(lengths) != height * width:
-        raise ValueError(f"run lengths cover {sum(lengths)} pixels, the image has {height * width}")
+        found = f"{sum(lengths)} pixels, the image has {height * width}"
+        raise _Fault("run lengths must cover the image", found)
+    return None
 
 
 def run_lengths(counts: str) -> list[int]:
@@ -184,12 +238,12 @@ def run_lengths(counts: str) -> list[int]:
     """
     codes = np.frombuffer(counts.encode("ascii"), np.uint8).astype(np.int64) - 48
     if not len(codes) or codes.min() < 0 or codes.max() > 63 or codes[-1] & 32:
-        raise ValueError(f"run lengths {counts!r:.40} are damaged")
+        raise _Fault("run lengths are damaged", f"{counts!r:.40}")
     ends = np.flatnonzero(codes & 32 == 0)
     starts = np.concatenate([[0], ends[:-1] + 1])
     sizes = ends - starts + 1
     if sizes.max() > 7:  # of 35 bits
-        raise ValueError(f"run lengths {counts!r:.40} have numbers that are too large")
+        raise _Fault("run lengths have numbers that are too large", f"{counts!r:.40}")
     places = np.arange(len(codes)) - np.repeat(starts, sizes)
     numbers = np.add.reduceat((codes & 31) << 5 * places, starts)
     numbers -= np.where(codes[ends] & 16, 1 << 5 * sizes, 0)  # two's complement

@@ -152,6 +152,12 @@ def module_prefix(model: dict, path: str) -> str:
     return f"{inner}.".removeprefix("model.")
 
 
+def trained_part(model: dict) -> tuple[dict, str]:
+    """What is trained of a model, and where it stands: the detector inside, if it has one."""
+    inner = model.get("detector")
+    return (inner, "model.detector") if isinstance(inner, dict) else (model, "model")
+
+
 def unsynchronize(node: Any) -> bool:
     """Make every norm that wants several GPUs a BN, in place; whether there was one."""
     synced = [inner for _, inner in dicts_in(node) if type_name(inner) in ("SyncBN", "MMSyncBN")]

@@ -19,6 +19,12 @@ LAUNCHERS = {
     "pytorch": ("torchrun --nproc-per-node N", "LOCAL_RANK", "RANK"),
     "slurm": ("srun --ntasks N --gres gpu:N python", "SLURM_LOCALID", "SLURM_PROCID"),
 }
+_COUNTS = {"pytorch": "WORLD_SIZE", "slurm": "SLURM_NTASKS"}
+
+
+def processes_of(cfg: Config) -> int:
+    """How many processes a config is run in."""
+    return int(os.environ.get(_COUNTS.get(cfg.launcher, ""), 1))
 
 
 def say(text: str) -> None:

@@ -1,6 +1,5 @@
 """A hook that says what a detector is trained on, before it is."""
 
-import logging
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +17,7 @@ class ObjectCountHook(Hook):
     """
 
     def before_train(self, runner: Any) -> None:
-        """Log the counts, and name classes without objects.
+        """Log the counts, of classes without objects too.
 
         Raises:
             UserError: there are no objects, so that nothing would be learnt.
@@ -45,12 +44,6 @@ class ObjectCountHook(Hook):
             f"({crowds} more are ignored as crowds): {_listed(used, names)}",
             logger="current",
         )
-        if missing := [name for label, name in enumerate(names) if label not in used]:
-            print_log(
-                f"classes without an object to learn from: {', '.join(missing)}",
-                logger="current",
-                level=logging.WARNING,
-            )
 
 
 def _is_used(instance: dict) -> bool:
@@ -58,6 +51,6 @@ def _is_used(instance: dict) -> bool:
 
 
 def _listed(counts: Counter, names: Sequence[str]) -> str:
-    labels = sorted(counts)
+    labels = sorted({*counts, *range(len(names))})
     named = [names[label] if label < len(names) else f"class {label}" for label in labels]
     return ", ".join(f"{name} {counts[label]}" for name, label in zip(named, labels, strict=True))

@@ -34,7 +34,7 @@ train_cfg = dict(max_epochs=1, val_interval=1)
 train_dataloader = dict(batch_size=2)
 default_hooks = dict(checkpoint=dict(interval=1))
 """
-_SAY_ALL_BY_THEMSELVES = ("predict", "doctor", "browse")
+_SAY_ALL_BY_THEMSELVES = ("predict", "doctor", "browse", "check-data")
 """Commands whose exit code 1 follows a list of what went wrong."""
 
 _ENDLESS = ("train_cfg.max_epochs",)
@@ -58,6 +58,7 @@ _LINES = {
         "--arch",
         "nano_12",
     ],
+    "check-data": ["config.py", "--data-root", "data", "--out", "pictures"],
     "doctor": ["config.py", "--size", "128", "128"],
     "attention": ["config.py", "model.pth", "data/val2017/000000000001.jpg", "--out", "a.png"],
     "browse": ["config.py", "--data-root", "data", "--out", "fed", "--number", "2"],
@@ -82,7 +83,7 @@ def command_line_cases(generator: random.Random, count: int) -> Iterator[Case]:
 
 def _change(line: list[str], command: str, generator: random.Random) -> None:
     chance = generator.random()
-    if chance < 0.5 and command in ("train", "test", "predict", "doctor", "browse"):
+    if chance < 0.5 and command in ("train", "test", "predict", "doctor", "browse", "check-data"):
         value = f"{generator.choice(_keys())}={generator.choice(_VALUES)}"
         line += ["--cfg-options", value]
     elif chance < 0.6 and line:
@@ -98,7 +99,7 @@ def _run(folder: Path, command: str, line: list[str]) -> None:
     shutil.copytree(_workplace(), folder, dirs_exist_ok=True)
     sys.argv = [command, *line]
     try:
-        run(import_module(f"xcit_dense.cli.{command}").main)
+        run(import_module(f"xcit_dense.cli.{command.replace('-', '_')}").main)
     except SystemExit as error:
         if error.code in (None, 0):
             return
