@@ -109,9 +109,9 @@ def _taking_what_is_read(init: Callable[..., None]) -> Callable[..., None]:
         coco.annotation_file = annotation_file
         waiting = _HANDED_ON.get(osp.abspath(annotation_file or ""))
         coco.was_checked = bool(waiting)
-        with _naming(annotation_file or ""):
-            with redirect_stdout(None):  # it says that it loads, and that it has
-                init(coco, None if waiting else annotation_file)
+        # it says that it loads, and that it has
+        with _naming(annotation_file or ""), redirect_stdout(None):
+            init(coco, None if waiting else annotation_file)
             if waiting:
                 coco.dataset = waiting.pop()
                 coco.createIndex()
