@@ -176,6 +176,7 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome
             with Image.open(path, formats=known_formats()) as image:
                 image.load()
+            image.close()  # frees the pixels
         # for what OpenCV cannot decode it raises, or gives None
         return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
     except UnidentifiedImageError as error:
