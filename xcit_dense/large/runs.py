@@ -12,7 +12,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from xcit_dense.large.sources import Window
-from xcit_dense.predict.results import RunLengths, coco_masks
+from xcit_dense.predict.results import Detections, RunLengths, coco_masks
 
 Runs = np.ndarray
 Polygon = list[np.ndarray]
@@ -41,8 +41,19 @@ def mask_of(runs: Runs, window: Window) -> np.ndarray:
     return changes.cumsum(axis=1, dtype=np.int8)[:, :-1].T.astype(bool)
 
 
+def in_coco(found: Detections, size: tuple[int, int]) -> Detections:
+    """Objects with masks in COCO's run lengths, of the height and width of the raster.
+
+    Those have 32 bits; for rasters of 2^32 pixels or more masks are left out.
+    """
+    masks = None
+    if found.masks is not None and size[0] * size[1] < 2**32:
+        masks = [to_coco(mask, *size) for mask in found.masks]
+    return Detections(found.boxes, found.labels, found.scores, masks)
+
+
 def to_coco(runs: Runs, height: int, width: int) -> RunLengths:
-    """COCO's run lengths of a mask in a raster of less than 2^32 pixels."""
+    """A mask in COCO's run lengths, in a raster of less than 2^32 pixels."""
     borders = (runs[:, :1] * height + runs[:, 1:]).reshape(-1)
     goes_on = np.flatnonzero(borders[1:] == borders[:-1])  # from a column's foot to the next head
     borders = np.delete(borders, np.append(goes_on, goes_on + 1))
