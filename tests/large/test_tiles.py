@@ -132,6 +132,8 @@ BOX = Window(0, 0, 64, 64), Window(0, 40, 64, 64)
         ([(45, 10, 60, 30, 0.6)], [(44, 10, 60, 31, 0.9)], [(44, 10, 60, 31, 0.9)]),
         # a bad piece at the border lies in what the other one saw whole, though it scores more
         ([(58, 12, 64, 18, 0.9)], [(45, 10, 90, 30, 0.8)], [(45, 10, 90, 30, 0.8)]),
+        # as does a piece that ends a little before the border
+        ([(45, 12, 62, 18, 0.9)], [(44, 10, 90, 30, 0.8)], [(44, 10, 90, 30, 0.8)]),
         # a small one before a large one is no piece of it
         ([(46, 12, 54, 18, 0.9)], [(42, 10, 90, 30, 0.8)], [(46, 12, 54, 18), (42, 10, 90, 30)]),
         # cut by both: united
@@ -154,6 +156,25 @@ def test_boxes_that_are_not_exact(left, right, expected):
         boxes = [row[:4] for row in expected]
         np.testing.assert_array_equal(merged.boxes, boxes)
         assert merged.scores[0] == expected[0][4] if len(expected[0]) > 4 else True
+
+
+@pytest.mark.parametrize(
+    ("piece", "score", "count"),
+    [
+        ([58.0, 12, 64, 18], 0.8, 1),
+        ([58.0, 12, 64, 18], 0.95, 2),  # a better one
+        ([46.0, 12, 54, 18], 0.8, 2),  # not cut
+        ([20.0, 12, 64, 18], 0.8, 2),  # goes on where the other tile sees nothing
+        ([58.0, 12, 64, 40], 0.8, 2),  # not inside
+    ],
+)
+def test_pieces_of_a_wrong_label(piece, score, count):
+    whole = Detections(np.array([[44.0, 10, 90, 30]]), np.array([3]), np.array([0.9]))
+    other = Detections(np.array([piece]), np.array([1]), np.array([score]))
+    merged = merge([other, whole], BOX, (64, 104))
+    assert len(merged) == count and (count == 2 or merged.labels == 3)
+    flipped = merge([whole, other], BOX[::-1], (64, 104))
+    assert flipped.boxes.tolist() == merged.boxes.tolist()
 
 
 def test_labels_keep_objects_apart_and_scores_may_be_missing():

@@ -14,7 +14,7 @@ from xcit_dense.predict.results import Detections
 
 _SAME = 0.5  # intersection over union of what two tiles found of one object, as for NMS
 _CONTAINED = 0.7  # share of a piece at the border of its tile that lies in what another tile found
-_AT_BORDER = 1.5  # pixels between a box and the border that cuts its object
+_AT_BORDER = 0.1  # of its side a box, of an object that is cut, may end before the border
 
 
 def merge(
@@ -23,11 +23,12 @@ def merge(
     """Merge what was found on tiles.
 
     Detections of two tiles are of one object if they have one label and, where the tiles overlap,
-    share at least half of what either has there, by masks or else by boxes. Pieces at a border
-    within the raster that have no partner so belong to what they mostly lie in.
+    share at least half of what either has there, by masks or else by boxes. A piece at a border
+    within the raster that has no partner so belongs to what it mostly lies in: of its label, or
+    else of another one and better, if the other tile sees all of the piece.
 
     If a tile holds all that belongs together, its detection is kept, the best one of several such
-    tiles. Else all are united, under the best score.
+    tiles. Else all are united, with the label and the score of the best one.
 
     Args:
         found: on each tile; boxes in pixels of the raster, masks as runs.
@@ -85,15 +86,13 @@ def _overlaps(tiles: Sequence[Window]) -> Iterator[tuple[int, int, Window]]:
 
 
 def _is_cut(boxes: np.ndarray, tile: Window, size: tuple[int, int]) -> np.ndarray:
-    """Which boxes reach a border of their tile that lies within the raster."""
-    left, top, right, bottom = boxes.T
-    tile_bottom, tile_right = tile.top + tile.height, tile.left + tile.width
-    return (
-        ((tile.top > 0) & (top <= tile.top + _AT_BORDER))
-        | ((tile.left > 0) & (left <= tile.left + _AT_BORDER))
-        | ((tile_bottom < size[0]) & (bottom >= tile_bottom - _AT_BORDER))
-        | ((tile_right < size[1]) & (right >= tile_right - _AT_BORDER))
-    )
+    """Which boxes reach, about, a border of their tile that lies within the raster."""
+    begins = np.array([tile.left, tile.top])
+    ends = np.array([tile.left + tile.width, tile.top + tile.height])
+    reach = 1 + _AT_BORDER * (boxes[:, 2:] - boxes[:, :2])
+    is_at_begin = (begins > 0) & (boxes[:, :2] <= begins + reach)
+    is_at_end = (ends < size[::-1]) & (boxes[:, 2:] >= ends - reach)
+    return (is_at_begin | is_at_end).any(axis=1)
 
 
 def _partners(
@@ -107,12 +106,11 @@ def _partners(
     boxes, other_boxes = _clipped(found.boxes, window), _clipped(others.boxes, window)
     low = np.maximum(boxes[:, None, :2], other_boxes[:, :2])
     high = np.minimum(boxes[:, None, 2:], other_boxes[:, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2) * (found.labels[:, None] == others.labels)
+    shared = (high - low).clip(min=0).prod(axis=2)
     areas, other_areas = ((each[:, 2:] - each[:, :2]).prod(axis=1) for each in (boxes, other_boxes))
     if found.masks is not None:
-        candidates = np.argwhere(shared > 0)
         parts, other_parts = {}, {}
-        for index, other in candidates:
+        for index, other in np.argwhere(shared > 0):
             if index not in parts:
                 parts[index] = clip(found.masks[index], window)
                 areas[index] = area(parts[index])
@@ -120,24 +118,51 @@ def _partners(
                 other_parts[other] = clip(others.masks[other], window)
                 other_areas[other] = area(other_parts[other])
             shared[index, other] = shared_area(parts[index], other_parts[other])
+    is_alike = found.labels[:, None] == others.labels
     united = areas[:, None] + other_areas - shared
-    of_union = shared / united.clip(min=1e-9)
-    has_partner, have_partner = np.zeros(len(found), bool), np.zeros(len(others), bool)
+    of_union = is_alike * shared / united.clip(min=1e-9)
+    has_none, have_none = np.ones(len(found), bool), np.ones(len(others), bool)
     likely = np.argwhere(of_union >= _SAME)
     for index, other in likely[np.argsort(-of_union[tuple(likely.T)], kind="stable")]:
-        if not has_partner[index] and not have_partner[other]:
-            has_partner[index] = have_partner[other] = True
+        if has_none[index] and have_none[other]:
+            has_none[index] = have_none[other] = False
             yield index, other
-    if not shared.size:
-        return
-    for index in np.flatnonzero(is_cut & ~has_partner):
-        other = shared[index].argmax()
-        if shared[index, other] > _CONTAINED * areas[index]:
-            yield index, other
-    for other in np.flatnonzero(are_cut & ~have_partner):
-        index = shared[:, other].argmax()
-        if shared[index, other] > _CONTAINED * other_areas[other]:
-            yield index, other
+    is_better = is_worse = np.zeros_like(is_alike)
+    if found.scores is not None:
+        is_seen, are_seen = _is_within(found.boxes, window), _is_within(others.boxes, window)
+        is_better = (found.scores[:, None] > others.scores) & are_seen
+        is_worse = (found.scores[:, None] < others.scores) & is_seen[:, None]
+    yield from _owners(shared, areas, is_alike, is_worse, is_cut & has_none)
+    pairs = _owners(shared.T, other_areas, is_alike.T, is_better.T, are_cut & have_none)
+    yield from (pair[::-1] for pair in pairs)
+
+
+def _owners(
+    shared: np.ndarray,
+    areas: np.ndarray,
+    is_alike: np.ndarray,
+    is_worse: np.ndarray,
+    pieces: np.ndarray,
+) -> Iterator[tuple[int, int]]:
+    """What of another tile pieces mostly lie in: of their label, or else what is better.
+
+    Args:
+        shared: the pixels that detections of two tiles share, (n, m).
+        areas: (n,) of the first ones.
+        is_alike: (n, m), they have one label.
+        is_worse: (n, m), the second one has a better score, and its tile sees all of the first one.
+        pieces: (n,), which of the first ones are looked at.
+    """
+    is_inside = shared > _CONTAINED * areas[:, None]
+    for index in np.flatnonzero(pieces):
+        for fits in (is_inside[index] & is_alike[index], is_inside[index] & is_worse[index]):
+            if fits.any():
+                yield index, int((shared[index] * fits).argmax())
+                break
+
+
+def _is_within(boxes: np.ndarray, window: Window) -> np.ndarray:
+    return (np.abs(boxes - _clipped(boxes, window)) <= 1).all(axis=1)
 
 
 def _clipped(boxes: np.ndarray, window: Window) -> np.ndarray:
@@ -161,14 +186,10 @@ def _one_of(together: Detections, indexes: np.ndarray, tiles: Sequence[Window]) 
     ]
     sides, side = boxes[:, 2:] - boxes[:, :2], box[2:] - box[:2]
     is_whole = holds_all & (sides.prod(axis=1) >= _SAME * side.prod())
-    scores = None if together.scores is None else together.scores[indexes]
+    scores = np.zeros(len(indexes)) if together.scores is None else together.scores[indexes]
     if is_whole.any():
-        whole = indexes[is_whole]
-        best = 0 if scores is None else scores[is_whole].argmax()
-        return together.where(whole[[best]])
-    return Detections(
-        boxes=box[None],
-        labels=together.labels[indexes[:1]],
-        scores=None if scores is None else scores.max(keepdims=True),
-        masks=together.masks and [unite([together.masks[index] for index in indexes])],
-    )
+        whole = np.flatnonzero(is_whole)
+        return together.where(indexes[whole[[scores[whole].argmax()]]])
+    best = together.where(indexes[[scores.argmax()]])
+    masks = together.masks and [unite([together.masks[index] for index in indexes])]
+    return Detections(box[None], best.labels, best.scores, masks)
