@@ -6,7 +6,7 @@ import numpy as np
 
 from xcit_dense.large.runs import Polygon, components, neighbours, outlines_of_parts
 
-_LONGEST = 2_000_000  # runs of areas that are not complete
+_LONGEST = 500_000  # runs of areas that are not complete
 
 
 def label_polygons(

@@ -21,7 +21,7 @@ from xcit_dense.predict.results import Categories
 
 NO_PROBABILITY = 255  # where there is no label; probabilities go from 0 to 254
 _CACHE = 128 * 1024 * 1024  # bytes of blocks that GDAL keeps
-_ROWS = 512  # that are read at once
+_PIXELS_AT_ONCE = 2**22
 
 
 @contextmanager
@@ -96,9 +96,10 @@ def probability_raster(
 def read_labels(path: Path) -> Iterator[np.ndarray]:
     """The labels of a raster in bands (rows, width), from above."""
     with _opened(path) as dataset:
-        for top in range(0, dataset.height, _ROWS):
-            rows = min(_ROWS, dataset.height - top)
-            yield dataset.read(1, window=_bounds(Window(top, 0, rows, dataset.width)))
+        rows = max(1, _PIXELS_AT_ONCE // dataset.width)
+        for top in range(0, dataset.height, rows):
+            window = Window(top, 0, min(rows, dataset.height - top), dataset.width)
+            yield dataset.read(1, window=_bounds(window))
 
 
 def read_thinned_labels(path: Path, size: tuple[int, int]) -> np.ndarray:
