@@ -64,6 +64,30 @@ def test_a_batch_of_any_sizes_equals_its_images(detect, pixels):
         assert np.array_equal(one.labels, alone.labels)
 
 
+def test_images_as_they_are(detector, detect, save_model, pixels, tmp_path):
+    """Without the steps that resample, as if these kept the size."""
+    image = pixels[:40, :50]
+    scale = {"test_dataloader.dataset.pipeline.1.scale": (50, 40)}
+    expected = Predictor(save_model(tmp_path, detector.config, scale).config, detector.checkpoint)
+    found, wanted = detect.predict_batch([image], resize=False)[0], expected(image)
+    assert len(found) == len(wanted) > 0
+    assert np.allclose(found.boxes, wanted.boxes)
+    assert not np.allclose(detect(image).boxes[:5], wanted.boxes[:5], atol=1)
+
+
+def test_logits_are_those_of_the_labels(segment, pixels):
+    images = [pixels, pixels[:20, :31]]
+    for image, logits in zip(images, segment.logits_of(images), strict=True):
+        assert logits.shape == (len(segment.categories.names), *image.shape[:2])
+        labels = segment.predict_batch([image], resize=False)[0].labels
+        assert (logits.argmax(0).numpy() == labels).mean() > 0.999
+
+
+def test_a_model_without_logits_is_refused(detect, pixels):
+    with pytest.raises(UserError, match="MaskRCNN gives no seg_logits"):
+        detect.logits_of([pixels])
+
+
 def test_a_model_of_one_channel_also_gets_frames(
     detector, save_model, image_path, pixels, tmp_path
 ):

@@ -127,7 +127,7 @@ class Outputs:
             picture = draw_prediction(small, prediction, self.categories, size)
             write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
         if isinstance(prediction, Detections):
-            self._add(image, prediction)
+            self.add(image.file, image.source, image.pixels.shape[:2], prediction)
         else:
             path = self.folder / _LABEL_MAPS / f"{image.name}.png"
             write_label_map(path, prediction.labels, self.categories)
@@ -147,16 +147,19 @@ class Outputs:
         encoded = json.dumps(content).encode("ascii")
         write_atomically(self.folder / _DETECTIONS, lambda file: file.write(encoded))
 
-    def _add(self, image: InputImage, detections: Detections) -> None:
-        """Add an image and its objects to the JSON."""
+    def add(self, file: Path, source: str, size: tuple[int, int], detections: Detections) -> None:
+        """Add an image to the JSON, with its height and width and its objects.
+
+        ``file`` and ``source`` are those of :class:`InputImage`.
+        """
         if self.annotations is None:
-            file_name = Path(image.source).relative_to(self._shared).as_posix()
+            file_name = Path(source).relative_to(self._shared).as_posix()
             named = {"id": len(self._images) + 1, "file_name": file_name}
-        elif image.file in self.annotations.images:
-            named = self.annotations.images[image.file]
+        elif file in self.annotations.images:
+            named = self.annotations.images[file]
         else:
             return
-        height, width = image.pixels.shape[:2]
+        height, width = size
         self._images.append({**named, "width": width, "height": height})
         for index in range(len(detections)):
             numbered = {"id": len(self._objects) + 1, "image_id": named["id"]}

@@ -6,7 +6,8 @@ queries. mmseg resizes the logits of every class to the original image: 14 GB fo
 a mask is made and encoded before the next one, and classes are resized one by one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -87,6 +88,17 @@ def keep_classes_only(model: nn.Module) -> bool:
         return False
     model.postprocess_result = partial(_predict_classes, model)
     return True
+
+
+@contextmanager
+def keeping_logits(segmentor: nn.Module) -> Iterator[None]:
+    """Undo :func:`keep_classes_only` for as long as the context lasts."""
+    ours = vars(segmentor).pop("postprocess_result", None)
+    try:
+        yield
+    finally:
+        if ours is not None:
+            segmentor.postprocess_result = ours
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS, TRANSFORMS, init_default_scope
+from torch import Tensor
 
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.config import innermost_dataset, model_scope, read_config, type_name
@@ -27,7 +28,7 @@ from xcit_dense.mm.loading import load_complete
 from xcit_dense.mm.mixed_precision import default_dtype
 from xcit_dense.predict.drawing import draw_prediction
 from xcit_dense.predict.inputs import read_image
-from xcit_dense.predict.postprocessing import encode_masks, keep_classes_only
+from xcit_dense.predict.postprocessing import encode_masks, keep_classes_only, keeping_logits
 from xcit_dense.predict.results import (
     Detections,
     Prediction,
@@ -76,6 +77,7 @@ class Predictor:
         try:
             self.loader = TRANSFORMS.build({**load, "type": LoadImageFromFile})
             self._transforms = Compose(steps)
+            self._without_resizing = Compose([s for s in steps if "Resize" not in type_name(s)])
             # a copy: some modules of mm's change the dicts that they are built from
             model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.get("model"))))
         except Exception as error:  # modules and transforms may refuse their arguments in any way
@@ -107,31 +109,54 @@ class Predictor:
             image = read_image(image, self.loader)
         return self.predict_batch([image])[0]
 
-    @torch.no_grad()
-    def predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+    def predict_batch(self, images: Sequence[np.ndarray], resize: bool = True) -> list[Prediction]:
         """Predict on images, each uint8 (H, W, 3) in blue, green, red, or as :attr:`loader` gives.
 
         Neighbours that the pipeline brings to one size are predicted together: padding others to a
         common size would change what attention sees, and so the predictions.
 
+        Args:
+            images: their pixels.
+            resize: False leaves out the steps of the test pipeline that resample images.
+
         Raises:
             ValueError: the model predicts a class without a name.
         """
-        prepared = [self._prepare(image) for image in images]
+        return [self._named(from_sample(sample)) for sample in self._run(images, resize)]
+
+    def logits_of(self, images: Sequence[np.ndarray]) -> list[Tensor]:
+        """The logits of a segmentor for images that are not resampled, on the model's device.
+
+        Returns:
+            (classes, H, W) for each; (1, H, W), probabilities, from a model that only tells one
+            class from the rest.
+
+        Raises:
+            UserError: the model gives none.
+        """
+        with keeping_logits(self.model):
+            samples = self._run(images, resize=False)
+        if samples and "seg_logits" not in samples[0]:
+            raise UserError(f"{type(self.model).__name__} gives no seg_logits, as segmentors do")
+        return [sample.seg_logits.data for sample in samples]
+
+    @torch.no_grad()
+    def _run(self, images: Sequence[np.ndarray], resize: bool) -> list[Any]:
+        """The data samples that mm's model makes of images."""
+        prepared = [self._prepare(image, resize) for image in images]
         kind = self._device.type
         dtype = default_dtype(kind) if self._amp else None
-        predictions = []
+        samples: list[Any] = []
         for _, group in groupby(prepared, key=lambda item: item["inputs"].shape):
             with torch.autocast(kind, dtype, enabled=self._amp):
-                samples = self.model.test_step(pseudo_collate(list(group)))
-            predictions += [self._named(from_sample(sample)) for sample in samples]
-        return predictions
+                samples += self.model.test_step(pseudo_collate(list(group)))
+        return samples
 
     def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
         """As :func:`draw_prediction`, with the names and colours of this model."""
         return draw_prediction(image, prediction, self.categories)
 
-    def _prepare(self, image: np.ndarray) -> dict[str, Any]:
+    def _prepare(self, image: np.ndarray, resize: bool) -> dict[str, Any]:
         """What the test pipeline makes of pixels: ``inputs`` (C, h, w) and ``data_samples``."""
         if self.loader.color_type.startswith("grayscale") and image.ndim == 3:  # a video's
             image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
@@ -142,9 +167,10 @@ class Predictor:
             "img_id": 0,
             "img_shape": size,
             "ori_shape": size,
+            "scale_factor": (1.0, 1.0),
             "seg_fields": [],
         }
-        prepared = self._transforms(results)
+        prepared = (self._transforms if resize else self._without_resizing)(results)
         if max(size) > 4 * max(prepared["inputs"].shape[1:]) and not self._told_of_shrinking:
             self._told_of_shrinking = True
             warnings.warn(

@@ -45,12 +45,12 @@ class Detections:
         return self if self.scores is None else self.where(self.scores >= threshold)
 
     def where(self, kept: np.ndarray) -> "Detections":
-        """Those for which ``kept``, bool (n,), is true."""
+        """Those for which ``kept``, bool (n,), is true, or those of its indexes, in their order."""
         return Detections(
             boxes=self.boxes[kept],
             labels=self.labels[kept],
             scores=None if self.scores is None else self.scores[kept],
-            masks=self.masks and [self.masks[index] for index in np.flatnonzero(kept)],
+            masks=self.masks and [self.masks[index] for index in np.arange(len(self))[kept]],
         )
 
 
