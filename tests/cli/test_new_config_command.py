@@ -43,7 +43,7 @@ def test_two_commands_train(folder, capsys):
     faster += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False"]
     train.main(["my_config.py", "--cfg-options", *faster])
     assert (folder / "work_dirs/my_config/epoch_1.pth").is_file()
-    assert "coco/bbox_mAP" in capsys.readouterr().out
+    assert "Epoch(val) [1]" in capsys.readouterr().out
 
 
 def test_nothing_that_is_there_is_replaced_unless_told(folder):

@@ -67,6 +67,8 @@ def scores_of_coco(evaluation: Any) -> ClassScores | None:
     p = evaluation.params
     if p.iouType not in _KINDS or not p.useCats:
         return None
+    if not any(evaluation.evalImgs):
+        return None
     detections, objects = _matches(evaluation)
     if not len(objects["id"]):
         return None
