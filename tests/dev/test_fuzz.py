@@ -12,7 +12,7 @@ from dev.fuzz.command import KINDS
     [("checkpoints", 150), ("annotations", 100), ("images", 100), ("command_lines", 12)],
 )
 def test_generated_input_does_no_harm(kind, count):
-    outcomes = list(run_cases(KINDS[kind](random.Random(0), count)))
+    outcomes = list(run_cases(KINDS[kind](random.Random(1), count)))
     assert [outcome for outcome in outcomes if outcome.is_fault] == []
     assert {outcome.end for outcome in outcomes} == {"fine", "refused"}
 
