@@ -18,7 +18,6 @@ from xcit_dense.mm.config import type_name
 
 _MANY = 0.01
 """The share of objects from which on it is told that a filter takes them."""
-_MANY_IMAGES = 0.2
 
 
 def boxes_are_of_coco(data_set: DataSet) -> Iterator[Finding]:
@@ -48,13 +47,12 @@ def boxes_are_of_coco(data_set: DataSet) -> Iterator[Finding]:
 
 
 def _places(data_set: DataSet, which: NDArray[np.bool_]) -> str:
-    content = data_set.content
-    names = []
-    for index in np.flatnonzero(which)[:3]:
-        record = content["annotations"][index]
-        name = content["images"][data_set.objects.image[index]]["file_name"]
-        names.append(f"annotations[{index}] (id {record['id']}, {name}) {record['bbox']}")
-    return ", ".join(names)
+    records, images = data_set.content["annotations"], data_set.content["images"]
+    return ", ".join(
+        f"annotations[{index}] (id {records[index]['id']}, "
+        f"{images[data_set.objects.image[index]]['file_name']}) {records[index]['bbox']}"
+        for index in np.flatnonzero(which)[:3]
+    )
 
 
 def something_is_learnt(data_set: DataSet) -> Iterator[Finding]:
@@ -89,22 +87,13 @@ def images_are_there(data_set: DataSet) -> Iterator[Finding]:
 
 
 def filters_leave_objects(data_set: DataSet) -> Iterator[Finding]:
-    """Filters of data set and pipeline take few objects and images."""
+    """Filters of data set and pipeline take few objects."""
     objects, path = data_set.objects, data_set.path
     if data_set.split != "train" or not objects.is_used.any():
         return
-    filters = data_set.node.get("filter_cfg") or {}
-    is_small = objects.sizes.min(1) < filters.get("min_size", 0)
-    of_small = objects.is_used & is_small[objects.image]
+    least = (data_set.node.get("filter_cfg") or {}).get("min_size", 0)
+    of_small = objects.is_used & (objects.sizes.min(1) < least)[objects.image]
     yield from _lost(data_set, f"{path}.filter_cfg.min_size", of_small)
-    is_empty = ~np.isin(np.arange(len(is_small)), objects.image[objects.label >= 0])
-    if filters.get("filter_empty_gt") and is_empty.mean() > _MANY_IMAGES:
-        yield Finding(
-            f"{path}.filter_cfg.filter_empty_gt leaves out {is_empty.sum()} of {len(is_empty)} "
-            "images, those without an object of a class",
-            "filter_empty_gt=False, if they are to teach what is no object",
-            is_wrong=False,
-        )
     scale = np.ones_like(objects.boxes[:, 2:])
     for step in data_set.steps:
         if type_name(step) in ("Resize", "RandomChoiceResize", "RandomResize"):
@@ -136,21 +125,19 @@ def _scale_of(step: dict, sizes: NDArray[np.int_]) -> NDArray[np.float64]:
 
 def label_maps_are_there(data_set: DataSet) -> Iterator[Finding]:
     """A data set of mmseg has images, each with a label map, and no map is left over."""
-    for folder, suffix in (("img_path", "img_suffix"), ("seg_map_path", "seg_map_suffix")):
-        place, wanted = data_set.folder(folder), data_set.default(suffix)
-        there = names_in(place, "")
-        if there and not any(name.endswith(wanted) for name in there):
-            text = f"{data_set.path}: no file in {place} ends with {suffix}={wanted!r}, such as "
-            yield Finding(
-                f"{text}{listed(there)}: there is nothing to learn from",
-                f"{suffix}={PurePath(there[0]).suffix!r}",
-            )
-            return
     wanted = data_set.label_map_files
-    if lacking := [file for file in wanted if not osp.isfile(file)]:
+    if not wanted:
+        folder, suffix = data_set.folder("img_path"), data_set.default("img_suffix")
+        text = f"{data_set.path}: no file in {folder} ends with img_suffix={suffix!r}; there are "
+        yield Finding(
+            f"{text}{listed(names_in(folder, '')) or 'none'}: there is nothing to learn from",
+            "correct img_suffix or data_prefix",
+        )
+    elif lacking := [file for file in wanted if not osp.isfile(file)]:
+        there = listed(names_in(data_set.folder("seg_map_path"), "")) or "none"
         yield Finding(
             f"{data_set.path}: {len(lacking)} of {len(wanted)} images have no label map, such as "
-            f"{listed(lacking)}; training ends where it meets one",
+            f"{listed(lacking)}; there are {there}; training ends where it meets one",
             "names of images and maps must be equal but for img_suffix and seg_map_suffix; a file "
             "of names in ann_file leaves images out",
         )

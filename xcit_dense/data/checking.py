@@ -111,7 +111,6 @@ CONFIG_CHECKS = [
     class_checks.classes_are_names,
     class_checks.heads_have_classes_of_data,
     class_checks.classes_agree,
-    config_checks.zero_labels_agree,
     config_checks.crops_fit_batches,
     config_checks.masks_are_loaded_and_made,
     config_checks.batches_fit_the_rate,

@@ -1,4 +1,4 @@
-"""Checks of what a config says of data: labels, sizes, batches, masks, evaluators."""
+"""Checks of what a config says of data: sizes, batches, masks, evaluators."""
 
 import os.path as osp
 from collections.abc import Iterator
@@ -7,21 +7,6 @@ from typing import Any
 from xcit_dense.data.data_sets import Data
 from xcit_dense.errors import Finding
 from xcit_dense.mm.config import dicts_in, trained_part, type_name
-from xcit_dense.swap import rules
-
-
-def zero_labels_agree(data: Data) -> Iterator[Finding]:
-    """A data set of mmseg and the steps that load its maps mean the same by label 0."""
-    for data_set in data.sets:
-        own = data_set.default("reduce_zero_label") if data_set.is_of_label_maps else None
-        for step in data_set.steps:
-            given = step.get("reduce_zero_label")
-            if None not in (own, given) and bool(own) != bool(given):
-                yield Finding(
-                    f"{data_set.path}.reduce_zero_label is {own}, and {type_name(step)} in its "
-                    f"pipeline has {given}: training ends with the first image",
-                    "write it once, in the data set: True if 0 in the maps is what is left out",
-                )
 
 
 def crops_fit_batches(data: Data) -> Iterator[Finding]:
@@ -72,9 +57,8 @@ def masks_are_loaded_and_made(data: Data) -> Iterator[Finding]:
                 yield Finding(f"{text}: evaluation ends there", "metric='bbox'")
         return
     steps = [step for _, step in dicts_in(data.cfg.get("train_dataloader"))]
-    loaders = [step for step in steps if type_name(step).endswith("Annotations")]
-    loads = [s.get("with_mask", type_name(s) in rules.MASK_LOADERS) for s in loaders]
-    if "LoadAnnotations" in map(type_name, loaders) and not any(loads):
+    loads = [step.get("with_mask") for step in steps if type_name(step) == "LoadAnnotations"]
+    if loads and not any(loads):
         text = "model.roi_head.mask_head learns masks, and no step of the training pipeline loads "
         remedy = "LoadAnnotations with with_mask=True, or roi_head=dict(mask_head=None)"
         yield Finding(f"{text}them: training ends with the first batch", remedy)

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.pool import ThreadPool
-from typing import TypeVar
+from typing import Any
 
 from mmcv.transforms import LoadImageFromFile
 from PIL import ExifTags, Image
@@ -15,8 +15,6 @@ from xcit_dense.predict.inputs import read_image
 
 _MOST_THREADS = 8  # each may hold a large image
 _DARK = 16  # of 255; images of 12 bits are stored in 16, of which the upper 8 are loaded
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 UNREADABLE = Finding(
     "cannot be read; training ends where it meets one",
@@ -52,7 +50,7 @@ def check_images(
     yield from findings_by_kind(filter(None, found), len(files), "images")
 
 
-def look_at_all(look: Callable[[Item], Result], items: Sequence[Item], name: str) -> list[Result]:
+def look_at_all(look: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
     """Call a function that reads a file for each item, in threads, with progress on a terminal."""
     threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
     with warnings.catch_warnings(), ThreadPool(threads) as pool:

@@ -55,10 +55,9 @@ def draw_data_set(data_set: DataSet, amounts: Amounts, with_masks: bool = True) 
         _draw_image_sizes(top.subplots(), amounts.sizes)
     else:
         of_images, of_objects, of_aspects = top.subplots(1, 3)
-        boxes = data_set.objects.boxes[data_set.objects.is_used, 2:]
         _draw_image_sizes(of_images, amounts.sizes)
-        _draw_object_sizes(of_objects, boxes)
-        _draw_aspects(of_aspects, boxes)
+        boxes = data_set.objects.boxes[data_set.objects.is_used, 2:]
+        _draw_objects(of_objects, of_aspects, boxes)
     _draw_images(bottom, data_set, amounts, categories, with_masks)
     return figure
 
@@ -98,21 +97,17 @@ def _draw_image_sizes(axes: Axes, sizes: NDArray[np.int_]) -> None:
     axes.set_title(f"{len(sizes):,} images{smallest}")
 
 
-def _draw_object_sizes(axes: Axes, boxes: NDArray[np.float64]) -> None:
-    """Draw how many objects have which size, small ones in red."""
+def _draw_objects(of_sizes: Axes, of_aspects: Axes, boxes: NDArray[np.float64]) -> None:
+    """Draw how many objects have which size, small ones in red, and how wide they are."""
     sides = np.sqrt(boxes.prod(axis=1))
-    _draw_histogram(axes, sides, 0, 11, [f"{2**power}" for power in range(12)])
-    for bar in axes.patches[: 4 * int(np.log2(SMALL))]:
+    _draw_histogram(of_sizes, sides, 0, 11, [f"{2**power}" for power in range(12)])
+    for bar in of_sizes.patches[: 4 * int(np.log2(SMALL))]:
         bar.set_color(_RED)
     share = f", {(sides < SMALL).mean():.0%} below {SMALL} pixels" if len(sides) else ""
-    axes.set(xlabel="root of width x height in pixels", title=f"{len(sides):,} objects{share}")
-
-
-def _draw_aspects(axes: Axes, boxes: NDArray[np.float64]) -> None:
-    """Draw how many objects are how wide for their height."""
+    of_sizes.set(xlabel="root of width x height in pixels", title=f"{len(sides):,} objects{share}")
     labels = [f"1:{2**-power}" if power < 0 else f"{2**power}:1" for power in range(-4, 5)]
-    _draw_histogram(axes, boxes[:, 0] / boxes[:, 1], -4, 4, labels)
-    axes.set(xlabel="width : height", title="aspects of objects")
+    _draw_histogram(of_aspects, boxes[:, 0] / boxes[:, 1], -4, 4, labels)
+    of_aspects.set(xlabel="width : height", title="aspects of objects")
 
 
 def _draw_histogram(
