@@ -1,6 +1,7 @@
 """What went wrong, or was found, in words for the user."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 
 class UserError(ValueError):
@@ -34,3 +35,27 @@ class Finding:
     def __str__(self) -> str:
         remedy = f"\n  remedy: {self.remedy}" if self.remedy else ""
         return f"{'wrong' if self.is_wrong else 'mind'}: {self.text}{remedy}"
+
+
+def findings_by_kind(
+    found: Iterable[tuple[Finding, object]], total: int, noun: str
+) -> Iterator[Finding]:
+    """One finding for each kind, with its number and its first places, what is wrong first.
+
+    Args:
+        found: kinds, whose text goes on after their number as "are missing" does, and places.
+        total: how many things were looked at.
+        noun: what these are, as in "images".
+    """
+    places: dict[Finding, list[object]] = {}
+    for kind, place in found:
+        places.setdefault(kind, []).append(place)
+    for kind in sorted(places, key=lambda kind: not kind.is_wrong):
+        count, shown = len(places[kind]), listed(places[kind])
+        yield replace(kind, text=f"{count} of {total} {noun} {kind.text}: {shown}")
+
+
+def listed(values: Sequence[object], shown: int = 3) -> str:
+    """The first values, and how many more there are."""
+    more = f" and {len(values) - shown} more" if len(values) > shown else ""
+    return ", ".join(map(str, values[:shown])) + more

@@ -27,6 +27,7 @@ val_dataloader = dict(num_workers=1, dataset=dict(pipeline=test_pipeline, **trai
 test_dataloader = val_dataloader
 val_evaluator = dict(ann_file="data/coco/annotations/instances_train2017.json")
 test_evaluator = val_evaluator
+evaluates_training_images = True
 
 # from random weights, norms in neck and heads save most of the training
 norm_cfg = dict(type="BN")

@@ -3,12 +3,10 @@
 from argparse import ArgumentParser
 from pathlib import Path
 
-import numpy as np
-
 from xcit_dense.data.checking import ALL_SPLITS, check_data
-from xcit_dense.data.data_sets import DataSet
 from xcit_dense.data.pixels import check_pixels
 from xcit_dense.look import save_figure
+from xcit_dense.look.data_picture import draw_data_set
 from xcit_dense.mm.annotations import reads_masks
 from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.mm.data import check_data_exists, set_data_root
@@ -54,29 +52,17 @@ def main(argv: list[str] | None = None) -> int:
     check_data_exists(cfg, splits)
     data, findings = check_data(cfg, splits)
     for data_set in data.sets:
-        print(_summary(data_set))
-        if args.no_pixels or not (data_set.content or data_set.is_of_label_maps):
+        print(data_set.summary)
+        if args.no_pixels or not data_set.image_files:
             continue
-        of_pixels, figure = check_pixels(data_set, args.out is not None, reads_masks(cfg))
+        of_pixels, amounts = check_pixels(data_set)
         findings += of_pixels
-        if figure is not None:
+        if args.out is not None and data_set.class_names:
             name = data_set.path.replace("_dataloader.dataset", "")
+            figure = draw_data_set(data_set, amounts, reads_masks(cfg))
             save_figure(figure, args.out / f"{name}.png")
     for finding in findings:
         print(finding)
     is_sound = not any(finding.is_wrong for finding in findings)
     print("sound" if is_sound else "not sound")
     return 0 if is_sound else 1
-
-
-def _summary(data_set: DataSet) -> str:
-    """What a data set holds, in one line."""
-    images = f"{data_set.path}: {len(data_set.image_files)} images"
-    if data_set.content is None:
-        return images
-    objects = data_set.objects
-    names = data_set.class_names or []
-    found = np.bincount(objects.label[objects.is_used], minlength=len(names)).tolist()
-    of_class = ", ".join(f"{name} {count}" for name, count in zip(names, found, strict=True))
-    crowds = f"({objects.is_crowd.sum()} more are ignored as crowds)"
-    return f"{images} with {objects.is_used.sum()} objects {crowds}: {of_class}"

@@ -11,9 +11,8 @@ from xcit_dense.errors import UserError
 from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, type_name
 from xcit_dense.mm.console import Essentials, essentials_only, tell
-from xcit_dense.mm.launch import build_runner, processes_of
+from xcit_dense.mm.launch import build_runner, processes_of, say
 from xcit_dense.mm.mixed_precision import DTYPES
-from xcit_dense.mm.object_count_hook import ObjectCountHook
 from xcit_dense.mm.progress_hook import Bar, ProgressHook, bar_on_terminal
 from xcit_dense.mm.resuming import use_resume
 from xcit_dense.mm.saving import hold_work_dir
@@ -158,7 +157,10 @@ def main(argv: list[str] | None = None) -> None:
     changes = (use_amp, scale_learning_rate, use_pretrained, use_tracker, resume)
     splits = ["train", "val"]
     cfg = prepare(args, changes, splits)
-    show(check_data(cfg, splits, processes_of(cfg), hands_on=True)[1])
+    data, findings = check_data(cfg, splits, processes_of(cfg), hands_on=True)
+    show(findings)
+    for data_set in data.of("train"):
+        say(data_set.summary)
     with (
         hold_work_dir(cfg, args.force),
         bar_on_terminal() as bar,
@@ -170,7 +172,6 @@ def main(argv: list[str] | None = None) -> None:
 def _train(cfg: Config, bar: Bar | None, essentials: Essentials) -> None:
     runner = build_runner(cfg)
     runner.register_hook(StartHook(essentials))
-    runner.register_hook(ObjectCountHook())
     runner.register_hook(EvaluationHook())
     if bar is not None:
         runner.register_hook(ProgressHook(bar))

@@ -5,21 +5,19 @@ What a single record of a file in COCO's format may hold is in ``mm/coco_checks.
 
 import filecmp
 import os.path as osp
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xcit_dense.data.data_sets import Data, DataSet, names_in
-from xcit_dense.errors import Finding
-from xcit_dense.mm.coco_checks import listed
+from xcit_dense.errors import Finding, listed
 from xcit_dense.mm.config import type_name
 
 _MANY = 0.01
 """The share of objects from which on it is told that a filter takes them."""
-_MANY_IMAGES = 0.2
 
 
 def boxes_are_of_coco(data_set: DataSet) -> Iterator[Finding]:
@@ -30,78 +28,44 @@ def boxes_are_of_coco(data_set: DataSet) -> Iterator[Finding]:
     corner, extent = objects.boxes[:, :2], objects.boxes[:, 2:]
     leaves = (corner + extent > objects.sizes[objects.image] + 1).any(1)
     if (objects.boxes <= 1).all():
-        yield Finding(
-            f"{file}: all boxes lie between 0 and 1, and pixels are wanted: all objects would be "
-            "left out",
-            "multiply them by width and height of their images",
-        )
-    elif leaves.mean() > 0.5 and (extent >= corner).all(1).mean() > 0.95:
-        yield Finding(
-            f"{file}: {leaves.sum()} of {len(leaves)} boxes leave their image, such as "
-            f"{_places(data_set, leaves)}; they look like corners [left, top, right, bottom], and "
-            "objects would be learnt too large and at wrong places",
-            "write bbox as [left, top, width, height]",
-        )
+        text = f"{file}: all boxes lie between 0 and 1: all objects would be left out"
+        yield Finding(text, "write pixels: multiply them by width and height of their images")
     elif leaves.mean() > 0.5:
-        yield Finding(
-            f"{file}: {leaves.sum()} of {len(leaves)} boxes leave their image, such as "
-            f"{_places(data_set, leaves)}: they were drawn on images of another size, or width and "
-            "height are exchanged",
-            "write the sizes of the images on which they were drawn, and use these images",
-        )
-    elif not objects.has_extent.any():
-        text = f"{file}: all boxes are smaller than a pixel, or outside: nothing would be learnt"
-        yield Finding(text, "write bbox as [left, top, width, height], in pixels")
+        text = f"{file}: {leaves.sum()} of {len(leaves)} boxes leave their image, such as "
+        text += f"{_places(data_set, leaves)}; objects would be learnt at wrong places"
+        if (extent >= corner).all(1).mean() > 0.95:
+            yield Finding(
+                f"{text}; they look like corners [left, top, right, bottom]",
+                "write bbox as [left, top, width, height]",
+            )
+        else:
+            yield Finding(
+                f"{text}; they were drawn on images of another size, or width and height are "
+                "exchanged",
+                "write the sizes of the images on which they were drawn, and use these images",
+            )
 
 
 def _places(data_set: DataSet, which: NDArray[np.bool_]) -> str:
-    content = data_set.content
-    names = []
-    for index in np.flatnonzero(which)[:3]:
-        record = content["annotations"][index]
-        name = content["images"][data_set.objects.image[index]]["file_name"]
-        names.append(f"annotations[{index}] (id {record['id']}, {name}) {record['bbox']}")
-    return ", ".join(names)
+    records, images = data_set.content["annotations"], data_set.content["images"]
+    return ", ".join(
+        f"annotations[{index}] (id {records[index]['id']}, "
+        f"{images[data_set.objects.image[index]]['file_name']}) {records[index]['bbox']}"
+        for index in np.flatnonzero(which)[:3]
+    )
 
 
 def something_is_learnt(data_set: DataSet) -> Iterator[Finding]:
-    """Not all objects of the classes are crowds."""
+    """A file for training has objects to learn from; some of a semi-supervised training do not."""
     objects = data_set.objects
-    of_class = objects.has_extent & (objects.label >= 0)
-    if data_set.split == "train" and of_class.any() and not objects.is_used.any():
-        text = f"{data_set.file}: all {of_class.sum()} objects are crowds: nothing would be learnt"
-        yield Finding(text, "write iscrowd=0 for single objects")
-
-
-def there_are_objects(data_set: DataSet) -> Iterator[Finding]:
-    """A file for training lists objects; some of a semi-supervised training do not."""
-    if data_set.split == "train" and not len(data_set.objects.boxes):
-        text = f"{data_set.file}: lists {len(data_set.content['images'])} images and no objects"
-        is_whole = data_set.path == "train_dataloader.dataset"
-        yield Finding(text, "is it the file of a test set? Name one with annotations", is_whole)
-
-
-def nothing_is_there_twice(data_set: DataSet) -> Iterator[Finding]:
-    """No image is listed twice, and no object drawn twice."""
-    content, objects = data_set.content, data_set.objects
-    counts = Counter(image["file_name"] for image in content["images"])
-    if twice := [name for name, count in counts.items() if count > 1]:
+    if data_set.split == "train" and not objects.is_used.any():
         yield Finding(
-            f"{data_set.file}: {len(twice)} images are listed more than once, such as "
-            f"{listed(twice)}; what one entry has the other teaches as background",
-            "join their entries, with all objects",
-            is_wrong=False,
-        )
-    rows = np.column_stack([objects.image, objects.label, objects.boxes])
-    _, first, number = np.unique(rows, axis=0, return_index=True, return_counts=True)
-    repeated = np.isin(np.arange(len(rows)), first[number > 1])
-    if repeated.any():
-        yield Finding(
-            f"{data_set.file}: {repeated.sum()} objects are there more than once, with equal class "
-            f"and box, such as {_places(data_set, repeated)}; they count twice, and half of them "
-            "can not be found",
-            "leave one of each",
-            is_wrong=False,
+            f"{data_set.file}: {len(objects.boxes)} objects and none to learn from: "
+            f"{(objects.label < 0).sum()} are of no class, {objects.is_crowd.sum()} are crowds, "
+            f"{(~objects.has_extent).sum()} have a box smaller than a pixel or outside",
+            "is it the file of a test set? Name one with annotations; write iscrowd=0 for single "
+            "objects, and bbox as [left, top, width, height] in pixels",
+            is_wrong=len(objects.boxes) > 0 or data_set.path == "train_dataloader.dataset",
         )
 
 
@@ -110,65 +74,41 @@ def images_are_there(data_set: DataSet) -> Iterator[Finding]:
     lacking = [file for file in data_set.image_files if not osp.isfile(file)]
     if not lacking:
         return
-    folder, name = data_set.folder("img"), osp.relpath(lacking[0], data_set.folder("img"))
-    root = data_set.node.get("data_root") or ""
-    remedy = "correct data_prefix=dict(img=...), or file_name in the annotations"
-    if osp.isfile(osp.join(root, name)):
-        remedy = "file_name has the folder already: data_prefix=dict(img='')"
-    elif osp.isfile(osp.join(folder, osp.basename(name.replace("\\", "/")))):
-        remedy = "they lie there without the folders that file_name has: leave these out"
-    elif same := [n for n in names_in(folder, "") if osp.splitext(n)[0] == osp.splitext(name)[0]]:
-        remedy = f"{same[0]!r} is there: write file_name with the suffix of the files"
+    stem = PurePath(lacking[0].replace("\\", "/")).stem
+    folders = dict.fromkeys([data_set.folder("img"), data_set.node.get("data_root") or "."])
+    there = (osp.join(folder, name) for folder in folders for name in names_in(folder, ""))
+    same = next((file for file in there if PurePath(file).stem == stem), None)
+    hint = f"{same} is there: " if same else ""
     yield Finding(
         f"{data_set.file}: {len(lacking)} of its {len(data_set.image_files)} images are missing, "
         f"such as {listed(lacking)}; training ends where it meets one",
-        remedy,
+        f"{hint}correct data_prefix=dict(img=...), or file_name in the annotations",
     )
 
 
-def kept_images(data_set: DataSet) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which images ``min_size`` keeps, and which ``filter_empty_gt`` (mmdet's ``filter_data``)."""
-    objects, filters = data_set.objects, data_set.filters
-    is_large = objects.sizes.min(1) >= filters.get("min_size", 0)
-    has_objects = np.zeros(len(is_large), bool)
-    has_objects[objects.image[objects.label >= 0]] = True
-    return is_large, has_objects | (not filters.get("filter_empty_gt"))
-
-
 def filters_leave_objects(data_set: DataSet) -> Iterator[Finding]:
-    """Filters of data set and pipeline take few objects and images."""
+    """Filters of data set and pipeline take few objects."""
     objects, path = data_set.objects, data_set.path
     if data_set.split != "train" or not objects.is_used.any():
         return
-    is_large, has_objects = kept_images(data_set)
-    lost = objects.is_used & ~is_large[objects.image]
-    what = f"with {(~is_large).sum()} of {len(is_large)} images"
-    yield from _told(data_set, f"{path}.filter_cfg.min_size", lost, what, "lower it")
-    if (~has_objects).mean() > _MANY_IMAGES:
-        yield Finding(
-            f"{path}.filter_cfg.filter_empty_gt leaves out {(~has_objects).sum()} of "
-            f"{len(has_objects)} images, those without an object of a class",
-            "filter_empty_gt=False, if they are to teach what is no object",
-            is_wrong=False,
-        )
+    least = (data_set.node.get("filter_cfg") or {}).get("min_size", 0)
+    of_small = objects.is_used & (objects.sizes.min(1) < least)[objects.image]
+    yield from _lost(data_set, f"{path}.filter_cfg.min_size", of_small)
     scale = np.ones_like(objects.boxes[:, 2:])
     for step in data_set.steps:
         if type_name(step) in ("Resize", "RandomChoiceResize", "RandomResize"):
             scale = _scale_of(step, objects.sizes)[objects.image]
         elif type_name(step) == "FilterAnnotations" and step.get("by_box", True):
             least = step.get("min_gt_bbox_wh", (1, 1))
-            lost = objects.is_used & (objects.boxes[:, 2:] * scale < least).any(1)
-            what = "after resizing to the largest scale"
-            yield from _told(data_set, f"{path}: FilterAnnotations.min_gt_bbox_wh", lost, what)
+            small = objects.is_used & (objects.boxes[:, 2:] * scale < least).any(1)
+            yield from _lost(data_set, f"{path}: FilterAnnotations.min_gt_bbox_wh", small)
 
 
-def _told(
-    data_set: DataSet, which: str, lost: NDArray[np.bool_], what: str, remedy: str = "lower it"
-) -> Iterator[Finding]:
+def _lost(data_set: DataSet, which: str, lost: NDArray[np.bool_]) -> Iterator[Finding]:
     used = data_set.objects.is_used.sum()
     if lost.sum() > _MANY * used:
-        text = f"{which} leaves out {lost.sum()} of {used} objects, {what}"
-        yield Finding(f"{text}, such as {_places(data_set, lost)}", remedy, lost.sum() == used)
+        text = f"{which} leaves out {lost.sum()} of {used} objects, such as "
+        yield Finding(f"{text}{_places(data_set, lost)}", "lower it", bool(lost.sum() == used))
 
 
 def _scale_of(step: dict, sizes: NDArray[np.int_]) -> NDArray[np.float64]:
@@ -176,70 +116,59 @@ def _scale_of(step: dict, sizes: NDArray[np.int_]) -> NDArray[np.float64]:
     scales = step.get("scale") or step.get("scales")
     if scales is None:
         return np.full(sizes.shape, step.get("scale_factor") or 1.0)
-    several = scales if isinstance(scales[0], (list, tuple)) else [scales]
-    factors = np.array(max(several, key=min)) / sizes
+    largest = max(scales if isinstance(scales[0], (list, tuple)) else [scales], key=min)
     if step.get("keep_ratio", type_name(step) == "RandomChoiceResize"):
-        long, short = max(max(several, key=min)), min(max(several, key=min))
-        fits = np.minimum(long / sizes.max(1), short / sizes.min(1))
+        fits = np.minimum(max(largest) / sizes.max(1), min(largest) / sizes.min(1))
         return np.column_stack([fits, fits])
-    return factors
+    return np.array(largest) / sizes
 
 
 def label_maps_are_there(data_set: DataSet) -> Iterator[Finding]:
     """A data set of mmseg has images, each with a label map, and no map is left over."""
-    folders = [data_set.folder(key) for key in ("img_path", "seg_map_path")]
-    suffixes = [data_set.default(key) for key in ("img_suffix", "seg_map_suffix")]
-    for folder, suffix, key in zip(
-        folders, suffixes, ("img_suffix", "seg_map_suffix"), strict=True
-    ):
-        if not names_in(folder, suffix) and osp.isdir(folder):
-            others = Counter(osp.splitext(name)[1] for name in names_in(folder, ""))
-            found = ", ".join(f"{count} with {other!r}" for other, count in others.most_common(3))
-            text = (
-                f"{data_set.path}: no file in {folder} ends with {key}={suffix!r}; it has {found}"
-            )
-            yield Finding(
-                f"{text}: there is nothing to learn from",
-                f"{key}={others.most_common(1)[0][0]!r}" if others else "correct data_prefix",
-            )
-            return
     wanted = data_set.label_map_files
-    if lacking := [file for file in wanted if not osp.isfile(file)]:
+    if not wanted:
+        folder, suffix = data_set.folder("img_path"), data_set.default("img_suffix")
+        text = f"{data_set.path}: no file in {folder} ends with img_suffix={suffix!r}; there are "
+        yield Finding(
+            f"{text}{listed(names_in(folder, '')) or 'none'}: there is nothing to learn from",
+            "correct img_suffix or data_prefix",
+        )
+    elif lacking := [file for file in wanted if not osp.isfile(file)]:
+        there = listed(names_in(data_set.folder("seg_map_path"), "")) or "none"
         yield Finding(
             f"{data_set.path}: {len(lacking)} of {len(wanted)} images have no label map, such as "
-            f"{listed(lacking)}; training ends where it meets one",
+            f"{listed(lacking)}; there are {there}; training ends where it meets one",
             "names of images and maps must be equal but for img_suffix and seg_map_suffix; a file "
             "of names in ann_file leaves images out",
         )
-    maps = [osp.join(folders[1], name + suffixes[1]) for name in names_in(folders[1], suffixes[1])]
-    if not osp.isfile(data_set.file) and (left := sorted(set(maps) - set(wanted))):
+    maps = names_in(data_set.folder("seg_map_path"), data_set.default("seg_map_suffix"))
+    if not osp.isfile(data_set.file) and (left := sorted({*maps} - {*data_set.sample_names})):
         text = f"{data_set.path}: {len(left)} label maps have no image, such as {listed(left)}"
         yield Finding(f"{text}; nothing is learnt from them", "add the images", is_wrong=False)
 
 
 def no_image_is_trained_and_evaluated(data: Data) -> Iterator[Finding]:
-    """No image of the training is used to judge it: the same file, or a copy by the same name."""
-    trained = {osp.abspath(file) for each in data.of("train") for file in each.image_files}
-    by_name = defaultdict(list)
-    for file in trained:
-        by_name[osp.basename(file)].append(file)
-    for data_set in data.of("val") + data.of("test"):
-        files = list(map(osp.abspath, data_set.image_files))
-        shared = [file for file in files if file in trained]
-        copies = (f for f in files for other in by_name[osp.basename(f)] if _is_copy(f, other))
-        number = str(len(shared))
-        if not shared:
-            shared = list(islice(copies, 3))
-            number = "3 or more" if len(shared) == 3 else str(len(shared))
+    """No image of the training, nor a copy of the same name, is used to judge it."""
+    if data.cfg.get("evaluates_training_images"):
+        return
+    trained = defaultdict(list)
+    for data_set in data.of("train"):
+        for file in filter(osp.isfile, data_set.image_files):
+            trained[_name_and_size(file)].append(file)
+    for data_set in data.of("val", "test"):
+        files = list(filter(osp.isfile, data_set.image_files))
+        alike = (trained.get(_name_and_size(file), []) for file in files)
+        pairs = zip(files, alike, strict=True)
+        shared = [file for file, others in pairs if any(filecmp.cmp(file, o) for o in others)]
         if shared:
             yield Finding(
-                f"{data_set.path}: {number} of {len(files)} images are trained on too, such as "
-                f"{listed(shared)}; the metrics are better than the model is",
-                "take them out of one of the two",
+                f"{data_set.path}: {len(shared)} of {len(files)} images are trained on too, such "
+                f"as {listed(shared)}; the metrics are better than the model is",
+                "take them out of one of the two, or say evaluates_training_images = True in the "
+                "config if that is meant",
                 is_wrong=False,
             )
 
 
-def _is_copy(one: str, other: str) -> bool:
-    exist = osp.isfile(one) and osp.isfile(other)
-    return exist and filecmp.cmp(one, other, shallow=False)
+def _name_and_size(file: str) -> tuple[str, int]:
+    return osp.basename(file), osp.getsize(file)

@@ -7,8 +7,7 @@ from difflib import get_close_matches
 import numpy as np
 
 from xcit_dense.data.data_sets import Data, DataSet
-from xcit_dense.errors import Finding
-from xcit_dense.mm.coco_checks import listed
+from xcit_dense.errors import Finding, listed
 from xcit_dense.mm.config import dicts_in, model_scope, trained_part, type_name
 from xcit_dense.swap import rules
 
@@ -17,49 +16,32 @@ def classes_are_names(data: Data) -> Iterator[Finding]:
     """``metainfo.classes`` is a list of names, each once, and mm reads it."""
     for data_set in data.sets:
         where, told = f"{data_set.path}.metainfo", data_set.told_classes
-        metainfo = data_set.node.get("metainfo") or {}
+        names, own = data_set.class_names, data_set.names_of_kind
         if told is None:
-            if other := [key for key in metainfo if key.lower() in ("classes", "class")]:
+            if other := [key for key in data_set.node.get("metainfo") or {} if key == "CLASSES"]:
                 text = f"{where} has {other[0]!r}, which nothing reads: the default names count"
                 yield Finding(text, "write metainfo=dict(classes=(...))")
-            elif data_set.is_of_label_maps and data_set.names_of_kind is None:
+            elif data_set.is_of_label_maps and own is None:
                 text = f"{where} has no classes, and {data_set.kind.__name__} none of its own"
                 yield Finding(f"{text}: nothing can be evaluated", "metainfo=dict(classes=(...))")
-        elif isinstance(told, str) and data_set.class_names is None:
+        elif isinstance(told, str) and names is None:
             text = f"{where}.classes={told!r} is one text, and no file"
             yield Finding(text, f"write a tuple, for a single class too: classes=({told!r},)")
-        elif data_set.class_names is None:
-            text = f"{where}.classes={told!r:.60} has what is no text: each class is a name"
-            yield Finding(text, "write a tuple of texts")
-        elif not data_set.class_names:
-            text = f"{where}.classes is empty: every object or pixel would be left out"
-            yield Finding(text, "name the classes in it")
-        else:
-            yield from _names_are_sound(data_set, where)
-
-
-def _names_are_sound(data_set: DataSet, where: str) -> Iterator[Finding]:
-    names, own = data_set.class_names, data_set.names_of_kind
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        text = f"{where}.classes has {listed(twice)} more than once: objects get one of the labels"
-        yield Finding(text, "leave one of each")
-    if data_set.is_of_label_maps and own and (others := [n for n in names if n not in own]):
-        kind = data_set.kind.__name__
-        yield Finding(
-            f"{where}.classes has {listed(others)}, and {kind} has {len(own)} classes of its own "
-            "and takes some of these only",
-            "type='BaseSegDataset' takes classes of your own; see its reduce_zero_label, "
-            "img_suffix and seg_map_suffix too",
-        )
-    palette = data_set.node["metainfo"].get("palette")
-    if palette and len(palette) != len(names):
-        text = f"{where}.palette has {len(palette)} colours for {len(names)} classes"
-        is_wrong = data_set.is_of_label_maps or len(palette) < len(names)
-        yield Finding(f"{text}: drawing fails", "one colour a class, or no palette", is_wrong)
+        elif not names or len(set(names)) < len(names):
+            text = f"{where}.classes={told!r:.200} must be names, one or more, each once"
+            yield Finding(text, "write a tuple of different texts")
+        elif data_set.is_of_label_maps and own and (others := [n for n in names if n not in own]):
+            kind = data_set.kind.__name__
+            yield Finding(
+                f"{where}.classes has {listed(others)}, and {kind} has {len(own)} classes of its "
+                "own and takes some of these only",
+                "type='BaseSegDataset' takes classes of your own; see its reduce_zero_label, "
+                "img_suffix and seg_map_suffix too",
+            )
 
 
 def classes_agree(data: Data) -> Iterator[Finding]:
-    """What label i is in training it is in validation and testing, and in every joined data set."""
+    """All data sets have the classes of the first one, which is a trained data set."""
     first, *others = [each for each in data.sets if each.class_names] or [None]
     for data_set in others:
         names, given = first.class_names, data_set.class_names
@@ -108,34 +90,28 @@ def heads_have_classes_of_data(data: Data) -> Iterator[Finding]:
 
 def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
     """Each class is one category of the annotation file; those left over are named."""
-    names, file = data_set.class_names, data_set.file
+    names, file, told = data_set.class_names, data_set.file, data_set.told_classes
     if not names:
         return
-    categories = [category["name"] for category in data_set.content["categories"]]
-    lacking = [name for name in names if name not in categories]
-    unused = list(dict.fromkeys(name for name in categories if name not in names))
-    if lacking and data_set.told_classes is None:
-        yield Finding(
-            f"{file}: {len(lacking)} of the {len(names)} classes that {data_set.kind.__name__} has "
-            f"by default are no categories of it, such as {listed(lacking)}; its categories are "
-            f"{listed(categories, 20)}",
-            f"name the classes: metainfo=dict(classes=({', '.join(map(repr, categories[:20]))},)) "
-            f"in every data set, and num_classes={len(set(categories))} in every head",
-        )
-        return
+    counts = Counter(category["name"] for category in data_set.content["categories"])
+    categories, unused = list(counts), [name for name in counts if name not in names]
+    lacking = [name for name in names if name not in counts]
     if lacking:
+        text = f"{file}: {len(lacking)} of the {len(names)} classes are no category of it: "
+        text += f"{listed(list(map(repr, lacking)))}; its categories that are no class: "
+        text += f"{listed(unused, 20) or 'none'}; all objects of these would be lost"
         near = {name: match for name in lacking if (match := _nearest(name, unused))}
         meant = ", ".join(f"{match!r} for {name!r}" for name, match in near.items())
-        yield Finding(
-            f"{file}: {len(lacking)} of {len(names)} classes are no category of it: "
-            f"{listed(list(map(repr, lacking)))}; its categories that are no class: "
-            f"{listed(unused, 20) or 'none'}; all objects of these would be lost",
-            f"is it {meant}? metainfo.classes has to be as the file writes it"
-            if meant
-            else "write in metainfo.classes what the file has, or take these classes out",
-        )
+        remedy = "write in metainfo.classes what the file has, or take these classes out"
+        if told is None:
+            remedy = (
+                f"name them: metainfo=dict(classes=({', '.join(map(repr, categories[:20]))},)) in "
+                f"every data set, and num_classes={len(categories)} in every head"
+            )
+        elif meant:
+            remedy = f"is it {meant}? metainfo.classes has to be as the file writes it"
+        yield Finding(text, remedy)
         return
-    counts = Counter(categories)
     if twice := [name for name in names if counts[name] > 1]:
         yield Finding(
             f"{file}: {listed(list(map(repr, twice)))} is the name of several categories",
@@ -153,7 +129,7 @@ def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
         yield Finding(text, "none if that is meant, else add them to metainfo.classes", False)
     found = np.bincount(objects.label[objects.is_used], minlength=len(names))
     empty = [name for name, count in zip(names, found, strict=True) if not count]
-    if data_set.split == "train" and objects.is_used.any() and empty and data_set.told_classes:
+    if data_set.split == "train" and objects.is_used.any() and empty and told:
         text = f"{file}: classes without an object to learn from: {listed(empty, 20)}"
         yield Finding(text, "take them out of metainfo.classes and num_classes", is_wrong=False)
 

@@ -24,14 +24,12 @@ class DataSet:
         split: ``train``, ``val`` or ``test``.
         path: where it stands in the config.
         node: its dict there.
-        times: how often a ``RepeatDataset`` repeats it.
         content: of its annotation file in COCO's format, where that was read and can be used.
     """
 
     split: str
     path: str
     node: dict
-    times: int = 1
     content: dict | None = field(default=None, repr=False)
 
     @cached_property
@@ -40,11 +38,6 @@ class DataSet:
         kind = self.node.get("type")
         with DATASETS.switch_scope_and_registry(None) as data_sets:
             return data_sets.get(kind) if isinstance(kind, str) else kind
-
-    @property
-    def title(self) -> str:
-        """What it is called in a picture."""
-        return f"{self.split}: {self.file or self.folder('img_path')}"
 
     @property
     def is_coco(self) -> bool:
@@ -104,11 +97,6 @@ class DataSet:
                 return parameter.default
         return None
 
-    @property
-    def filters(self) -> dict:
-        """``filter_cfg``, where it takes effect: not in testing."""
-        return {} if self.node.get("test_mode") else self.node.get("filter_cfg") or {}
-
     @cached_property
     def steps(self) -> list[dict]:
         """The steps of its pipeline, the inner ones too, in their order."""
@@ -120,14 +108,16 @@ class DataSet:
         if self.content is not None:
             folder = self.folder("img")
             return [osp.join(folder, image["file_name"]) for image in self.content["images"]]
-        folder, suffix = self.folder("img_path"), self.default("img_suffix") if self.kind else ""
-        return [osp.join(folder, f"{name}{suffix}") for name in self.sample_names]
+        return self._files("img_path", "img_suffix")
 
     @property
     def label_map_files(self) -> list[str]:
         """Of a data set of mmseg: paths of the label maps of its images."""
-        folder, suffix = self.folder("seg_map_path"), self.default("seg_map_suffix")
-        return [osp.join(folder, f"{name}{suffix}") for name in self.sample_names]
+        return self._files("seg_map_path", "seg_map_suffix")
+
+    def _files(self, key: str, suffix: str) -> list[str]:
+        folder = self.folder(key)
+        return [osp.join(folder, f"{name}{self.default(suffix)}") for name in self.sample_names]
 
     @cached_property
     def sample_names(self) -> list[str]:
@@ -142,6 +132,17 @@ class DataSet:
     def objects(self) -> "Objects":
         """What the annotation file says of objects, as arrays."""
         return Objects(self.content, self.class_names or [])
+
+    @property
+    def summary(self) -> str:
+        """What it holds, in one line."""
+        images = f"{self.path}: {len(self.image_files)} images"
+        if self.content is None:
+            return images
+        used, names = self.objects.is_used, self.class_names or []
+        counts = np.bincount(self.objects.label[used], minlength=len(names)).tolist()
+        of_class = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        return f"{images} with {used.sum()} objects to learn from: {of_class}"
 
 
 class Objects:
@@ -197,9 +198,9 @@ class Data:
     sets: list[DataSet]
     processes: int | None = None
 
-    def of(self, split: str) -> list[DataSet]:
-        """The data sets of a split."""
-        return [data_set for data_set in self.sets if data_set.split == split]
+    def of(self, *splits: str) -> list[DataSet]:
+        """The data sets of some splits."""
+        return [data_set for data_set in self.sets if data_set.split in splits]
 
 
 def data_sets_of(cfg: Config, splits: list[str]) -> list[DataSet]:
@@ -207,19 +208,18 @@ def data_sets_of(cfg: Config, splits: list[str]) -> list[DataSet]:
     found: list[DataSet] = []
     for split in splits:
         node = (cfg.get(f"{split}_dataloader") or {}).get("dataset")
-        inner = _unwrap(node, f"{split}_dataloader.dataset", 1) if isinstance(node, dict) else ()
-        for path, dataset, times in inner:
+        inner = _unwrap(node, f"{split}_dataloader.dataset") if isinstance(node, dict) else ()
+        for path, dataset in inner:
             if all(dataset != other.node for other in found):
-                found.append(DataSet(split, path, dataset, times))
+                found.append(DataSet(split, path, dataset))
     return found
 
 
-def _unwrap(node: dict, path: str, times: int) -> Iterator[tuple[str, dict, int]]:
-    times *= node.get("times", 1)
+def _unwrap(node: dict, path: str) -> Iterator[tuple[str, dict]]:
     if isinstance(node.get("dataset"), dict):
-        yield from _unwrap(node["dataset"], f"{path}.dataset", times)
+        yield from _unwrap(node["dataset"], f"{path}.dataset")
     elif node.get("datasets"):
         for index, inner in enumerate(node["datasets"]):
-            yield from _unwrap(inner, f"{path}.datasets.{index}", times)
+            yield from _unwrap(inner, f"{path}.datasets.{index}")
     else:
-        yield path, node, times
+        yield path, node

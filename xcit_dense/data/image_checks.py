@@ -1,201 +1,78 @@
 """What may be wrong with images: each is decoded as training would decode it."""
 
 import os
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.pool import ThreadPool
+from typing import Any
 
-import numpy as np
 from mmcv.transforms import LoadImageFromFile
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
+from tqdm import tqdm
 
-from xcit_dense.data.kinds import Kind, findings_by_kind, look_at_all
-from xcit_dense.errors import Finding, in_one_line
-from xcit_dense.predict.inputs import IMAGE_SUFFIXES, known_formats
+from xcit_dense.errors import Finding, UserError, findings_by_kind
+from xcit_dense.predict.inputs import read_image
 
-LARGEST_ASPECT = 10
-_ENDS = "training ends where it meets one"
-_TURNED_FILES = "or write them anew as they are seen (PIL.ImageOps.exif_transpose)"
+_MOST_THREADS = 8  # each may hold a large image
+_DARK = 16  # of 255; images of 12 bits are stored in 16, of which the upper 8 are loaded
 
-MISSING = Kind(
-    "are missing",
-    _ENDS,
-    "correct data_root and data_prefix, or file_name in the annotations, where capitals count",
+UNREADABLE = Finding(
+    "cannot be read; training ends where it meets one",
+    "copy them again, convert them to JPEG or PNG of 8 bits, or leave them out",
 )
-EMPTY = Kind("have no content", _ENDS, "copy them again, or leave them out")
-UNKNOWN = Kind(
-    f"have a content that is no image such as {' '.join(sorted(IMAGE_SUFFIXES))}",
-    _ENDS,
-    "convert them to JPEG or PNG, of 8 bits and at most 4 bands; a new suffix does not convert",
-)
-DAMAGED = Kind(
-    "are cut short or damaged",
-    "by the version of OpenCV training ends there, or sees grey in the place of what is lost",
-    "copy them again, or leave them out",
-)
-NOT_DECODED = Kind(
-    "are decoded by Pillow, and not by the loader of the training pipeline",
-    _ENDS,
-    "convert them to JPEG or PNG of 8 bits",
-)
-TOO_LARGE = Kind(
-    f"have more than {2 * Image.MAX_IMAGE_PIXELS:,} pixels",
-    "they were not looked into, predict refuses them, and training decodes the whole of one each "
-    "time it cuts a piece out",
-    "cut them into tiles",
-)
-OTHER_SIZE = Kind(
-    "have another size than is annotated",
-    "if boxes were drawn on that size they lie elsewhere",
+OTHER_SIZE = Finding(
+    "have another size than is annotated; boxes and masks lie elsewhere",
     "take the images that were annotated, or scale their annotations",
 )
-TURNED = Kind(
-    "are turned by the loader, as their EXIF data say, and annotated as they are stored",
-    "boxes and masks lie elsewhere",
-    'color_type="color_ignore_orientation" for LoadImageFromFile in the pipelines of train, val '
-    f"and test, {_TURNED_FILES} and annotate these",
+TURNED = Finding(
+    "are turned by the loader, as their EXIF data say, and annotated as they are stored, or the "
+    "other way round; boxes and masks lie elsewhere",
+    'color_type="color_ignore_orientation" for LoadImageFromFile in all pipelines loads them as '
+    'they are stored, "color" as they are seen',
 )
-NOT_TURNED = Kind(
-    "are annotated as their EXIF data turn them, which the loader does not do",
-    "boxes and masks lie elsewhere",
-    f'color_type="color" for LoadImageFromFile, which turns JPEG, PNG and TIFF, {_TURNED_FILES}',
-)
-MAYBE_TURNED = Kind(
-    "are turned or mirrored by the loader, as their EXIF data say, in a way that their size does "
-    "not show",
-    "if they were annotated as they are stored, boxes and masks lie elsewhere",
-    "look at them with xcit-dense browse; if they do lie elsewhere, "
-    'color_type="color_ignore_orientation" for LoadImageFromFile in all pipelines',
-    is_wrong=False,
-)
-DEEP = Kind(
-    "have 16 bits a band",
-    "the loader keeps the upper 8, so that 12-bit data becomes almost black",
-    "scale them to 8 bits by what they hold",
-    is_wrong=False,
-)
-FOURTH_BAND = Kind(
-    "have a fourth band or transparent pixels",
-    "the loader drops that band, and shows what is stored below transparent pixels",
-    "if the band matters: color_type='unchanged' for LoadImageFromFile, in_channels=4 for the "
-    "backbone, and four values of mean and std",
-    is_wrong=False,
-)
-SEVERAL = Kind(
-    "hold several images or pages",
-    "the loader takes the first",
-    "write each into a file of its own",
-    is_wrong=False,
-)
-THIN = Kind(
-    f"are one pixel wide or high, or more than {LARGEST_ASPECT} times as long as wide",
-    "scaled to fit, they keep next to nothing on the short side, and batches grow by padding",
-    "leave them out, or cut them into tiles",
-    is_wrong=False,
-)
-ONE_VALUE = Kind(
-    "are black, white or of one grey as loaded",
-    "they teach background only, or wrongly where something is annotated",
-    "see whether they were written in whole, and leave them out",
+DARK = Finding(
+    f"have no value above {_DARK - 1} of 255 as loaded; of 16 bits the upper 8 are taken",
+    "scale images of more than 8 bits to 8, by what they hold",
     is_wrong=False,
 )
 
 
 def check_images(
-    files: Sequence[tuple[Path, tuple[int, int] | None]], loader: LoadImageFromFile | None = None
+    files: Sequence[tuple[str, tuple[int, int] | None]], loader: LoadImageFromFile | None = None
 ) -> Iterator[Finding]:
     """Decode images and say what training would stumble over, one finding a kind.
 
-    Each is decoded twice, in threads: by Pillow, which finds what is cut short and opens no other
-    formats than ``IMAGE_SUFFIXES`` lists, and by the loader, to see what the model will see.
-
     Args:
-        files: images with their annotated height and width, None where nothing is annotated.
+        files: images with the height and width of their annotations, None if these are not known.
         loader: of the training pipeline; None for mm's default, OpenCV in colour.
     """
-    loader = loader or LoadImageFromFile()
-    faults = look_at_all(lambda file: _look(*file, loader), files, "images")
-    found = (
-        (kind, f"{path} {detail}".rstrip())
-        for (path, _), of_one in zip(files, faults, strict=True)
-        for kind, detail in of_one
-    )
-    yield from findings_by_kind(found, len(files), "images")
+    found = look_at_all(lambda file: _look(*file, loader), files, "images")
+    yield from findings_by_kind(filter(None, found), len(files), "images")
+
+
+def look_at_all(look: Callable[[Any], Any], items: Sequence[Any], name: str) -> list[Any]:
+    """Call a function that reads a file for each item, in threads, with progress on a terminal."""
+    threads = min(_MOST_THREADS, len(os.sched_getaffinity(0)))
+    with warnings.catch_warnings(), ThreadPool(threads) as pool:
+        warnings.simplefilter("ignore")  # decoders warn of what is found here anyway
+        results = pool.imap(look, items, chunksize=8)
+        return list(tqdm(results, name, len(items), leave=False, unit="file", disable=None))
 
 
 def _look(
-    path: Path, annotated: tuple[int, int] | None, loader: LoadImageFromFile
-) -> list[tuple[Kind, str]]:
-    """The kinds of faults of an image, each with what is to be said of this one."""
-    if not path.is_file():
-        return [(MISSING, "(no plain file)" if os.path.lexists(path) else "")]
-    if not path.stat().st_size:
-        return [(EMPTY, "")]
+    file: str, annotated: tuple[int, int] | None, loader: LoadImageFromFile | None
+) -> tuple[Finding, str] | None:
+    """What is wrong with an image, and which it is, with its details."""
     try:
-        with Image.open(path, formats=known_formats()) as image:
-            stored, layout = image.size[::-1], f"{image.mode} {image.tile}"
-            turn = image.getexif().get(ExifTags.Base.Orientation, 1)
-            if turn > 4 and image.format == "TIFF":  # whose size Pillow gives as turned
-                stored = stored[::-1]
-            pages = _pages(image)
-            image.load()
-            has_fourth = "RGBX" in layout or (
-                "A" in image.getbands() and image.getchannel("A").getextrema()[0] < 255
-            )
-    except UnidentifiedImageError:
-        return [(UNKNOWN, "")]
-    except Image.DecompressionBombError:
-        return [(TOO_LARGE, "")]
-    except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        return [(DAMAGED, f"({in_one_line(error)})")]
-    try:
-        pixels = loader({"img_path": str(path)})["img"]
-    except Exception as error:
-        return [(NOT_DECODED, f"({in_one_line(error)})")]
+        pixels = read_image(file, loader)
+    except UserError as error:
+        return UNREADABLE, str(error)
     size = pixels.shape[:2]
-    faults = [*_faults_of_size(size, stored, annotated, turn, loader)]
-    if ";16" in layout and pixels.dtype == np.uint8:
-        faults.append((DEEP, f"(at most {pixels.max()} of 255 as loaded)"))
-    if has_fourth and pixels.shape[2:] == (3,):
-        faults.append((FOURTH_BAND, ""))
-    if pages > 1:
-        faults.append((SEVERAL, f"({pages})"))
-    if min(size) == 1 or max(size) > LARGEST_ASPECT * min(size):
-        faults.append((THIN, f"({size[0]} x {size[1]})"))
-    if pixels.min() == pixels.max():
-        faults.append((ONE_VALUE, f"({pixels.max()})"))
-    return faults
-
-
-def _pages(image: Image.Image) -> int:
-    """How many images a file holds, smaller copies and what phones add to a photo aside."""
-    if image.format == "MPO":
-        return 1
-    kinds = []
-    for page in range(getattr(image, "n_frames", 1)):
-        image.seek(page)
-        kinds.append(getattr(image, "tag_v2", {}).get(ExifTags.Base.NewSubfileType, 0))
-    image.seek(0)
-    return kinds.count(0)
-
-
-def _faults_of_size(
-    size: tuple[int, int],
-    stored: tuple[int, int],
-    annotated: tuple[int, int] | None,
-    turn: int,
-    loader: LoadImageFromFile,
-) -> Iterator[tuple[Kind, str]]:
-    """Compare heights and widths: as loaded, as stored, and as annotated.
-
-    ``turn`` is EXIF's orientation: 1 for none, 5 to 8 where height and width change places.
-    """
-    if annotated in (size, None):
-        may_be_hidden = turn in (2, 3, 4) or (turn > 4 and size[0] == size[1])
-        if may_be_hidden and loader.color_type in ("color", "grayscale"):
-            yield MAYBE_TURNED, ""
-        return
-    detail = f"({size[0]} x {size[1]}, annotated as {annotated[0]} x {annotated[1]})"
-    if turn > 4 and annotated == size[::-1]:
-        yield NOT_TURNED if size == stored else TURNED, detail
-    else:
-        yield OTHER_SIZE, detail
+    if annotated not in (size, None):
+        with Image.open(file) as image:
+            is_turned = image.getexif().get(ExifTags.Base.Orientation, 1) > 4
+        detail = f"{file} ({size[0]} x {size[1]}, annotated as {annotated[0]} x {annotated[1]})"
+        return TURNED if is_turned and annotated == size[::-1] else OTHER_SIZE, detail
+    if pixels.max() < _DARK:
+        return DARK, f"{file} (at most {pixels.max()})"
+    return None

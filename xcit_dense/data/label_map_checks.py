@@ -1,16 +1,15 @@
 """What may be wrong with the label maps of a segmentation, read as mmseg reads them."""
 
+import os.path as osp
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from mmcv.transforms import LoadImageFromFile
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import Image
 
-from xcit_dense.data.kinds import Kind, findings_by_kind, look_at_all
-from xcit_dense.errors import Finding, in_one_line
+from xcit_dense.data.image_checks import look_at_all
+from xcit_dense.errors import Finding, findings_by_kind, in_one_line, listed
 from xcit_dense.mm.data import IGNORED_LABEL
 from xcit_dense.predict.inputs import known_formats
 
@@ -18,98 +17,78 @@ LARGE_SHARE = 0.25  # of the pixels
 NEW_CONFIG = "xcit-dense new-config --masks, which makes maps of class numbers of them"
 _ENDS = "training ends where it meets one"
 
-NO_MAP = Kind("have no label map", _ENDS, "see data_prefix.seg_map_path and seg_map_suffix")
-NO_IMAGE = Kind("have no image", "they are not trained on", "see data_prefix.img_path, img_suffix")
-UNREADABLE = Kind("have a label map that cannot be read", _ENDS, "write it anew, as PNG")
-CHANNELS = Kind(
-    "have a label map of several channels; wanted is one channel with the number of the class of "
-    "each pixel",
-    _ENDS,
+UNREADABLE = Finding(f"cannot be read; {_ENDS}", "write them anew, as PNG")
+CHANNELS = Finding(
+    "have several channels; wanted is one channel with the number of the class of each pixel; "
+    f"{_ENDS}",
     f"convert maps in colours before: {NEW_CONFIG}",
 )
-OTHER_SIZE = Kind(
-    "have a label map of another size than the image",
-    _ENDS,
-    "write the maps at the size of the image, without interpolation (PIL.Image.NEAREST)",
+COMPRESSED = Finding(
+    "are in JPEG's compression, which changes labels along all edges",
+    "write them anew from their source, as PNG",
 )
-TURNED = Kind(
-    "are turned by the loader, as their EXIF data say, and their label map is not",
-    _ENDS,
-    'color_type="color_ignore_orientation" for LoadImageFromFile in the pipelines of train, val '
-    "and test",
-)
-COMPRESSED = Kind(
-    "have a label map in JPEG's compression",
-    "it changes labels along all edges",
-    "write the maps anew from their source, as PNG",
-)
-ONE_PIXEL = Kind(
-    "have a label map that is one pixel wide or high",
-    "mmseg drops that side, and training ends where it meets one",
-    "leave them out",
-)
-ALL_IGNORED = Kind(
-    "have a label map without a pixel of any class",
-    "they teach nothing",
-    "leave them out",
-    is_wrong=False,
-)
-
-OF_IMAGES = (NO_MAP, TURNED)  # named by their image
+NO_CLASS = Finding("have no pixel of any class; they teach nothing", "leave them out", False)
 
 
 class ReadMap(NamedTuple):
     """What a label map holds.
 
     Attributes:
-        counts: int (256,), pixels of each label, before ``reduce_zero_label``; all 0 if the map is
-            of no use.
+        file: where it is.
+        size: height and width; None if it cannot be used.
+        counts: int (256,), pixels of each label, before ``reduce_zero_label``.
         extremes: the smallest and the largest label in the file; mmseg keeps their lowest 8 bits.
-        faults: kinds, each with what is to be said of this map.
+        fault: why it cannot be used, and which it is, with its details.
     """
 
-    counts: np.ndarray
-    extremes: tuple[int, int]
-    faults: list[tuple[Kind, str]]
+    file: str
+    size: tuple[int, int] | None = None
+    counts: np.ndarray = np.zeros(256, np.int64)
+    extremes: tuple[int, int] = (0, 0)
+    fault: tuple[Finding, str] | None = None
 
 
-def read_label_maps(
-    pairs: Sequence[tuple[Path, Path]], loader: LoadImageFromFile | None = None
-) -> list[ReadMap]:
-    """Read all label maps, in threads.
+def read_label_maps(files: Sequence[str]) -> list[ReadMap]:
+    """Read label maps, in threads, as ``LoadAnnotations`` of mmseg does: Pillow's own values."""
+    return look_at_all(_read, files, "label maps")
 
-    Args:
-        pairs: images, of which only the sizes are read, and their maps.
-        loader: of the images; None for mm's default, which does the rotations that EXIF names.
-    """
-    turns = loader is None or loader.color_type in ("color", "grayscale")
-    return look_at_all(lambda pair: _read(*pair, turns), pairs, "label maps")
+
+def _read(file: str) -> ReadMap:
+    if not osp.isfile(file):  # told by label_maps_are_there
+        return ReadMap(file)
+    try:
+        with Image.open(file, formats=known_formats()) as opened:
+            values, is_compressed = np.array(opened), opened.format in ("JPEG", "MPO")
+    except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
+        return ReadMap(file, fault=(UNREADABLE, f"{file} ({in_one_line(error)})"))
+    if values.ndim != 2:
+        return ReadMap(file, fault=(CHANNELS, f"{file} ({values.shape[2]})"))
+    if is_compressed:
+        return ReadMap(file, fault=(COMPRESSED, file))
+    counts = np.bincount(values.astype(np.uint8).reshape(-1), minlength=256)
+    return ReadMap(file, values.shape, counts, (int(values.min()), int(values.max())))
 
 
 def check_label_maps(
-    pairs: Sequence[tuple[Path, Path]],
+    maps: Sequence[ReadMap],
     classes: Sequence[str],
     reduce_zero_label: bool,
     ignored: int = IGNORED_LABEL,
-    maps: Sequence[ReadMap] | None = None,
 ) -> Iterator[Finding]:
     """Say what is wrong with label maps, one finding a kind.
 
     Args:
-        pairs: images and their maps; one of the two may be missing.
+        maps: what :func:`read_label_maps` has read, one or more.
         classes: names of the labels in the maps.
         reduce_zero_label: of the data set: mmseg makes label 0 ignored, and 0 of label 1.
         ignored: the label of pixels that are left out; 255 is left out too.
-        maps: what :func:`read_label_maps` has read of these pairs; None to read them now.
     """
-    maps = read_label_maps(pairs) if maps is None else maps
-    faults = [(pair, kind, detail) for pair, each in zip(pairs, maps, strict=True)
-              for kind, detail in each.faults]  # fmt: skip
-    whole = sum((each.counts for each in maps), np.zeros(256, np.int64))
+    faults = [each.fault for each in maps if each.fault]
+    whole = sum(each.counts for each in maps)
     is_binary = set(np.flatnonzero(whole)) == {0, 255}
     if is_binary:
         yield Finding(
-            f"the {len(pairs)} label maps, such as {pairs[0][1]}, hold 0 and 255 only; 255 is left "
+            f"the {len(maps)} label maps, such as {maps[0].file}, hold 0 and 255 only; 255 is left "
             f"out in training, and 0 is {'too' if reduce_zero_label else repr(classes[0])}: "
             "nothing else is learned",
             f"255 has to become 1: {NEW_CONFIG}",
@@ -118,46 +97,37 @@ def check_label_maps(
         labels = np.arange(256) - reduce_zero_label  # as loaded; -1 for what is left out
         labels[255] = -1
         labels[labels == ignored] = -1
-        faults += _faults_of_labels(pairs, maps, labels, classes)
-    places = (
-        (kind, f"{image if kind in OF_IMAGES else label_map} {detail}".rstrip())
-        for (image, label_map), kind, detail in faults
-    )
-    yield from findings_by_kind(places, len(pairs), "pairs of image and label map")
-    if not is_binary:
-        yield from _findings_of_classes(whole, classes, reduce_zero_label, len(pairs))
+        faults += _faults_of_labels(maps, labels, len(classes))
+    yield from findings_by_kind(faults, len(maps), "label maps")
+    if whole.any() and not is_binary:
+        yield from _findings_of_classes(whole, classes, reduce_zero_label, len(maps))
 
 
 def _faults_of_labels(
-    pairs: Sequence[tuple[Path, Path]],
-    maps: Sequence[ReadMap],
-    labels: np.ndarray,
-    classes: Sequence[str],
-) -> Iterator[tuple[tuple[Path, Path], Kind, str]]:
+    maps: Sequence[ReadMap], labels: np.ndarray, class_count: int
+) -> Iterator[tuple[Finding, str]]:
     """Find maps with labels that are no class, or without a class.
 
     ``labels``, (256,), is what the values of a map are loaded as.
     """
-    is_class = (labels >= 0) & (labels < len(classes))
-    whole = sum(each.counts for each in maps)
-    values = np.flatnonzero(is_class)
-    beyond = Kind(
-        f"have a label map with labels that are no class; with {len(classes)} classes in "
-        f"metainfo.classes they go from {values[0]} to {values[-1]}, or are left out",
-        _ENDS,
+    is_class = (labels >= 0) & (labels < class_count)
+    values, last = np.flatnonzero(is_class), max(each.extremes[1] for each in maps)
+    beyond = Finding(
+        f"have labels that are no class; with {class_count} classes in metainfo.classes they go "
+        f"from {values[0]} to {values[-1]}, or are left out; {_ENDS}",
         "reduce_zero_label=True in all data sets, if 1 is the first class and 0 is left out"
-        if not values[0] and np.flatnonzero(whole)[-1:] == values[-1] + 1
+        if not values[0] and last == values[-1] + 1
         else f"name all classes in metainfo.classes, or convert the maps: {NEW_CONFIG}",
     )
-    empty = replace(ALL_IGNORED, is_wrong=not whole[is_class].any())
-    for pair, each in zip(pairs, maps, strict=True):
+    is_empty = not any(each.counts[is_class].any() for each in maps)
+    for each in maps:
         present = np.flatnonzero(each.counts)
-        found = present[labels[present] >= len(classes)].tolist()
+        found = present[labels[present] >= class_count].tolist()
         found += [value for value in each.extremes if not 0 <= value <= 255]
         if found:
-            yield pair, beyond, f"({_shortly(found)})"
+            yield beyond, f"{each.file} ({listed(found, 5)})"
         elif len(present) and not each.counts[is_class].any():
-            yield pair, empty, ""
+            yield replace(NO_CLASS, is_wrong=is_empty), each.file
 
 
 def _findings_of_classes(
@@ -167,8 +137,6 @@ def _findings_of_classes(
 
     What says that label 0 is a class: it has many pixels, or the labels end where they do if it is.
     """
-    if not whole.any():
-        return
     share, last = whole[0] / whole.sum(), len(classes) - 1
     is_first_class = whole[: last + 1].all() and not whole[last + 1 : 255].any()
     if reduce_zero_label and (share >= LARGE_SHARE or is_first_class):
@@ -183,57 +151,8 @@ def _findings_of_classes(
     absent = [name for name, count in zip(classes, counts, strict=False) if not count]
     if absent and map_count >= len(classes):  # few maps cannot show all
         yield Finding(
-            f"no pixel of {_shortly(absent)} is in the {map_count} label maps ({len(absent)} of "
+            f"no pixel of {listed(absent, 5)} is in the {map_count} label maps ({len(absent)} of "
             f"{len(classes)} classes); what is not there is not learned",
             "see metainfo.classes, whose order is that of the labels",
             is_wrong=False,
         )
-
-
-def _shortly(values: Sequence[object]) -> str:
-    return ", ".join(map(str, values[:5])) + (", ..." if len(values) > 5 else "")
-
-
-def _read(image: Path, label_map: Path, turns: bool) -> ReadMap:
-    """Read the label map of an image as ``LoadAnnotations`` of mmseg does: Pillow's own values."""
-    faults = [] if image.is_file() else [(NO_IMAGE, "")]
-    nothing = ReadMap(np.zeros(256, np.int64), (0, 0), faults)
-    if not label_map.is_file():
-        faults.append((NO_MAP, ""))
-        return nothing
-    try:
-        with Image.open(label_map, formats=known_formats()) as opened:
-            values = np.array(opened)
-            if opened.format in ("JPEG", "MPO"):
-                faults.append((COMPRESSED, ""))
-    except UnidentifiedImageError:
-        faults.append((UNREADABLE, ""))
-        return nothing
-    except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        faults.append((UNREADABLE, f"({in_one_line(error)})"))
-        return nothing
-    if values.ndim != 2:
-        faults.append((CHANNELS, f"({values.shape[2]})"))
-    elif 1 in values.shape:
-        faults.append((ONE_PIXEL, f"({values.shape[0]} x {values.shape[1]})"))
-    elif image.is_file():
-        faults += _faults_of_size(image, values.shape, turns)
-    if values.ndim != 2 or (COMPRESSED, "") in faults:
-        return nothing
-    counts = np.bincount(values.astype(np.uint8).reshape(-1), minlength=256)
-    return ReadMap(counts, (int(values.min()), int(values.max())), faults)
-
-
-def _faults_of_size(
-    image: Path, of_map: tuple[int, int], turns: bool
-) -> Iterator[tuple[Kind, str]]:
-    try:
-        with Image.open(image, formats=known_formats()) as opened:
-            size = opened.size[::-1]
-            is_turned = turns and opened.getexif().get(ExifTags.Base.Orientation, 1) > 4
-    except Exception:  # check_images tells what is wrong with images
-        return
-    loaded = size[::-1] if is_turned and opened.format != "TIFF" else size
-    if of_map != loaded:
-        detail = f"({of_map[0]} x {of_map[1]} pixels, its image {loaded[0]} x {loaded[1]})"
-        yield TURNED if of_map == loaded[::-1] and is_turned else OTHER_SIZE, detail

@@ -5,10 +5,13 @@ from argparse import ArgumentTypeError
 from io import BytesIO
 from pathlib import Path
 
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 
 from xcit_dense.atomic_files import write_atomically
+
+_LONGEST_NAME = 24
 
 
 def picture_path(text: str) -> Path:
@@ -30,3 +33,18 @@ def save_figure(figure: Figure, target: Path) -> None:
         warnings.filterwarnings("ignore", "Glyph .* missing")  # of names: empty boxes
         figure.savefig(encoded, format=target.suffix[1:])
     write_atomically(target, lambda file: file.write(encoded.getvalue()))
+
+
+def image_places(figure: Figure | SubFigure, count: int, columns: int) -> list[Axes]:
+    """Places for ``count`` images in rows of so many columns."""
+    places = figure.subplots(-(-count // columns), columns, squeeze=False).flatten().tolist()
+    for axes in places:
+        axes.set_axis_off()
+        axes.set_anchor("N")
+    return places[:count]
+
+
+def short(name: str) -> str:
+    """Not longer than there is room, and no formula of matplotlib's."""
+    shorter = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}\u2026"
+    return shorter.replace("$", r"\$")

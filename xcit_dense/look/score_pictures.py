@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from xcit_dense.look import save_figure
+from xcit_dense.look import image_places, save_figure, short
 from xcit_dense.look.class_scores import ClassScores
 from xcit_dense.look.coco_scores import MissedObjects
 from xcit_dense.predict.drawing import draw_prediction, shrunk
@@ -20,7 +20,6 @@ _MOST_IN_MATRIX = 20
 _MOST_CURVES = 6
 _MOST_NAMES = 20  # of objects in an image
 _LONGEST_SIDE = 480
-_LONGEST_NAME = 24
 _GRADES = ("#d9483b", "#f0a04b", "#4a90c2")  # below half of the mean, below the mean, above
 _MISSED, _FOUND, _FALSE = "#ff3b30", "#00b4ff", "#ffd60a"
 
@@ -46,7 +45,7 @@ def draw_classes(scores: ClassScores, target: Path) -> None:
             size = scores.columns[scores.size][index]
             text = f"{size:.1%}" if isinstance(size, float) else f"{size:,}"
             axes.text(1.03, place, text, va="center", fontsize=8, color="#666666")
-        axes.set_yticks(places, [_short(scores.names[index]) for index in part], fontsize=8)
+        axes.set_yticks(places, [short(scores.names[index]) for index in part], fontsize=8)
         axes.set(xlim=(0, 1), ylim=(rows - 0.4, -0.6))
         axes.grid(axis="x", alpha=0.3)
         axes.spines[["top", "right", "left"]].set_visible(False)
@@ -74,7 +73,7 @@ def draw_curves(scores: ClassScores, target: Path) -> None:
     for index in {*ranked} - {*told}:
         axes.plot(scores.recalls, scores.precisions[:, index], color="#d0d0d0", linewidth=0.8)
     for index in told:
-        axes.plot(scores.recalls, scores.precisions[:, index], label=_short(scores.names[index]))
+        axes.plot(scores.recalls, scores.precisions[:, index], label=short(scores.names[index]))
     mean = scores.precisions[:, ranked].mean(axis=1)
     axes.plot(scores.recalls, mean, "k", linewidth=3, label="mean of all classes")
     worst = f", the {len(told)} worst in colour" if len(told) < len(ranked) else ""
@@ -103,7 +102,7 @@ def draw_confusion(scores: ClassScores, target: Path) -> None:
     there = np.count_nonzero(scores.confusion[:-1].any(axis=1))
     shown = _shown(scores)
     matrix = scores.confusion[[*shown, count]]
-    names = [_short(scores.names[index]) for index in shown]
+    names = [short(scores.names[index]) for index in shown]
     columns, drawn = list(names), matrix[:, shown]
     if len(shown) < there:
         columns.append("another class")
@@ -184,9 +183,9 @@ def draw_missed_objects(
         for box, name in image.missed:
             _outline(axes, box, ratio, _MISSED, 1.8)
             if len(image.missed) <= _MOST_NAMES:
-                _label(axes, box, ratio, _short(name))
+                _label(axes, box, ratio, short(name))
         objects = len(image.missed) + len(image.found)
-        axes.set_title(f"{len(image.missed)} of {objects} missed · {_short(path.name)}", fontsize=8)
+        axes.set_title(f"{len(image.missed)} of {objects} missed · {short(path.name)}", fontsize=8)
     handles = [
         Rectangle((0, 0), 1, 1, fill=False, edgecolor=colour, linewidth=width, linestyle=style)
         for colour, width, style in ((_MISSED, 1.8, "-"), (_FOUND, 1, "-"), (_FALSE, 1, "--"))
@@ -222,7 +221,7 @@ def draw_wrong_pixels(
         ]
         gap = np.full((len(small), 6, 3), 255, np.uint8)
         axes.imshow(np.hstack([halves[0], gap, halves[1]])[..., ::-1])
-        axes.set_title(f"mIoU {image.mean_iou:.2f} · {_short(path.name)}", fontsize=9)
+        axes.set_title(f"mIoU {image.mean_iou:.2f} · {short(path.name)}", fontsize=9)
     figure.suptitle("the worst images: ground truth left, prediction right", fontsize=11)
     save_figure(figure, target)
 
@@ -231,11 +230,7 @@ def _sheet(count: int, columns: int, width: float, height: float) -> tuple[Figur
     """A figure with a place for each of ``count`` images, of so many inches."""
     rows = -(-count // columns)
     figure = Figure((columns * width, rows * height + 0.6), layout="constrained", dpi=130)
-    places = figure.subplots(rows, columns, squeeze=False).flatten().tolist()
-    for axes in places:
-        axes.set_axis_off()
-        axes.set_anchor("N")
-    return figure, places[:count]
+    return figure, image_places(figure, count, columns)
 
 
 def _outline(axes: Axes, box: list[float], ratio: float, colour: str, width: float, **more: Any):
@@ -262,9 +257,3 @@ def _label(axes: Axes, box: list[float], ratio: float, name: str) -> None:
 
 def _classes(count: int) -> str:
     return f"{count} class{'es' * (count != 1)}"
-
-
-def _short(name: str) -> str:
-    """Not longer than there is room, and no formula of matplotlib's."""
-    shorter = name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
-    return shorter.replace("$", r"\$")

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from xcit_dense.errors import Finding
+from xcit_dense.errors import Finding, findings_by_kind
 
 MAX_PIXELS = 2**31
 """Of an annotated image: pycocotools counts the pixels of a mask in 32 bits."""
@@ -15,19 +16,26 @@ _LISTS = ("images", "categories", "annotations")
 _REMEDY = "export it anew in COCO's format: a dict with the lists images, categories, annotations"
 _MEND = "mend or remove them"
 
-_NO_AREA = "has no area, or 0: that of the box counts"
-_NEGATIVE = "has a box of negative width or height, corners are swapped: mmdet leaves it out"
-_NO_EXTENT = "has a box smaller than a pixel, or outside of its image: mmdet leaves it out"
-_BOX_OUTSIDE = "has a box that reaches out of its image: what is outside is never seen"
-_POLYGON_OUTSIDE = "has a polygon that reaches out of its image: what is outside is cut off"
-_DOUBTS = {
-    _NO_AREA: "write their areas, by which COCO's evaluation tells small from large",
-    _NEGATIVE: "write bbox as [left, top, width, height]",
-    _NO_EXTENT: _MEND,
-    _BOX_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
-    _POLYGON_OUTSIDE: "cut them at the edges; see that width and height are those of the images",
-}
-"""What a user should know of objects that can be read, and the remedies."""
+_NO_AREA = Finding(
+    "have no area, or 0: that of the box counts",
+    "write their areas, by which COCO's evaluation tells small from large",
+    is_wrong=False,
+)
+_NEGATIVE = Finding(
+    "have a box of negative width or height, corners are swapped: mmdet leaves them out",
+    "write bbox as [left, top, width, height]",
+    is_wrong=False,
+)
+_NO_EXTENT = Finding(
+    "have a box smaller than a pixel, or outside of its image: mmdet leaves them out",
+    _MEND,
+    is_wrong=False,
+)
+_OUTSIDE = Finding(
+    "have a box or a polygon that reaches out of its image: what is outside is never seen",
+    "cut them at the edges; see that width and height are those of the images",
+    is_wrong=False,
+)
 
 
 class _Fault(ValueError):
@@ -50,17 +58,15 @@ def check_coco(content: Any, with_masks: bool = True) -> list[Finding]:
         with_masks: whether every object needs a mask; else ``segmentation`` is not looked at.
 
     Returns:
-        What cannot be used, which is wrong, and what a user should know: for each kind how many
-        records have it, and the first three.
+        What cannot be used, which is wrong, and what a user should know.
     """
     if not isinstance(content, dict):
         text = f"is {type(content).__name__}, no dict with the lists {', '.join(_LISTS)}"
         return [Finding(text, _REMEDY)]
     for name in _LISTS:
-        if not isinstance(content.setdefault(name, []), list):
-            return [
-                Finding(f"{name!r} must be a list, and is {type(content[name]).__name__}", _REMEDY)
-            ]
+        given = content.setdefault(name, [])
+        if not isinstance(given, list):
+            return [Finding(f"{name!r} must be a list, and is {type(given).__name__}", _REMEDY)]
     if not content["images"]:
         return [Finding("lists no images", _REMEDY)]
     findings: list[Finding] = []
@@ -68,45 +74,25 @@ def check_coco(content: Any, with_masks: bool = True) -> list[Finding]:
     categories = _check_all(content, "categories", _check_category, findings)
     if findings:
         return findings
-    doubtful: dict[str, list[str]] = {}
-
-    def check_object(record: dict, number: int) -> None:
-        for key, known in (("image_id", images), ("category_id", categories)):
-            if not isinstance(record[key], int | str) or record[key] not in known:
-                is_alike = type(record[key]) is type(next(iter(known), None))
-                remedy = _MEND if is_alike else "write ids as numbers, in all lists"
-                raise _Fault(f"{key} is the id of none", f"{key} {record[key]!r:.40}", remedy)
-        image = images[record["image_id"]]
-        height, width = image["height"], image["width"]
-        doubts = [_doubt_of_box(record["bbox"], height, width), _complete(record)]
-        if with_masks:
-            doubts.append(_check_mask(record.get("segmentation"), height, width))
-        for doubt in filter(None, doubts):
-            doubtful.setdefault(doubt, []).append(_place(record, "annotations", number))
-
-    _check_all(content, "annotations", check_object, findings)
-    if findings:
-        return findings
+    check = partial(_check_object, images=images, categories=categories, with_masks=with_masks)
+    _check_all(content, "annotations", check, findings)
     objects = content["annotations"]
-    if any(type(record["id"]) is not int or not record["id"] for record in objects):
+    is_sound = not any(finding.is_wrong for finding in findings)
+    if is_sound and any(type(one["id"]) is not int or not one["id"] for one in objects):
         for number, record in enumerate(objects, start=1):
             record["id"] = number
-    return [
-        Finding(f"{len(places)} objects: each {doubt}: {listed(places)}", remedy, is_wrong=False)
-        for doubt, remedy in _DOUBTS.items()
-        if (places := doubtful.get(doubt))
-    ]
+    return findings
 
 
 def _check_all(
     content: Mapping[str, Any],
     name: str,
-    check: Callable[[dict, int], None],
+    check: Callable[[dict], Sequence[Finding]],
     findings: list[Finding],
 ) -> dict[Any, dict]:
-    """Check the records of a list; returns them by their ids."""
+    """Check the records of a list, and add what is found; returns them by their ids."""
     by_id: dict[Any, dict] = {}
-    faults: dict[tuple[str, str], list[str]] = {}
+    found: list[tuple[Finding, str]] = []
     for number, record in enumerate(content[name]):
         try:
             if not isinstance(record, dict):
@@ -118,18 +104,14 @@ def _check_all(
                 raise _Fault("the id must fit into 64 bits")
             if identity in by_id:
                 raise _Fault("another one has this id", remedy="number them anew")
-            check(record, number)
+            found += [(doubt, _place(record, name, number)) for doubt in check(record)]
             by_id[identity] = record
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             rule = f"has no {error}" if isinstance(error, KeyError) else str(error)
-            found = f": {error.found}" if getattr(error, "found", "") else ""
-            remedy = getattr(error, "remedy", _MEND)
-            place = f"{_place(record, name, number)}{found}"
-            faults.setdefault((rule, remedy), []).append(place)
-    findings += [
-        Finding(f"{len(places)} of its {name} cannot be used, {rule}: {listed(places)}", remedy)
-        for (rule, remedy), places in faults.items()
-    ]
+            kind = Finding(f"cannot be used, {rule}", getattr(error, "remedy", _MEND))
+            detail = f": {error.found}" if getattr(error, "found", "") else ""
+            found.append((kind, _place(record, name, number) + detail))
+    findings += findings_by_kind(found, len(content[name]), name)
     return by_id
 
 
@@ -138,13 +120,7 @@ def _place(record: Any, name: str, number: int) -> str:
     return f"{name}[{number}] (id {record['id']!r:.40})" if has_id else f"{name}[{number}]"
 
 
-def listed(places: Sequence[object], shown: int = 3) -> str:
-    """The first places, and how many more there are."""
-    more = f" and {len(places) - shown} more" if len(places) > shown else ""
-    return ", ".join(map(str, places[:shown])) + more
-
-
-def _check_image(record: dict, _: int) -> None:
+def _check_image(record: dict) -> Sequence[Finding]:
     for side in ("width", "height"):
         value = record[side]
         if not isinstance(value, int | float) or value < 1 or value % 1:
@@ -154,14 +130,31 @@ def _check_image(record: dict, _: int) -> None:
         raise _Fault("has more than 2^31 pixels", f"{record['width']} x {record['height']}")
     if not isinstance(record["file_name"], str):
         raise _Fault("file_name must be a text", f"file_name {record['file_name']!r:.40}")
+    return ()
 
 
-def _check_category(record: dict, _: int) -> None:
+def _check_category(record: dict) -> Sequence[Finding]:
     if not isinstance(record["name"], str):
         raise _Fault("name must be a text", f"name {record['name']!r:.40}")
+    return ()
 
 
-def _doubt_of_box(box: Any, height: int, width: int) -> str | None:
+def _check_object(
+    record: dict, images: dict[Any, dict], categories: dict[Any, dict], with_masks: bool
+) -> Sequence[Finding]:
+    for key, known in (("image_id", images), ("category_id", categories)):
+        if not isinstance(record[key], int | str) or record[key] not in known:
+            is_alike = type(record[key]) is type(next(iter(known), None))
+            remedy = _MEND if is_alike else "write ids as numbers, in all lists"
+            raise _Fault(f"{key} is the id of none", f"{key} {record[key]!r:.40}", remedy)
+    height, width = (images[record["image_id"]][side] for side in ("height", "width"))
+    doubts = [_doubt_of_box(record["bbox"], height, width), _complete(record)]
+    if with_masks:
+        doubts.append(_check_mask(record.get("segmentation"), height, width))
+    return [*dict.fromkeys(filter(None, doubts))]
+
+
+def _doubt_of_box(box: Any, height: int, width: int) -> Finding | None:
     """Why mmdet leaves a box out, which must be near its image."""
     is_box = isinstance(box, list) and len(box) == 4 and all(type(x) in (int, float) for x in box)
     if not is_box or not all(map(math.isfinite, box)):
@@ -176,10 +169,10 @@ def _doubt_of_box(box: Any, height: int, width: int) -> str | None:
     if min(across, down) < 1 or not (-across < left < width and -down < top < height):
         return _NO_EXTENT
     is_inside = min(left, top) >= -1 and left + across <= width + 1 and top + down <= height + 1
-    return None if is_inside else _BOX_OUTSIDE
+    return None if is_inside else _OUTSIDE
 
 
-def _complete(record: dict) -> str | None:
+def _complete(record: dict) -> Finding | None:
     if record.setdefault("iscrowd", 0) not in (0, 1):
         raise _Fault("iscrowd must be 0 or 1", f"iscrowd {record['iscrowd']!r:.40}")
     if not math.isfinite(record.get("area") or 0):
@@ -190,7 +183,7 @@ def _complete(record: dict) -> str | None:
     return None
 
 
-def _check_mask(mask: Any, height: int, width: int) -> str | None:
+def _check_mask(mask: Any, height: int, width: int) -> Finding | None:
     """See that a mask is polygons near the image, or run lengths that fill it."""
     if not mask:
         remedy = "draw them, or train on boxes alone: with_mask=False, no mask_head, metric='bbox'"
@@ -210,7 +203,7 @@ def _check_mask(mask: Any, height: int, width: int) -> str | None:
             if least < -margin or max(right, bottom) > 2 * margin:
                 raise _Fault("a polygon is far outside of its image", f"{polygon!r:.60}")
             is_inside &= least >= -1 and right <= width + 1 and bottom <= height + 1
-        return None if is_inside else _POLYGON_OUTSIDE
+        return None if is_inside else _OUTSIDE
     if mask["size"] != [height, width]:
         rule = "run lengths must have the size of the image, [height, width]"
         raise _Fault(rule, f"size {mask['size']!r:.40}, image [{height}, {width}]")
