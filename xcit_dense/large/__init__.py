@@ -1,0 +1,1 @@
+"""Images of any size: read, predicted on and written by parts."""
