@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from small_backbone import Backbone
+
 from xcit_dense.engine import Engine
 from xcit_dense.engine.context import Windows
 from xcit_dense.network import Moments

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from xcit_dense import engine
 from xcit_dense.engine.weights import Layer, NotAsBuilt, expect, expect_convolution, fold
 
-# Elements of the rows that a map makes at once: 32 MB in float32, with the few that it keeps for
+# Elements of the rows that a map makes at once: 8 MB in float32, with the few that it keeps for
 # its readers. A dozen maps of a head are at work at a time.
-_ELEMENTS = 8_000_000
+_ELEMENTS = 2_000_000
 _ACTIVATIONS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Sigmoid)
 
 
