@@ -8,7 +8,6 @@ from mmengine.registry import MODELS, init_default_scope
 from mmseg.structures import SegDataSample
 from torch import nn
 
-import xcit_dense  # noqa: F401
 from xcit_dense.engine import NotAsBuilt, TensorSource
 from xcit_dense.errors import UserError
 from xcit_dense.large import maps

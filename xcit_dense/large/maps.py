@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from xcit_dense import engine
 from xcit_dense.engine.weights import Layer, NotAsBuilt, expect, expect_convolution, fold
+from xcit_dense.network.calling import DILATION
 
 # Elements of the rows that a map makes at once: 8 MB in float32, with the few that it keeps for
 # its readers. A dozen maps of a head are at work at a time.
@@ -113,7 +114,8 @@ class Convolved(FeatureMap):
     def __init__(self, module: nn.Module, *sources: FeatureMap) -> None:
         layer, self._activate = _read_convolution(module)
         convolution = getattr(module, "conv", module)
-        self._padding, self._dilation = convolution.padding, convolution.dilation
+        self._padding = convolution.padding
+        self._dilation = DILATION if convolution.kernel_size == (1, 1) else convolution.dilation
         self._readers_of_parts = [Reader(source) for source in sources]
         weights = layer.weight.split([source.channels for source in sources], dim=1)
         self._layers = [Layer(weights[0], layer.bias), *(Layer(each, None) for each in weights[1:])]
@@ -181,10 +183,10 @@ class Resized(FeatureMap):
         above, below = self._above[first:last], self._below[first:last]
         top, bottom = int(above[0]), int(below[-1]) + 1
         rows = self._reader.read(top, bottom)
-        by_rows = rows[0].permute(1, 2, 0)
+        by_rows = rows[0].permute(1, 2, 0)  # most are in channels-last, and stay so
         device, share = rows.device, self._share[first:last].to(rows.device)
         upper, lower = (by_rows[(index - top).to(device)].float() for index in (above, below))
-        mixed = torch.lerp(upper, lower, share[:, None, None]).permute(2, 0, 1)[None]
+        mixed = torch.lerp(upper, lower, share[:, None, None])[None].permute(0, 3, 1, 2)
         return F.interpolate(mixed, (last - first, self.width), **self._how).to(rows.dtype)
 
 
@@ -230,8 +232,7 @@ class Summed(FeatureMap):
 
     def make(self, first: int, last: int) -> Tensor:
         """See :class:`FeatureMap`."""
-        one, other, *more = (part.read(first, last) for part in self._parts)
-        total = one + other
-        for each in more:
-            total += each
+        total, *others = (part.read(first, last) for part in self._parts)
+        for each in others:
+            total = total + each
         return total

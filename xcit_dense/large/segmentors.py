@@ -70,7 +70,8 @@ class SegmentorStream:
         self._padding_value = getattr(model.data_preprocessor, "pad_val", 0)
         self._windows = [window and max(1, window // stride) for stride in model.backbone.strides]
         if self._neck is not None:
-            self._windows = self._windows[self._neck.start_level :]
+            kept = slice(self._neck.start_level, self._neck.backbone_end_level)
+            self._windows = self._windows[kept]
         trunk, pyramid = model.backbone.trunk, model.backbone.pyramid
         self._engine = Engine(trunk, pyramid, None, window, store_folder)
         sample = torch.zeros(1, trunk.embed_dims, 1, 1, device=self._engine.device)
