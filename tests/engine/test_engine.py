@@ -8,7 +8,7 @@ import torch
 from small_backbone import Backbone, difference
 from torch import nn
 
-from xcit_dense.engine import Engine, NotAsBuilt, TensorSource, TokenStore
+from xcit_dense.engine import Engine, FileTokenStore, NotAsBuilt, TensorSource
 from xcit_dense.engine import products as engine_products
 from xcit_dense.network import STRIDES
 
@@ -170,23 +170,18 @@ def test_any_rows_of_the_pyramid(patch_size, monkeypatch):
 
 
 @torch.no_grad()
-def test_tokens_may_lie_anywhere():
-    """A store that gives and takes copies of its rows, as one in a file would."""
+def test_tokens_may_lie_in_files(tmp_path):
+    model, image = Backbone(), TensorSource(torch.randn(3, 300, 200))
+    in_memory = engine_of(model).features(image).levels(0, 300)
+    engine = Engine(model.trunk, model.pyramid, store_folder=tmp_path)
+    assert difference(engine.features(image).levels(0, 300), in_memory) == 0
+    assert not list(tmp_path.iterdir())  # nothing is left when a process is killed
 
-    class Elsewhere(TokenStore):
-        def read(self, first, last):
-            return super().read(first, last).clone()
 
-        def write(self, first, tokens):
-            start = first * self.width
-            self.tokens[start : start + len(tokens)] = tokens
-
-    model, image = Backbone(), torch.randn(3, 300, 200)
-    engine = engine_of(model)
-    engine._new_store = lambda height, width: Elsewhere(height, width, 32, torch.float32, "cpu")
-    taps = engine.taps([TensorSource(image)])
-    for runner, stores, want in zip(
-        engine.level_runners, taps, model.plain(image[None]), strict=True
-    ):
-        level = runner.read_all(stores)[..., : want.shape[2], : want.shape[3]]
-        assert (level - want).abs().max() <= 2e-6 * want.abs().max()
+def test_a_file_holds_tokens_of_any_type(tmp_path):
+    store = FileTokenStore(tmp_path, 6, 5, 3, torch.bfloat16)
+    tokens = torch.randn(30, 3).bfloat16()
+    store.write(2, tokens[10:])
+    store.write(0, tokens[:10])
+    torch.testing.assert_close(store.read(0, 6), tokens, rtol=0, atol=0)
+    torch.testing.assert_close(store.read(1, 3), tokens[5:15], rtol=0, atol=0)

@@ -60,7 +60,7 @@ class BlockRunner:
 
         size = max(_LOWEST, rows_per_piece(width * channels, device))
         shape = (min(size + 2 * REACH, height) * width, channels)
-        attended = torch.empty(shape, dtype=store.tokens.dtype, device=device)
+        attended = torch.empty(shape, dtype=store.dtype, device=device)
         top = done = 0  # the rows of the image from which on, and up to which, it is filled
         for start in range(0, height, size):
             stop, below = min(start + size, height), min(start + size + REACH, height)

@@ -57,7 +57,7 @@ class WholeImage:
         return self._mix(normed)
 
 
-class _Axis:
+class Axis:
     """One side of a grid of tokens, in cells of which two make a window.
 
     Attributes:
@@ -92,7 +92,7 @@ class Windows:
 
     def __init__(self, height: int, width: int, window: int) -> None:
         self.height, self.width = height, width
-        self._rows, self._columns = _Axis(height, window), _Axis(width, window)
+        self._rows, self._columns = Axis(height, window), Axis(width, window)
         self._cells: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # moments, by rows of cells
         self._ready: dict[int, tuple[Tensor, Tensor]] = {}  # what mixes, by rows of windows
 

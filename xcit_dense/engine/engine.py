@@ -1,6 +1,7 @@
 """Running a trunk and a pyramid without gradients, from the model's weights, band by band."""
 
 from collections.abc import Iterator, Sequence
+from os import PathLike
 
 import torch
 from torch import Tensor, nn
@@ -12,8 +13,9 @@ from torch.utils._device import DeviceContext
 from xcit_dense.engine.block import BlockRunner
 from xcit_dense.engine.context import Context, WholeImage, Windows
 from xcit_dense.engine.levels import LevelRunner
+from xcit_dense.engine.products import rows_per_piece
 from xcit_dense.engine.stem import embed
-from xcit_dense.engine.stores import Source, TensorSource, TokenStore
+from xcit_dense.engine.stores import FileTokenStore, Source, TensorSource, TokenStore
 from xcit_dense.engine.weights import (
     BlockWeights,
     Layer,
@@ -82,6 +84,7 @@ class Engine:
         pyramid: likewise.
         store_device: where the tokens lie; None for the device that computes.
         window: side of what attention sees around each place, in pixels; None for the whole image.
+        store_folder: where the tokens lie in files, if they do.
 
     Raises:
         NotAsBuilt: somebody has changed the model, or it has norms that look at whole maps.
@@ -93,6 +96,7 @@ class Engine:
         pyramid: Pyramid,
         store_device: torch.device | str | None = None,
         window: int | None = None,
+        store_folder: str | PathLike | None = None,
     ) -> None:
         expect(trunk, Trunk)
         expect(trunk.blocks, nn.ModuleList)
@@ -109,7 +113,7 @@ class Engine:
             if tensor.dtype != first.dtype or tensor.device != first.device:
                 raise NotAsBuilt("parameters of several types or devices")
         self.device = first.device
-        self.store_device = store_device or self.device
+        self.store_device, self.store_folder = store_device or self.device, store_folder
         self.dtype = self.product_dtype = first.dtype
         if torch.is_autocast_enabled(self.device.type):
             self.product_dtype = torch.get_autocast_dtype(self.device.type)
@@ -138,12 +142,14 @@ class Engine:
     @torch.no_grad()
     def features(self, source: Source) -> "Features":
         """All of an image that its pyramid is made from; (len(levels) * N * C) numbers are kept."""
-        taps = []
+        kept: list[TokenStore] = []
         for (store,) in self.taps([source]):
-            copy = self._new_store(store.height, store.width)
-            copy.write(0, store.read(0, store.height))
-            taps.append(copy)
-        return Features(self.level_runners, taps, (source.height, source.width))
+            if len(kept) == len(self.level_runners) - 1:
+                kept.append(store)
+                break
+            kept.append(self._new_store(store.height, store.width))
+            store.copy_to(kept[-1], rows_per_piece(store.width * store.channels, self.device))
+        return Features(self.level_runners, kept, (source.height, source.width))
 
     def taps(self, sources: Sequence[Source]) -> Iterator[list[TokenStore]]:
         """The tokens of every image after each tapped block.
@@ -173,8 +179,10 @@ class Engine:
                 yield stores
 
     def _new_store(self, height: int, width: int) -> TokenStore:
-        channels = self.position[0].weight.shape[0]
-        return TokenStore(height, width, channels, self.dtype, self.store_device)
+        size = height, width, self.position[0].weight.shape[0], self.dtype
+        if self.store_folder is not None:
+            return FileTokenStore(self.store_folder, *size)
+        return TokenStore(*size, self.store_device)
 
     def _new_context(self, store: TokenStore) -> Context:
         if self.window is None:
@@ -185,16 +193,41 @@ class Engine:
         return Layer(*(None if t is None else t.to(self.product_dtype) for t in layer))
 
 
+class Level:
+    """One level of the pyramid of an image of H x W pixels, made from a store of tokens.
+
+    Attributes:
+        channels: C.
+        height, width: ceil(H / stride) and ceil(W / stride).
+        rows_per_token: rows that one row of tokens becomes.
+    """
+
+    def __init__(self, runner: LevelRunner, store: TokenStore, image_size: tuple[int, int]) -> None:
+        self._runner, self._store = runner, store
+        self.stride, self.channels, self.rows_per_token = runner.stride, store.channels, runner.up
+        self.height, self.width = (-(-side // runner.stride) for side in image_size)
+
+    @torch.no_grad()
+    def read(self, first: int, last: int) -> Tensor:
+        """Its rows ``first`` to ``last``, without the last: (1, C, rows, width)."""
+        return self._runner.read(self._store, first, last)[..., : self.width]
+
+
 class Features:
-    """What the pyramid of an image of H x W pixels is made from: a store of tokens a level."""
+    """What the pyramid of an image of H x W pixels is made from: a store of tokens a level.
+
+    Attributes:
+        by_level: each level, of which any rows can be read.
+    """
 
     def __init__(
         self, levels: list[LevelRunner], stores: list[TokenStore], image_size: tuple[int, int]
     ) -> None:
-        self._levels = list(zip(levels, stores, strict=True))
         self.image_size = image_size
+        self.by_level = [
+            Level(runner, store, image_size) for runner, store in zip(levels, stores, strict=True)
+        ]
 
-    @torch.no_grad()
     def levels(self, first_row: int, last_row: int) -> tuple[Tensor, ...]:
         """The part of every level that belongs to the rows ``first_row`` to ``last_row`` of pixels.
 
@@ -202,9 +235,7 @@ class Features:
             (1, C, rows, ceil(W / stride)) for each level, its rows ``first_row // stride`` to
             ``ceil(last_row / stride)``.
         """
-        found = []
-        for level, store in self._levels:
-            first, last = first_row // level.stride, -(-last_row // level.stride)
-            columns = -(-self.image_size[1] // level.stride)
-            found.append(level.read(store, first, last)[..., :columns])
-        return tuple(found)
+        return tuple(
+            level.read(first_row // level.stride, -(-last_row // level.stride))
+            for level in self.by_level
+        )

@@ -59,10 +59,8 @@ class LevelRunner:
 
     def _empty(self, batch: int, rows: int, store: TokenStore) -> Tensor:
         rows, columns = (-(-side * self.up // self.down) for side in (rows, store.width))
-        dtype = self.dtype if self.layers else store.tokens.dtype
-        return torch.empty(
-            batch, rows, columns, store.tokens.shape[1], dtype=dtype, device=self.device
-        )
+        dtype = self.dtype if self.layers else store.dtype
+        return torch.empty(batch, rows, columns, store.channels, dtype=dtype, device=self.device)
 
     def _fill(self, level: Tensor, store: TokenStore, top: int, bottom: int) -> None:
         """Put what the rows ``top`` to ``bottom`` of the tokens become into (rows, columns, C)."""

@@ -31,7 +31,7 @@ def embed(
     """
     device, dtype = stem[0].weight.device, stem[0].weight.dtype
     of_rows, of_columns = (
-        F.linear(_codes(length, layer), layer.weight, layer.bias).to(store.tokens.dtype)
+        F.linear(_codes(length, layer), layer.weight, layer.bias).to(store.dtype)
         for length, layer in zip((store.height, store.width), position, strict=True)
     )
     # The first map has half the rows and columns of the image. It may leave the innermost cache:

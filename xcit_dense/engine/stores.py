@@ -1,5 +1,7 @@
 """Where the engine takes pixels from, and where it keeps tokens: rows at a time, from anywhere."""
 
+import tempfile
+from os import PathLike
 from typing import Protocol
 
 import torch
@@ -54,8 +56,12 @@ class TokenStore:
     def __init__(
         self, height: int, width: int, channels: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
-        self.height, self.width = height, width
-        self.tokens = torch.empty(height * width, channels, dtype=dtype, device=device)
+        self.height, self.width, self.channels, self.dtype = height, width, channels, dtype
+        self._allocate(device)
+
+    def _allocate(self, device: torch.device | str) -> None:
+        shape = (self.height * self.width, self.channels)
+        self.tokens = torch.empty(shape, dtype=self.dtype, device=device)
 
     def read(self, first: int, last: int) -> Tensor:
         """The tokens of the rows ``first`` to ``last``, without the last: (rows * width, C)."""
@@ -71,3 +77,50 @@ class TokenStore:
         rows = self.read(first, first + len(tokens) // self.width)
         if rows.data_ptr() != tokens.data_ptr():  # they were not made here
             rows.copy_(tokens)
+
+    def copy_to(self, other: "TokenStore", rows: int) -> None:
+        """Copy all tokens to a store of the same size, so many rows at a time."""
+        for first in range(0, self.height, rows):
+            other.write(first, self.read(first, min(first + rows, self.height)))
+
+
+class FileTokenStore(TokenStore):
+    """The tokens of an image in a file without a name, which ends with the process.
+
+    It is read and written, not mapped: pages of a mapped file count as memory of the process.
+
+    Args:
+        folder: where the file lies.
+        size: ``height, width, channels, dtype``, as of :class:`TokenStore`.
+
+    Raises:
+        OSError: the folder or the disk takes no such file; a full one says so when it is full.
+    """
+
+    def __init__(self, folder: str | PathLike, *size: int | torch.dtype) -> None:
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (as long as the store)
+        super().__init__(*size, device="cpu")
+
+    def _allocate(self, device: torch.device | str) -> None:
+        self._row_size = self.width * self.channels * self.dtype.itemsize
+
+    def read(self, first: int, last: int) -> Tensor:
+        """See :class:`TokenStore`; a copy."""
+        tokens = torch.empty((last - first) * self.width, self.channels, dtype=self.dtype)
+        self._file.seek(first * self._row_size)
+        self._file.readinto(_bytes_of(tokens))
+        return tokens
+
+    def place(self, first: int, last: int, device: torch.device) -> Tensor:
+        """See :class:`TokenStore`."""
+        shape = ((last - first) * self.width, self.channels)
+        return torch.empty(shape, dtype=self.dtype, device=device)
+
+    def write(self, first: int, tokens: Tensor) -> None:
+        """See :class:`TokenStore`."""
+        self._file.seek(first * self._row_size)
+        self._file.write(_bytes_of(tokens.cpu()))
+
+
+def _bytes_of(tokens: Tensor) -> memoryview:
+    return memoryview(tokens.contiguous().view(torch.uint8).numpy())

@@ -137,9 +137,14 @@ def read_level(level: nn.Module) -> list[Layer]:
     return []
 
 
-def expect_convolution(convolution: nn.Module, groups: int = 1, **settings: object) -> None:
+def expect_convolution(
+    convolution: nn.Module,
+    groups: int = 1,
+    dilation: tuple[int, int] = (1, 1),
+    **settings: object,
+) -> None:
     """Raise NotAsBuilt unless this is an untouched convolution with these settings."""
-    settings |= dict(groups=groups, dilation=(1, 1), padding_mode="zeros")
+    settings |= dict(groups=groups, dilation=dilation, padding_mode="zeros")
     expect(convolution, nn.Conv2d, **settings)
 
 
