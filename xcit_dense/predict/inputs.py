@@ -182,6 +182,11 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
     except UnidentifiedImageError as error:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(f"{path}: its content is no image such as {suffixes}") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path}: is too large to be decoded whole; predict by parts, --tile 1024 "
+            f"({in_one_line(error)})"
+        ) from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
         raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
 
