@@ -10,6 +10,7 @@ import torch
 from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.large.overview import LONGEST_SIDE
 from xcit_dense.large.predicting import predict_raster
 from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
@@ -117,22 +118,18 @@ def main(argv: list[str] | None = None) -> int:
 def _check_options(parser: ArgumentParser, args: Namespace) -> None:
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: at least 1")
-    largest = 4000 if args.tile else None
-    if args.max_side is None:
-        args.max_side = largest or 1600
-    if args.max_side < 0:
+    if args.max_side is not None and args.max_side < 0:
         parser.error(f"--max-side {args.max_side}: at least 0")
-    args.max_side = min(filter(None, (args.max_side, largest)), default=None)
     if args.tile is None:
-        for name in _OF_PARTS:
-            if getattr(args, name) not in (None, False):
-                parser.error(f"--{name}: goes with --tile, such as --tile 1024")
+        args.max_side = 1600 if args.max_side is None else args.max_side or None
+        if given := [name for name in _OF_PARTS if getattr(args, name) not in (None, False)]:
+            parser.error(f"--{given[0]}: goes with --tile, such as --tile 1024")
     else:
+        args.max_side = min(args.max_side or LONGEST_SIDE, LONGEST_SIDE)
         args.overlap = args.tile // 4 if args.overlap is None else args.overlap
         if not 0 <= args.overlap < args.tile:
-            parser.error(
-                f"--tile {args.tile} --overlap {args.overlap}: an overlap is 0 to tile - 1"
-            )
+            tiles = f"--tile {args.tile} --overlap {args.overlap}"
+            parser.error(f"{tiles}: an overlap is 0 to tile - 1")
     if not 0 <= args.score_thr <= 1:
         parser.error(f"--score-thr {args.score_thr}: scores go from 0 to 1")
     try:

@@ -8,21 +8,9 @@ from typing import Any
 
 from mmengine.utils import ProgressBar
 
+from xcit_dense.large import label_rasters, overview
 from xcit_dense.large.damage import SalvagedPixels
 from xcit_dense.large.geojson import write_areas, write_objects
-from xcit_dense.large.label_rasters import (
-    label_raster,
-    probability_raster,
-    read_labels,
-    read_thinned_labels,
-)
-from xcit_dense.large.overview import (
-    draw_labels,
-    draw_objects,
-    draw_place,
-    places_with_most,
-    thinned,
-)
 from xcit_dense.large.pixels import Pixels, parse_bands
 from xcit_dense.large.runs import in_coco
 from xcit_dense.large.scaling import ScaledRaster
@@ -104,10 +92,12 @@ def _segment(
     categories = predictor.categories
     written = [outputs.folder / LABELS / f"{name}.tif"]
     with ExitStack() as stack:
-        write_labels = stack.enter_context(label_raster(written[0], pixels, categories))
+        write_labels = stack.enter_context(
+            label_rasters.label_raster(written[0], pixels, categories)
+        )
         if tiling["with_probabilities"]:
             written.append(outputs.folder / PROBABILITIES / f"{name}.tif")
-            raster = probability_raster(written[-1], pixels, categories)
+            raster = label_rasters.probability_raster(written[-1], pixels, categories)
             write_probabilities = stack.enter_context(raster)
         for part in segment_tiles(predictor, pixels, **tiling):
             write_labels(part.window, part.labels)
@@ -115,12 +105,14 @@ def _segment(
                 write_probabilities(part.window, part.probabilities, part.labels)
     if polygons:
         written.append(outputs.folder / "polygons" / f"{name}.geojson")
-        write_areas(written[-1], read_labels(written[0]), categories, pixels.georeference)
+        write_areas(
+            written[-1], label_rasters.read_labels(written[0]), categories, pixels.georeference
+        )
     if outputs.with_pictures:
-        picture = thinned(pixels, outputs.longest_side)
-        labels = read_thinned_labels(written[0], picture.shape[:2])
+        picture = overview.thinned(pixels, outputs.longest_side)
+        labels = label_rasters.read_thinned_labels(written[0], picture.shape[:2])
         written.append(outputs.folder / PICTURES / f"{name}.jpg")
-        write_picture(written[-1], draw_labels(picture, labels, categories))
+        write_picture(written[-1], overview.draw_labels(picture, labels, categories))
     return written
 
 
@@ -132,12 +124,14 @@ def _write_objects(
     write_objects(written[0], found, categories, pixels.georeference)
     if outputs.with_pictures:
         size = pixels.height, pixels.width
-        picture = draw_objects(thinned(pixels, outputs.longest_side), found, categories, size)
+        picture = overview.draw_objects(
+            overview.thinned(pixels, outputs.longest_side), found, categories, size
+        )
         written.append(outputs.folder / PICTURES / f"{name}.jpg")
         write_picture(written[-1], picture)
-        for number, place in enumerate(places_with_most(found, size), start=1):
+        for number, place in enumerate(overview.places_with_most(found, size), start=1):
             written.append(outputs.folder / PICTURES / f"{name}_most_{number}.jpg")
-            write_picture(written[-1], draw_place(pixels, found, categories, place))
+            write_picture(written[-1], overview.draw_place(pixels, found, categories, place))
     return written
 
 
