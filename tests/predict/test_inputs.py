@@ -125,6 +125,11 @@ def test_16_bits_and_rotations_of_exif(tmp_path):
     cv2.imwrite(str(tmp_path / "deep.png"), values)
     read = read_image(tmp_path / "deep.png")
     assert np.abs(read.astype(int) - values // 256).max() <= 1  # some versions round
+    (error,) = read_inputs([tmp_path / "deep.png"])
+    assert re.search(r"deep\.png: .* more than 8 bits.* --tile 1024 --stretch", str(error))
+    deep = LoadImageFromFile(color_type="unchanged")
+    (whole,) = read_inputs([tmp_path / "deep.png"], deep)
+    np.testing.assert_array_equal(whole.pixels, values)
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     SMOOTH.save(tmp_path / "turned.jpg", exif=exif)
@@ -163,9 +168,11 @@ def test_what_is_no_image_is_refused(tmp_path, monkeypatch):
     for name in ["empty.jpg", "text.jpg", "float.tif", "none.jpg", "."]:
         with pytest.raises(UserError, match=re.escape(f"{tmp_path / name}: ")):
             read_image(tmp_path / name)
+    with pytest.raises(UserError, match=r"float\.tif: its values .* --tile 1024 --stretch"):
+        read_image(tmp_path / "float.tif")
     SMOOTH.save(tmp_path / "large.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(UserError, match="DecompressionBomb"):
+    with pytest.raises(UserError, match=r"--tile 1024 \(DecompressionBomb"):
         read_image(tmp_path / "large.png")
 
 

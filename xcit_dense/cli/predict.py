@@ -10,10 +10,20 @@ import torch
 from mmengine.utils import ProgressBar
 
 from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.large.overview import LONGEST_SIDE
+from xcit_dense.large.predicting import predict_raster
 from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
-from xcit_dense.predict.inputs import InputImage, find_files, is_video, read_inputs
+from xcit_dense.predict.inputs import (
+    InputImage,
+    find_files,
+    is_video,
+    output_names,
+    read_inputs,
+)
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
+
+_OF_PARTS = ("overlap", "bands", "stretch", "scale", "level", "mpp", "probabilities", "polygons")
 
 
 def make_parser() -> ArgumentParser:
@@ -22,7 +32,7 @@ def make_parser() -> ArgumentParser:
         description="Predict on images with a trained detector or segmentor. Writes pictures and, "
         "for detection, predictions.json in COCO's format, for segmentation, label maps.",
         epilog="Exit code: 0 if all inputs were predicted, 1 if any was not, 2 for a wrong command "
-        "line. A run that is stopped leaves what was predicted.",
+        "line, 3 if blocks were damaged. A run that is stopped leaves what was predicted.",
     )
     parser.add_argument("config", help=CONFIG_HELP)
     parser.add_argument("checkpoint", help="path or URL of the checkpoint")
@@ -39,13 +49,33 @@ def make_parser() -> ArgumentParser:
         "--score-thr", type=float, default=0.3, help="least score of a detection, 0 to 1 (0.3)"
     )
     parser.add_argument(
-        "--max-side", type=int, default=1600, help="largest side of pictures, 0 for any (1600)"
+        "--max-side", type=int, help="largest side of pictures, 0 for any (1600; by tiles 4000)"
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the results only")
     parser.add_argument(
         "--annotations", type=Path, metavar="FILE", help="in COCO's format: numbers for the JSON"
     )
     add_config_changes(parser)
+    parts = parser.add_argument_group(
+        "images of any size", "in a memory that does not grow with them; docs/large_images.md"
+    )
+    parts.add_argument("--tile", type=int, metavar="PIXELS", help="predict by tiles of this side")
+    parts.add_argument(
+        "--overlap", type=int, metavar="PIXELS", help="that neighbours share (a quarter of a tile)"
+    )
+    parts.add_argument("--bands", help="such as 4,3,2 for red, green, blue")
+    parts.add_argument(
+        "--stretch", help="values that become 0 and 255: none, 0,4095, or percentiles 2%%,98%%"
+    )
+    parts.add_argument("--scale", type=float, help="resample to this size, by its own (1)")
+    parts.add_argument("--level", type=int, help="of a pyramid or overviews (0, the finest)")
+    parts.add_argument("--mpp", type=float, help="micrometres a pixel, of slides")
+    parts.add_argument(
+        "--probabilities", action="store_true", help="write those of all classes (segmentors)"
+    )
+    parts.add_argument(
+        "--polygons", action="store_true", help="write areas as GeoJSON (segmentors)"
+    )
     return parser
 
 
@@ -75,20 +105,31 @@ def main(argv: list[str] | None = None) -> int:
         files,
         annotations,
         with_pictures=not args.no_pictures,
-        longest_side=args.max_side or None,
+        longest_side=args.max_side,
     )
     if annotations:
         reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
         skipped += [UserError(f"{file}: {reason}") for file in unknown]
-    return _predict(args, predictor, outputs, skipped)
+    run = _predict_by_tiles if args.tile else _predict
+    return run(args, predictor, outputs, skipped)
 
 
 def _check_options(parser: ArgumentParser, args: Namespace) -> None:
     if args.batch_size < 1:
         parser.error(f"--batch-size {args.batch_size}: at least 1")
-    if args.max_side < 0:
+    if args.max_side is not None and args.max_side < 0:
         parser.error(f"--max-side {args.max_side}: at least 0")
+    if args.tile is None:
+        args.max_side = 1600 if args.max_side is None else args.max_side or None
+        if given := [name for name in _OF_PARTS if getattr(args, name) not in (None, False)]:
+            parser.error(f"--{given[0]}: goes with --tile, such as --tile 1024")
+    else:
+        args.max_side = min(args.max_side or LONGEST_SIDE, LONGEST_SIDE)
+        args.overlap = args.tile // 4 if args.overlap is None else args.overlap
+        if not 0 <= args.overlap < args.tile:
+            tiles = f"--tile {args.tile} --overlap {args.overlap}"
+            parser.error(f"{tiles}: an overlap is 0 to tile - 1")
     if not 0 <= args.score_thr <= 1:
         parser.error(f"--score-thr {args.score_thr}: scores go from 0 to 1")
     try:
@@ -130,6 +171,37 @@ def _predict(
         if count:
             print(f"written to {args.out}")
     return exit_code
+
+
+def _predict_by_tiles(
+    args: Namespace, predictor: Predictor, outputs: Outputs, skipped: list[UserError]
+) -> int:
+    """Predict on all files by tiles, one after the other."""
+    options = {name: getattr(args, name) for name in (*_OF_PARTS, "tile", "batch_size")}
+    given = {name: value for name, value in options.items() if value is not None}
+    count, damage = 0, []
+    try:
+        for file, name in output_names(outputs.files).items():
+            try:
+                damage += predict_raster(
+                    predictor, outputs, file, name, score_thr=args.score_thr, **given
+                )
+                count += 1
+            except OSError:  # of results
+                raise
+            except Exception as error:  # models and decoders have many ways not to take an image
+                told = str(error) if isinstance(error, UserError) else in_one_line(error)
+                skipped.append(UserError(told if str(file) in told else f"{file}: {told}"))
+    except KeyboardInterrupt:
+        skipped.append(UserError("all that follows: stopped"))
+    finally:
+        outputs.finish()
+        exit_code = _summarize(count, skipped)
+        for error in damage:
+            print(f"  damaged, so nodata: {error}")
+        if count:
+            print(f"written to {args.out}")
+    return exit_code or (3 if damage else 0)
 
 
 def _predictions(

@@ -90,6 +90,7 @@ def segment_tiles(
     batch_size: int = 1,
     with_probabilities: bool = False,
     scratch: Path | None = None,
+    tell: Callable[[int], object] = int,
 ) -> Iterator[Part]:
     """Label a raster by a segmentor that sees tiles, as they are, without seams.
 
@@ -105,6 +106,7 @@ def segment_tiles(
         batch_size: tiles at once.
         with_probabilities: whether they are given too.
         scratch: folder of the file, which has no name there; None for the system's.
+        tell: is called with the number of tiles that were done since it was last called.
 
     Yields:
         parts that do not overlap, row by row, from left to right.
@@ -114,7 +116,7 @@ def segment_tiles(
         UserError: the tiles do not proceed, or the model gives no logits for its classes.
     """
     rows, columns = (lay_tiles(side, tile, overlap) for side in (pixels.height, pixels.width))
-    outputs = _outputs(predictor.logits_of, pixels, rows, columns, batch_size)
+    outputs = _outputs(predictor.logits_of, pixels, rows, columns, batch_size, tell)
     ends = (start + rows.length for start in rows.starts)
     kept_rows = max(end - bound for end, bound in zip(ends, rows.bounds[1:], strict=True))
     with TemporaryFile(dir=scratch) as file:
@@ -152,6 +154,7 @@ def detect_tiles(
     overlap: int = 256,
     batch_size: int = 1,
     score_thr: float = 0.0,
+    tell: Callable[[int], object] = int,
 ) -> Detections:
     """Find the objects of a raster by a detector that sees tiles, as they are; each comes once.
 
@@ -162,6 +165,7 @@ def detect_tiles(
         overlap: how many pixels neighbours share, at least; objects no larger are seen whole.
         batch_size: tiles at once.
         score_thr: least score of what is merged.
+        tell: as for :func:`segment_tiles`.
 
     Returns:
         boxes in pixels of the raster, masks as :mod:`xcit_dense.large.runs`; best scores first.
@@ -173,7 +177,7 @@ def detect_tiles(
     rows, columns = (lay_tiles(side, tile, overlap) for side in (pixels.height, pixels.width))
     predict = partial(predictor.predict_batch, resize=False)
     found, windows = [], []
-    for window, prediction in _outputs(predict, pixels, rows, columns, batch_size):
+    for window, prediction in _outputs(predict, pixels, rows, columns, batch_size, tell):
         if isinstance(prediction, SegmentationMap):
             raise UserError("the model labels pixels and finds no objects; use segment_tiles")
         if prediction is not None:
@@ -188,6 +192,7 @@ def _outputs(
     rows: Side,
     columns: Side,
     batch_size: int,
+    tell: Callable[[int], object],
 ) -> Iterator[tuple[Window, Any]]:
     """Tiles, row by row, with what a model gives for each; None where nothing is valid."""
     tiles = (
@@ -198,18 +203,19 @@ def _outputs(
     while batch := list(islice(tiles, batch_size)):
         images = [_read(pixels, window) for window in batch]
         outputs = iter(run([image for image in images if image is not None]))
+        tell(len(batch))
         for window, image in zip(batch, images, strict=True):
             yield window, None if image is None else next(outputs)
 
 
 def _read(pixels: Pixels, window: Window) -> np.ndarray | None:
     """A tile, with the mean of what is valid where nothing is; None if nothing is at all."""
+    image = pixels.read(window)  # first: so damage is found, which is not valid
     valid = pixels.valid(window)
     if valid is None or valid.all():
-        return pixels.read(window)
+        return image
     if not valid.any():
         return None
-    image = pixels.read(window)
     image[~valid] = image[valid].mean(axis=0).round()
     return image
 

@@ -22,6 +22,10 @@ IMAGE_SUFFIXES = frozenset(
     | {".tiff", ".webp"}
 )
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
+_OF_DEEP = (
+    "its values have more than 8 bits, which would be cut: say which become black and white, as by "
+    "--tile 1024 --stretch 0,4095 or 2%,98%"
+)
 
 
 @dataclass(frozen=True)
@@ -138,9 +142,19 @@ def read_inputs(
             yield from _read_video(file, name)
             continue
         try:
-            yield InputImage(file, str(file), name, read_image(file, loader))
+            pixels = read_image(file, loader)
+            if pixels.dtype == np.uint8 and _is_deep(file):
+                raise UserError(f"{file}: {_OF_DEEP}")
+            yield InputImage(file, str(file), name, pixels)
         except UserError as error:
             yield UserError(str(error))  # without the traceback, which holds pixels
+
+
+def _is_deep(file: Path) -> bool:
+    """Whether an image has values of more than 8 bits."""
+    with Image.open(file, formats=known_formats()) as image:
+        stored = [image.mode, *(str(tile[3]) for tile in image.tile)]
+    return image.mode[0] in "IF" or any(";16" in kind for kind in stored)
 
 
 def _read_video(file: Path, name: str) -> Iterator[InputImage | UserError]:
@@ -171,19 +185,30 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
     """
     if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would wait for ever
         raise UserError(f"{path}: is no file")
+    mode = ""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large is welcome
             with Image.open(path, formats=known_formats()) as image:
                 image.load()
+                mode = image.mode
             image.close()  # frees the pixels
         # for what OpenCV cannot decode it raises, or gives None
         return (loader or LoadImageFromFile())({"img_path": str(path)})["img"]
     except UnidentifiedImageError as error:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise UserError(f"{path}: its content is no image such as {suffixes}") from error
+        raise UserError(
+            f"{path}: its content is no image such as {suffixes}; other rasters are read by parts, "
+            "--tile 1024"
+        ) from error
+    except Image.DecompressionBombError as error:
+        raise UserError(
+            f"{path}: is too large to be decoded whole; predict by parts, --tile 1024 "
+            f"({in_one_line(error)})"
+        ) from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
-        raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
+        reason = _OF_DEEP if mode == "F" else f"cannot be read ({in_one_line(error)})"
+        raise UserError(f"{path}: {reason}") from error
 
 
 def known_formats() -> list[str]:

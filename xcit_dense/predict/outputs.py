@@ -19,12 +19,13 @@ from xcit_dense.predict.inputs import InputImage, shared_folder
 from xcit_dense.predict.results import Categories, Detections, Prediction, coco_masks
 
 LARGEST_SIDE_OF_JPEG = 65500
-_PICTURES, _LABEL_MAPS, _DETECTIONS = "pictures", "labels", "predictions.json"
+PICTURES, LABELS, PROBABILITIES = "pictures", "labels", "probabilities"
+_DETECTIONS = "predictions.json"
 
 
-def folders_of_results(folder: Path) -> tuple[Path, Path]:
+def folders_of_results(folder: Path) -> tuple[Path, ...]:
     """Where in an output folder there are images that are results."""
-    return folder / _PICTURES, folder / _LABEL_MAPS
+    return folder / PICTURES, folder / LABELS, folder / PROBABILITIES
 
 
 class Annotations:
@@ -125,11 +126,11 @@ class Outputs:
         if self.with_pictures:
             small, size = shrunk(image.background, self.longest_side), image.pixels.shape[:2]
             picture = draw_prediction(small, prediction, self.categories, size)
-            write_picture(self.folder / _PICTURES / f"{image.name}.jpg", picture)
+            write_picture(self.folder / PICTURES / f"{image.name}.jpg", picture)
         if isinstance(prediction, Detections):
             self.add(image.file, image.source, image.pixels.shape[:2], prediction)
         else:
-            path = self.folder / _LABEL_MAPS / f"{image.name}.png"
+            path = self.folder / LABELS / f"{image.name}.png"
             write_label_map(path, prediction.labels, self.categories)
 
     def finish(self) -> None:

@@ -52,6 +52,7 @@ class Predictor:
     Attributes:
         categories: names and colours of the labels.
         loader: how the config's test pipeline wants image files decoded.
+        is_segmentor: whether the model is one of mmseg's, and labels pixels.
         model: the model, in eval mode.
 
     Raises:
@@ -72,6 +73,7 @@ class Predictor:
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._amp = amp
         self._told_of_shrinking = False
+        self.is_segmentor = scope == "mmseg"
         init_default_scope(scope)
         load, *steps = _test_pipeline(cfg)
         try:
@@ -91,7 +93,7 @@ class Predictor:
         self.categories = categories_of(described, checkpoint)
         self.model = model.to(self._device)
         self.model.eval()  # some of mm's models return nothing
-        if scope == "mmseg":
+        if self.is_segmentor:
             keep_classes_only(self.model)
         elif scope == "mmdet":
             encode_masks(self.model)
@@ -175,7 +177,7 @@ class Predictor:
             self._told_of_shrinking = True
             warnings.warn(
                 "the test pipeline shrinks large images to less than a quarter: small objects may "
-                "be lost. Cut them into tiles, or let Resize keep more: --cfg-options "
+                "be lost. Predict by parts, --tile 1024, or let Resize keep more: --cfg-options "
                 "test_dataloader.dataset.pipeline.1.scale='(WIDTH,HEIGHT)', if it is step 1",
                 stacklevel=2,
             )

@@ -1,0 +1,149 @@
+"""``xcit-dense predict --tile``: from a raster to results that lie where it lies."""
+
+import json
+import re
+import shlex
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from xcit_dense.cli import predict
+from xcit_dense.predict import Predictor
+
+rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
+
+DOCUMENT = Path(__file__).parents[2] / "docs/large_images.md"
+WHERE = rasterio.Affine(0.5, 0, 400000, 0, -0.5, 5700000)
+
+
+def save(path, values):
+    """A GeoTIFF of patches of colour, with values (H, W, bands) of which 0 is nodata."""
+    height, width, count = values.shape
+    kind = dict(driver="GTiff", dtype=values.dtype, nodata=0, compress="deflate")
+    kind |= dict(tiled=True, blockxsize=128, blockysize=128, interleave="pixel")
+    size = dict(height=height, width=width, count=count, crs="EPSG:25832", transform=WHERE)
+    with rasterio.open(path, "w", **kind, **size) as file:
+        file.write(np.moveaxis(values, -1, 0))
+    return path
+
+
+def patches(height, width, bands=3, dtype=np.uint8, high=255):
+    cells = np.random.default_rng(0).integers(1, high, (height // 50 + 1, width // 50 + 1, bands))
+    values = cells.repeat(50, axis=0).repeat(50, axis=1)[:height, :width].astype(dtype)
+    values[:150, :200] = 0
+    return values
+
+
+def damage(path, row, column):
+    """Overwrite the start of a block."""
+    with rasterio.open(path) as file:
+        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
+    content = bytearray(path.read_bytes())
+    content[offset : offset + 40] = bytes(40)
+    path.write_bytes(content)
+
+
+def run(model, inputs, out, *options):
+    arguments = [model.config, model.checkpoint, *map(str, inputs), "--out", str(out), *options]
+    return predict.main(arguments)
+
+
+def test_the_command_of_the_document_labels_a_geotiff(segmentor, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    values = patches(430, 560)
+    save("scene.tif", values)
+    command = next(line for line in DOCUMENT.read_text().splitlines() if "predict CONFIG" in line)
+    _, name, config, checkpoint, *rest = shlex.split(command)
+    assert (name, config, checkpoint) == ("predict", "CONFIG", "CHECKPOINT")
+    assert predict.main([segmentor.config, segmentor.checkpoint, *rest]) == 0
+    printed = capsys.readouterr().out
+    assert "scene.tif: 560 x 430 pixels, bands 1,2,3 as red, green, blue\n  1 tiles" in printed
+
+    valid = values.any(axis=2)
+    image = np.ascontiguousarray(values[..., ::-1])
+    image[~valid] = image[valid].mean(axis=0).round()
+    predictor = Predictor(segmentor.config, segmentor.checkpoint, "cpu")
+    expected = predictor.logits_of([image])[0].argmax(0).numpy()
+    with rasterio.open("found/labels/scene.tif") as file:
+        assert (file.crs, file.transform, file.nodata) == ("EPSG:25832", WHERE, 255)
+        np.testing.assert_array_equal(file.read(1), np.where(valid, expected, 255))
+        assert json.loads(file.tags()["classes"]) == list(predictor.categories.names)
+    with rasterio.open("found/probabilities/scene.tif") as file:
+        best = file.read().argmax(0)
+        assert (best == expected)[valid].mean() > 0.99
+    areas = json.loads(Path("found/polygons/scene.geojson").read_bytes())
+    assert areas["crs"]["properties"]["name"].endswith("25832") and areas["features"]
+    assert Path("found/pictures/scene.jpg").exists()
+    assert not list(Path("found").rglob("*partial*"))
+
+
+def test_objects_of_four_bands_of_16_bits(detector, tmp_path):
+    path = save(tmp_path / "deep.tif", patches(430, 560, 4, np.uint16, 4000))
+    options = ["--tile", "256", "--bands", "3,2,1", "--score-thr", "0.05", "--batch-size", "2"]
+    assert run(detector, [path], tmp_path / "cut", *options) == 1  # 8 bits are wanted
+    out = tmp_path / "out"
+    assert run(detector, [path], out, *options, "--stretch", "0,4095") == 0
+    entries = json.loads((out / "predictions.json").read_bytes())
+    (image,) = entries["images"]
+    assert (image["file_name"], image["width"], image["height"]) == ("deep.tif", 560, 430)
+    features = json.loads((out / "objects/deep.geojson").read_bytes())["features"]
+    assert len(features) == len(entries["annotations"]) > 0
+    for feature, entry in zip(features, entries["annotations"], strict=True):
+        assert feature["properties"]["score"] == entry["score"]
+        rings = feature["geometry"]["coordinates"]
+        polygons = [rings] if feature["geometry"]["type"] == "Polygon" else rings
+        corners = np.concatenate([ring for polygon in polygons for ring in polygon])
+        columns, rows = (corners.T - [[400000], [5700000]]) / [[0.5], [-0.5]]
+        left, top, width, height = entry["bbox"]
+        assert left - 1 <= columns.min() and columns.max() <= left + width + 1
+        assert top - 1 <= rows.min() and rows.max() <= top + height + 1
+    assert {"deep.jpg", "deep_most_1.jpg"} <= {path.name for path in (out / "pictures").iterdir()}
+
+
+def test_a_damaged_block_is_nodata_and_exit_code_3(segmentor, detector, tmp_path, capsys):
+    values = patches(600, 700)
+    good, bad = (save(tmp_path / name, values) for name in ("b_good.tif", "a_bad.tif"))
+    damage(bad, row=3, column=4)
+    inputs, options = [bad, good], ["--tile", "300", "--no-pictures"]
+    assert run(segmentor, inputs, tmp_path / "out", *options) == 3
+    printed = capsys.readouterr().out
+    assert "2 images predicted, 0 inputs skipped" in printed
+    assert "a_bad.tif: rows 256 to 511, columns 512 to 699 cannot be read" in printed
+    lost = np.zeros(values.shape[:2], bool)
+    lost[256:512, 512:] = True
+    for path, nodata in ((good, ~values.any(axis=2)), (bad, ~values.any(axis=2) | lost)):
+        with rasterio.open(tmp_path / "out/labels" / path.name) as file:
+            np.testing.assert_array_equal(file.read(1) == 255, nodata)
+    assert run(detector, inputs, tmp_path / "objects", "--tile", "600") == 3
+    inputs.append(save(tmp_path / "c.tif", values[..., :2]))
+    assert run(segmentor, inputs, tmp_path / "out", *options) == 1  # says the worse of the two
+    assert re.search(r"skipped .*c\.tif.*--bands", capsys.readouterr().out)
+
+
+def test_memory_does_not_grow_with_the_raster(segmentor, tmp_path):
+    peaks = []
+    for height in (256, 512, 1536):  # the first one warms up
+        path = save(tmp_path / f"{height}.tif", patches(height, 512))
+        tracemalloc.start()
+        options = ["--tile", "256", "--overlap", "64", "--no-pictures", "--polygons"]
+        assert run(segmentor, [path], tmp_path / "out", *options) == 0
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[2] < 1.25 * peaks[1]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--bands", "1"], "--bands: goes with --tile"),
+        (["--polygons"], "--polygons: goes with --tile"),
+        (["--tile", "64", "--overlap", "64"], "--tile 64 --overlap 64: an overlap is 0 to"),
+        (["--tile", "0"], "--tile 0"),
+    ],
+)
+def test_options_that_do_not_go_together(segmentor, tmp_path, capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        run(segmentor, ["a.tif"], tmp_path, *options)
+    assert message in capsys.readouterr().err

@@ -1,0 +1,150 @@
+"""Predicting on one raster of any size, from its file to its results."""
+
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from mmengine.utils import ProgressBar
+
+from xcit_dense.large import label_rasters, overview
+from xcit_dense.large.damage import SalvagedPixels
+from xcit_dense.large.geojson import write_areas, write_objects
+from xcit_dense.large.pixels import Pixels, parse_bands
+from xcit_dense.large.runs import in_coco
+from xcit_dense.large.scaling import ScaledRaster
+from xcit_dense.large.sources import open_raster
+from xcit_dense.large.tiles import detect_tiles, lay_tiles, segment_tiles
+from xcit_dense.predict.outputs import LABELS, PICTURES, PROBABILITIES, Outputs, write_picture
+from xcit_dense.predict.predictor import Predictor
+from xcit_dense.predict.results import Categories, Detections
+
+
+def predict_raster(
+    predictor: Predictor,
+    outputs: Outputs,
+    file: Path,
+    name: str,
+    bands: str | None = None,
+    stretch: str = "none",
+    scale: float = 1.0,
+    level: int | None = None,
+    mpp: float | None = None,
+    probabilities: bool = False,
+    polygons: bool = False,
+    score_thr: float = 0.0,
+    **tiling: int,
+) -> list[str]:
+    """Predict on a raster by tiles and write the results, each under its name when it is whole.
+
+    Args:
+        predictor: of a segmentor or a detector.
+        outputs: where results go; objects for its JSON wait for its ``finish``.
+        file: one of its inputs.
+        name: of the results.
+        bands: such as ``4,3,2``.
+        stretch: see :class:`xcit_dense.large.pixels.Pixels`.
+        scale: size at which it is predicted on, by its own; results have it too.
+        level, mpp: see :func:`xcit_dense.large.sources.open_raster`.
+        probabilities, polygons: of a segmentor, whether these are written too.
+        score_thr: of a detector, least score.
+        tiling: see :func:`xcit_dense.large.tiles.segment_tiles`.
+
+    Returns:
+        What is said of damaged places, which became nodata.
+
+    Raises:
+        OSError: a result cannot be written.
+        UserError: the raster cannot be opened so, or the model does not fit.
+    """
+    raster = open_raster(file, level, mpp)
+    if scale != 1:
+        raster = ScaledRaster(raster, scale)
+    pixels = SalvagedPixels(raster, bands and parse_bands(bands), stretch)
+    print(f"{file}: {pixels.width} x {pixels.height} pixels, {pixels}")
+    if raster.warning:
+        print(f"  {raster.warning}")
+    sides = pixels.height, pixels.width
+    rows, columns = (lay_tiles(side, tiling["tile"], tiling["overlap"]) for side in sides)
+    count = len(rows.starts) * len(columns.starts)
+    print(f"  {count} tiles of {columns.length} x {rows.length} pixels", flush=True)
+    tiling |= dict(tell=_progress(count))
+    if predictor.is_segmentor:
+        tiling |= dict(with_probabilities=probabilities, scratch=outputs.folder)
+        written = _segment(predictor, pixels, outputs, name, polygons, tiling)
+    else:
+        found = detect_tiles(predictor, pixels, score_thr=score_thr, **tiling)
+        outputs.add(file, str(file), sides, in_coco(found, sides))
+        written = _write_objects(found, predictor.categories, pixels, outputs, name)
+    print("  written:", *(path.relative_to(outputs.folder) for path in written), flush=True)
+    return list(pixels.damage.values())
+
+
+def _segment(
+    predictor: Predictor,
+    pixels: Pixels,
+    outputs: Outputs,
+    name: str,
+    polygons: bool,
+    tiling: dict[str, Any],
+) -> list[Path]:
+    categories = predictor.categories
+    written = [outputs.folder / LABELS / f"{name}.tif"]
+    with ExitStack() as stack:
+        write_labels = stack.enter_context(
+            label_rasters.label_raster(written[0], pixels, categories)
+        )
+        if tiling["with_probabilities"]:
+            written.append(outputs.folder / PROBABILITIES / f"{name}.tif")
+            raster = label_rasters.probability_raster(written[-1], pixels, categories)
+            write_probabilities = stack.enter_context(raster)
+        for part in segment_tiles(predictor, pixels, **tiling):
+            write_labels(part.window, part.labels)
+            if part.probabilities is not None:
+                write_probabilities(part.window, part.probabilities, part.labels)
+    if polygons:
+        written.append(outputs.folder / "polygons" / f"{name}.geojson")
+        write_areas(
+            written[-1], label_rasters.read_labels(written[0]), categories, pixels.georeference
+        )
+    if outputs.with_pictures:
+        picture = overview.thinned(pixels, outputs.longest_side)
+        labels = label_rasters.read_thinned_labels(written[0], picture.shape[:2])
+        written.append(outputs.folder / PICTURES / f"{name}.jpg")
+        write_picture(written[-1], overview.draw_labels(picture, labels, categories))
+    return written
+
+
+def _write_objects(
+    found: Detections, categories: Categories, pixels: Pixels, outputs: Outputs, name: str
+) -> list[Path]:
+    """Write objects, masks as runs."""
+    written = [outputs.folder / "objects" / f"{name}.geojson"]
+    write_objects(written[0], found, categories, pixels.georeference)
+    if outputs.with_pictures:
+        size = pixels.height, pixels.width
+        picture = overview.draw_objects(
+            overview.thinned(pixels, outputs.longest_side), found, categories, size
+        )
+        written.append(outputs.folder / PICTURES / f"{name}.jpg")
+        write_picture(written[-1], picture)
+        for number, place in enumerate(overview.places_with_most(found, size), start=1):
+            written.append(outputs.folder / PICTURES / f"{name}_most_{number}.jpg")
+            write_picture(written[-1], overview.draw_place(pixels, found, categories, place))
+    return written
+
+
+def _progress(count: int) -> Callable[[int], None]:
+    """What is told of tiles that are done: a bar on a terminal, else a line for each tenth."""
+    if sys.stderr.isatty():
+        return ProgressBar(count, file=sys.stderr).update
+    done = 0
+
+    def tell(tiles: int) -> None:
+        nonlocal done
+        before, done = done, done + tiles
+        if 10 * done // count > 10 * before // count:
+            print(f"  {done} of {count} tiles", file=sys.stderr, flush=True)
+
+    return tell
