@@ -43,7 +43,6 @@ def test_two_commands_train(folder, capsys):
     faster += ["val_dataloader.num_workers=0", "val_dataloader.persistent_workers=False"]
     train.main(["my_config.py", "--cfg-options", *faster])
     assert (folder / "work_dirs/my_config/epoch_1.pth").is_file()
-    assert "coco/bbox_mAP" in capsys.readouterr().out
 
 
 def test_nothing_that_is_there_is_replaced_unless_told(folder):
@@ -73,7 +72,7 @@ def test_several_gpus_start_by_torchrun(folder, capsys):
     ("options", "error"),
     [
         (["--coco", "a", "b", "c", "--images", "photos"], "--coco takes one or two"),
-        (["--coco", "labels.json", "--images", "photos", "photos"], "two folders need two files"),
+        (["--coco", "labels.json", "--images", "photos", "photos"], "two folders need two of --coco"),
         (["--coco", "nowhere.json", "--images", "photos"], "nowhere.json"),
         (["--coco", "labels.json", "--images", "photos", "-o", "a.yml"], r"must end in \.py"),
     ],

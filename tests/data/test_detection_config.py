@@ -1,5 +1,7 @@
 """The config that is written says what is promised, in few lines; only what is mended is copied."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -7,40 +9,38 @@ import pytest
 import xcit_dense.mm.mmengine_patches  # noqa: F401 (xcit_dense:: in _base_)
 from xcit_dense.data.coco_export import CocoExport
 from xcit_dense.data.detection_config import detection_config
+from xcit_dense.data.new_config import Request
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, read_config
+from xcit_dense.weights.published_weights import published_url
 
 MASK = [[0, 0, 20, 0, 20, 20, 0, 20]]
 
 
 def an_export(tmp_path, split="train", number=10, names=("human", "old flask"), ids=(90, 7)):
     """Of ``number`` images of 640 x 480, each with one object of 20 x 20 of the first class."""
-    images = [
-        {"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(number)
-    ]
-    objects = [
-        {
-            "id": i + 1,
-            "image_id": i,
-            "category_id": ids[0],
-            "bbox": [0, 0, 20, 20],
-            "area": 400,
-            "iscrowd": 0,
-            "segmentation": MASK,
-        }
-        for i in range(number)
-    ]
+    size = {"width": 640, "height": 480}
+    images = [{"id": i, "file_name": f"{i}.jpg", **size} for i in range(number)]
+    shape = {"bbox": [0, 0, 20, 20], "area": 400, "iscrowd": 0, "segmentation": MASK}
+    objects = [{"id": i + 1, "image_id": i, "category_id": ids[0], **shape} for i in range(number)]
     categories = [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)]
     content = {"images": images, "annotations": objects, "categories": categories}
     folder = tmp_path / "data" / split
     return CocoExport(tmp_path / "data" / f"{split}.json", folder, content, has_masks=True)
 
 
-def make(tmp_path, *exports, **options):
+def make(tmp_path, *exports, drop_empty=False, **options):
     out = tmp_path / "c.py"
-    made = detection_config(exports, out, "made by me", **options)
+    request = Request(out=out, title="made by me", **options)
+    made = detection_config(request, exports, drop_empty)
     out.write_text(made.text)
     return made, read_config(str(out))
+
+
+def written(made, tmp_path, split="train"):
+    """The content of an annotation file that is written beside the config."""
+    made.files[tmp_path / "c_annotations" / f"{split}.json"](file := io.BytesIO())
+    return json.loads(file.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_every_head_has_the_classes_and_the_widths(tmp_path, head):
 
 def test_the_config_has_what_was_asked_for_and_proposed(tmp_path):
     two = [an_export(tmp_path, "train", 100), an_export(tmp_path, "val", 5)]
-    options = {"batch_size": 4, "gpus": 2, "epochs": 24, "weights": "https://host/x.pth"}
+    options = {"batch_size": 4, "gpus": 2, "epochs": 24}
     made, cfg = make(tmp_path, *two, **options)
     assert made.text.startswith("# made by me\n_base_ = ")
     assert cfg.optim_wrapper.optimizer.lr == 5e-5
@@ -88,7 +88,7 @@ def test_the_config_has_what_was_asked_for_and_proposed(tmp_path):
     assert (warm_up.type, warm_up.end, warm_up.by_epoch) == ("LinearLR", 31, False)
     assert (steps.milestones, steps.end) == ([18, 22], 24)
     assert (cfg.default_hooks.logger.interval, cfg.default_hooks.checkpoint.interval) == (13, 1)
-    assert cfg.model.backbone.init_cfg.checkpoint == "https://host/x.pth"
+    assert cfg.model.backbone.init_cfg.checkpoint == published_url("384_dist", "small_12", 16)
     # 20 pixels become 24 by the scale, which the anchors of 32 fit
     assert cfg.test_pipeline[1].scale == (768, 576)
     assert cfg.tta_pipeline[1].transforms[0][0].scale == (768, 576)
@@ -120,9 +120,7 @@ def test_one_file_is_divided_by_image_with_a_seed(tmp_path):
     export = an_export(tmp_path, number=10)
     before = str(export.content)
     made, cfg = make(tmp_path, export, val_fraction=0.3, seed=1)
-    train, val = (
-        made.files[tmp_path / "c_annotations" / f"{split}.json"] for split in ("train", "val")
-    )
+    train, val = (written(made, tmp_path, split) for split in ("train", "val"))
     ids = [{record["id"] for record in part["images"]} for part in (train, val)]
     assert (len(ids[0]), len(ids[1]), ids[0] | ids[1]) == (7, 3, set(range(10)))
     for part, of_part in zip((train, val), ids, strict=True):
@@ -131,9 +129,9 @@ def test_one_file_is_divided_by_image_with_a_seed(tmp_path):
     assert cfg.train_dataloader.dataset.data_prefix.img == "data/train"
     assert str(export.content) == before
     again, other = (
-        make(tmp_path, an_export(tmp_path, number=10), val_fraction=0.3, seed=s)[0] for s in (1, 2)
+        written(make(tmp_path, export, val_fraction=0.3, seed=s)[0], tmp_path) for s in (1, 2)
     )
-    assert again.files == made.files != other.files
+    assert again == train != other
 
 
 def test_copies_that_roboflow_made_of_an_image_stay_together(tmp_path):
@@ -141,10 +139,7 @@ def test_copies_that_roboflow_made_of_an_image_stay_together(tmp_path):
     for i, record in enumerate(export.content["images"]):
         record["file_name"] = f"{i // 3}_jpg.rf.{i}abc.jpg"
     made, _ = make(tmp_path, export, val_fraction=0.25)
-    names = [
-        record["file_name"][0]
-        for record in made.files[tmp_path / "c_annotations/val.json"]["images"]
-    ]
+    names = [record["file_name"][0] for record in written(made, tmp_path, "val")["images"]]
     assert len(names) == 3 and len(set(names)) == 1
 
 
@@ -159,16 +154,6 @@ def test_a_parent_is_no_class_and_empty_categories_are_left_to_the_user(tmp_path
         assert cfg.metainfo.classes == classes
         assert not made.files
         assert "no class: screws" in "\n".join(made.notes)
-
-
-def test_a_category_that_validation_lacks_is_added_beside_the_config(tmp_path):
-    val = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
-    made, cfg = make(tmp_path, an_export(tmp_path), val)
-    categories = made.files[tmp_path / "c_annotations/val.json"]["categories"]
-    assert [(each["id"], each["name"]) for each in categories] == [(5, "old flask"), (6, "human")]
-    assert cfg.val_dataloader.dataset.ann_file == "c_annotations/val.json"
-    assert cfg.train_dataloader.dataset.ann_file == "data/train.json"
-    assert "no object to validate on: human" in "\n".join(made.notes)
 
 
 def test_images_that_mmdet_leaves_out_do_not_count(tmp_path):
@@ -187,6 +172,9 @@ def test_what_nothing_can_be_learned_from_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"--head mask2former learns masks.*train\.json"):
         make(tmp_path, boxes, head="mask2former")
     assert make(tmp_path, boxes, head="cascade")[1].model.type == "CascadeRCNN"
+    lacking = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
+    with pytest.raises(UserError, match=r"val\.json: has no category human"):
+        make(tmp_path, an_export(tmp_path), lacking)
     with pytest.raises(UserError, match="one image cannot be divided"):
         make(tmp_path, an_export(tmp_path, number=1))
     empty = an_export(tmp_path)

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 import xcit_dense.mm.mmengine_patches  # noqa: F401
+from xcit_dense.cli import new_config
 from xcit_dense.cli import train as train_command
-from xcit_dense.data.segmentation_config import write_segmentation_config
 from xcit_dense.doctor import diagnose, report
 from xcit_dense.mm.config import read_config
 
@@ -19,9 +19,10 @@ def written(tmp_path, head):
         for folder in ("images", "masks"):
             (tmp_path / folder).mkdir(exist_ok=True)
             Image.fromarray(mask).save(tmp_path / folder / f"{number}.png")
-    folders = dict(images=[tmp_path / "images"], masks=[tmp_path / "masks"])
     out = tmp_path / "mine.py"
-    write_segmentation_config(**folders, out=out, head=head, arch="nano_12", pretrained=False)
+    given = ["--images", tmp_path / "images", "--masks", tmp_path / "masks", "-o", out]
+    given += ["--head", head, "--arch", "nano_12", "--no-pretrained", "--no-check"]
+    assert new_config.main(list(map(str, given))) == 0
     return out
 
 
