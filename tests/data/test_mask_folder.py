@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from xcit_dense.data.mask_folder import read_mask_folder
 from xcit_dense.errors import UserError
@@ -14,10 +14,7 @@ def files(folder, *names):
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        if name.endswith("png"):
-            Image.new("L", (2, 2)).save(path)
-        elif not name.endswith("txt"):
-            Image.new("RGB", (2, 2)).save(path)
+        Image.new("L", (2, 2)).save(path)
     return folder
 
 
@@ -63,42 +60,32 @@ def test_what_is_alone_is_told(tmp_path):
     assert "1 masks without an image, left out: d.png" in found[1]
     with pytest.raises(UserError, match=r"no image has .* a\.jpg, b\.jpg, c\.jpg; .* x\.png"):
         read_mask_folder(images, files(tmp_path / "other", "x.png"))
-    with pytest.raises(UserError, match="there is no image"):
-        read_mask_folder(images, files(tmp_path / "none", "readme.txt"))
+    with pytest.raises(UserError, match=r"there is no image whose name ends in \.bmp"):
+        read_mask_folder(images, images, ".jpg", ".bmp")
 
 
-def circle(side=64):
-    mask = Image.new("L", (side, side))
-    ImageDraw.Draw(mask).ellipse((5, 5, side // 2, side // 2), fill=255)
-    return mask
-
-
-def jpeg(image):
-    image.save(file := io.BytesIO(), "JPEG", quality=60)
+def encoded(image, kind):
+    image.save(file := io.BytesIO(), kind)
     return file.getvalue()
 
 
-def photograph():
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(file := io.BytesIO(), "PNG")
-    return file.getvalue()
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (jpeg(circle()), ["is a JPEG", "as PNG"]),
-        (photograph(), ["different colours", "one value or colour a class"]),
-        (b"no image", ["cannot be read"]),
-        (b"", ["cannot be read"]),
+        (encoded(NOISE, "JPEG"), r"a\.png is a JPEG.* as PNG"),
+        (encoded(NOISE, "PNG"), r"a\.png has \d+ different colours.* one value or colour a class"),
+        (encoded(Image.new("F", (64, 64)), "TIFF"), "pixels of the kind F"),
+        (b"no image", r"a\.png: cannot be read"),
     ],
 )
 def test_masks_that_cannot_be_used_are_named(tmp_path, content, told):
-    (tmp_path / "a.jpg").write_bytes(jpeg(circle()))
+    NOISE.save(tmp_path / "a.jpg")
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.png") as caught:
+    with pytest.raises(UserError, match=told):
         read_mask_folder(tmp_path, tmp_path, ".jpg", ".png")
-    assert all(text in str(caught.value) for text in told)
 
 
 @pytest.mark.parametrize(("turned", "size"), [(1, (64, 32)), (6, (32, 64))])

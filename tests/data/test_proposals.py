@@ -48,8 +48,8 @@ def test_small_objects_are_counted_after_scaling_as_mm_scales():
     ],
 )
 def test_anchors_suit_the_objects(boxes, part, scales, ratios):
-    anchors = proposals.propose_anchors(boxes, part, notes := [])
-    assert (anchors.scales, len(anchors.ratios)) == (scales, ratios)
+    found, found_ratios = proposals.propose_anchors(boxes, part, notes := [])
+    assert (found, len(found_ratios)) == (scales, ratios)
     assert ": 0.0% of the objects match none" in notes[0]
     is_default = scales == ((8,) if part == "rpn_head" else (4,)) and ratios == 3
     assert notes[0].endswith("COCO's anchors 0.0%") == is_default

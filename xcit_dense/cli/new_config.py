@@ -32,20 +32,12 @@ def make_parser() -> ArgumentParser:
         "be mended is written beside the config; your files stay as they are."
     )
     annotated = parser.add_mutually_exclusive_group(required=True)
-    annotated.add_argument(
-        "--coco",
-        nargs="+",
-        type=Path,
-        metavar="JSON",
-        help="annotations to train on, and to validate on; a single file is divided by image",
-    )
-    annotated.add_argument(
-        "--masks",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="masks to train on, and to validate on, whose values or colours are classes",
-    )
+    for option, kind, what in (
+        ("--coco", "JSON", "annotations of objects"),
+        ("--masks", "DIR", "masks whose values or colours are classes"),
+    ):
+        what = f"{what}, to train and to validate; a single one is divided by image"
+        annotated.add_argument(option, nargs="+", type=Path, metavar=kind, help=what)
     parser.add_argument(
         "--images",
         nargs="+",
@@ -85,11 +77,8 @@ def make_parser() -> ArgumentParser:
         help="share of the images that are kept for validation (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the division (%(default)s)")
-    parser.add_argument(
-        "--drop-empty",
-        action="store_true",
-        help="with --coco: categories without objects are no classes",
-    )
+    empty = "with --coco: categories without objects are no classes"
+    parser.add_argument("--drop-empty", action="store_true", help=empty)
     parser.add_argument(
         "--names",
         type=Path,

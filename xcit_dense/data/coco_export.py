@@ -9,17 +9,14 @@ orientation.
 
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from xcit_dense.data.image_files import find_images, mend_sizes
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.annotations import read_json
 from xcit_dense.mm.coco_checks import check_coco
-
-_BACKGROUNDS = {"_background_", "__background__"}
 
 
 @dataclass
@@ -57,7 +54,7 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
     Args:
         path: a file in COCO's format (https://cocodataset.org/#format-data), or nearly.
         images: the folder of its images, which may lie in folders below.
-        with_masks: False where masks are not wanted, so that they are not looked at.
+        with_masks: whether masks are wanted; else they are not looked at.
 
     Raises:
         UserError: something in it cannot be used, or an image is missing or has another size.
@@ -71,7 +68,7 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         if not all(isinstance(record, dict) for records in lists for record in records):
             raise TypeError("its lists must hold objects of JSON")
     except (KeyError, TypeError) as error:
-        reason = f"has no {error}" if isinstance(error, KeyError) else error
+        reason = in_one_line(error)
         raise UserError(f"{path}: is no annotation file in COCO's format ({reason})") from error
     try:
         export.mended += _mend_ids(content) + _mend_polygons(content["annotations"])
@@ -82,24 +79,15 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         for finding in check_coco(content, export.has_masks):
             if finding.is_wrong:
                 raise UserError(f"{finding.text}: {finding.remedy}")
-        names = Counter(category["name"] for category in content["categories"])
-        if twice := [name for name, number in names.items() if number > 1]:
-            raise UserError(f"several categories have the name {twice[0]!r}: make them one")
-    except UserError as error:
+    except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     return export
-
-
-def is_superfluous(category: dict, categories: Iterable[dict], num_objects: int) -> bool:
-    """Whether a category without objects is only the parent of others, or the background."""
-    parents = {other.get("supercategory") for other in categories if other is not category}
-    return not num_objects and (category["name"] in parents or category["name"] in _BACKGROUNDS)
 
 
 def _mend_ids(content: dict[str, Any]) -> list[str]:
     """Make all ids whole numbers: those that they are written as, or else counted from 1."""
     mended = []
-    for name, key in (("images", "image_id"), ("categories", "category_id"), ("annotations", "")):
+    for name, key in (("images", "image_id"), ("categories", "category_id")):
         texts = [_text_of(record.get("id")) for record in content[name]]
         are_numbers = all(re.fullmatch(r"-?\d{1,18}", text) for text in texts)
         new = {text: int(text) if are_numbers else i for i, text in enumerate(texts, start=1)}
@@ -115,6 +103,11 @@ def _mend_ids(content: dict[str, Any]) -> list[str]:
             is_changed |= type(given) is not int or given != record[place]
         if is_changed:
             mended.append(f"ids of {name} as whole numbers")
+    objects = content["annotations"]
+    if any(type(record.get("id")) is not int for record in objects):
+        mended.append("objects numbered from 1")
+        for number, record in enumerate(objects, start=1):
+            record["id"] = number
     return mended
 
 

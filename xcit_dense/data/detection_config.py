@@ -64,11 +64,9 @@ def detection_config(
 ) -> NewConfig:
     """The config of a detector for one annotation file, or for two, to train and to validate.
 
-    Args:
-        request: ``head`` is one of ``HEADS_OF_MASKS`` or ``HEADS_OF_BOXES``; None: Mask R-CNN where
-            every object has a mask, else Faster R-CNN.
-        exports: the files; one is divided by image. What is mended goes to CONFIG_annotations/.
-        drop_empty: whether categories without objects are no classes.
+    Beside it go mended files, in ``NAME_annotations``. The head, of ``HEADS_OF_MASKS`` or
+    ``HEADS_OF_BOXES``, is Mask R-CNN where every object has a mask, else Faster R-CNN, if none is
+    asked for. ``drop_empty`` is as for ``classes_of``.
 
     Raises:
         UserError: nothing can be learned from the files, or not what the head learns.
@@ -107,7 +105,8 @@ def detection_config(
             notes.append(f"written besides: {export.path} ({export.numbers()})")
     if taken := [path for path in read if path in files]:
         raise UserError(f"{taken[0]} is to be read, not replaced: name another by -o")
-    root, places = relative([train.path.resolve(), train.images, val.path.resolve(), val.images])
+    paths = [train.path.resolve(), train.images, val.path.resolve(), val.images]
+    root, places = relative(paths, paths)
     stages = "stages = [dict(head, num_classes={}) for head in _base_.model.roi_head.bbox_head]"
     text = filled(
         _TEMPLATE,
@@ -123,7 +122,7 @@ def detection_config(
         scales=[(long, side) for side in sides],
         learns_masks="mask" in base,
         metric="segm" if "mask" in base else "bbox",
-        **vars(schedule),
+        **schedule,
     )
     return NewConfig(text, files, notes)
 
@@ -151,11 +150,12 @@ def _head_lines(base: str, arch: str, num_classes: int, anchors: Anchors | None)
         loss = f"loss_cls=dict(class_weight=[1.0] * {num_classes} + [0.1])"
         head = f"    panoptic_head=dict({channels}, {things}, {loss}),"
         return f"{head}\n    panoptic_fusion_head=dict({things}),"
-    neck, ratios = f"    neck=dict({channels}),", f"ratios={list(anchors.ratios)}"
+    scales, ratios = anchors
+    neck, ratios = f"    neck=dict({channels}),", f"ratios={list(ratios)}"
     if base == "retinanet":
-        shapes = f"anchor_generator=dict(octave_base_scale={anchors.scales[0]}, {ratios})"
+        shapes = f"anchor_generator=dict(octave_base_scale={scales[0]}, {ratios})"
         return f"{neck}\n    bbox_head=dict({classes}, {shapes}),"
-    shapes = f"anchor_generator=dict(scales={list(anchors.scales)}, {ratios})"
+    shapes = f"anchor_generator=dict(scales={list(scales)}, {ratios})"
     box_head = "stages" if base.startswith("cascade") else f"dict({classes})"
     mask_head = f", mask_head=dict({classes})" if "mask" in base else ""
     heads = f"roi_head=dict(bbox_head={box_head}{mask_head}),"

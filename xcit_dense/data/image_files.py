@@ -82,12 +82,7 @@ def mend_sizes(images: list[dict], folder: Path) -> list[str]:
     mmcv turns images when it loads them, and annotation tools show them turned; exporters may write
     the size of the file as it is stored, or none. ``width`` and ``height`` change in place.
 
-    Args:
-        images: records of COCO's format.
-        folder: that their file names are relative to.
-
-    Returns:
-        What has changed, a line or none.
+    Arguments and what is returned are as for :func:`find_images`.
 
     Raises:
         UserError: an image cannot be read, or has another size.
@@ -95,7 +90,8 @@ def mend_sizes(images: list[dict], folder: Path) -> list[str]:
     mended, wrong = [], []
     sizes = look_at_all(size_as_shown, [folder / each["file_name"] for each in images], "images")
     for record, shown in zip(images, sizes, strict=True):
-        name, annotated = record["file_name"], (record.get("width"), record.get("height"))
+        name = record["file_name"]
+        annotated = tuple(int(float(record.get(side) or 0)) for side in ("width", "height"))
         if not all(annotated) or annotated == shown[::-1] != shown:
             mended.append(name)
         elif annotated != shown:

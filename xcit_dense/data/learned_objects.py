@@ -2,9 +2,10 @@
 
 import numpy as np
 
-from xcit_dense.data.coco_export import CocoExport, is_superfluous
+from xcit_dense.data.coco_export import CocoExport
 from xcit_dense.errors import UserError
 
+_BACKGROUNDS = {"_background_", "__background__"}  # of labelme
 _LEAST_SIDE = 32  # of images that mmdet trains on: filter_cfg.min_size in the base configs
 
 
@@ -20,22 +21,20 @@ def part_of(export: CocoExport, numbers: list[int]) -> CocoExport:
 def classes_of(train: CocoExport, val: CocoExport, drop_empty: bool, notes: list[str]) -> list[str]:
     """The classes: categories of the training file that are more than a parent or the background.
 
-    Args:
-        train: the file to train on.
-        val: the file to validate on.
-        drop_empty: whether categories without objects are no classes.
-        notes: gets the classes and what a user should know of them.
+    Categories without objects are classes too, unless ``drop_empty``. ``notes`` gets the classes
+    and what a user should know of them.
 
     Raises:
         UserError: there is nothing to train on, or a class is no category for validation.
     """
     in_train, in_val = train.numbers_of_objects(), val.numbers_of_objects()
     categories = train.content["categories"]
-    superfluous = [
-        each["name"]
-        for each in categories
-        if is_superfluous(each, categories, in_train[each["name"]] + in_val.get(each["name"], 0))
-    ]
+    superfluous = []
+    for each in categories:
+        name, others = each["name"], (other for other in categories if other is not each)
+        is_parent = name in {other.get("supercategory") for other in others}
+        if (is_parent or name in _BACKGROUNDS) and not in_train[name] + in_val.get(name, 0):
+            superfluous.append(name)
     empty = [name for name, count in in_train.items() if not count and name not in superfluous]
     left_out = superfluous + (empty if drop_empty else [])
     classes = [name for name in in_train if name not in left_out]

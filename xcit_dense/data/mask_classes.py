@@ -43,8 +43,8 @@ class Classes:
 
     def fit(self, content: MaskValues) -> bool:
         """Whether mmseg reads the right labels from the mask as it is."""
-        has_labels = np.array_equal(self.labels_of(content), content.values)
-        return content.kind == "numbers" and has_labels
+        is_read = content.kind == "numbers"
+        return is_read and np.array_equal(self.labels_of(content), content.values)
 
     def shown(self) -> dict[int, str]:
         """The value of each label in the masks, in words."""
@@ -87,11 +87,8 @@ def find_classes(
     many names as values. Colours, and numbers with different palettes, are classes by the colours
     that the names have, else in the order of red, green, blue.
 
-    Args:
-        folders: what was read of training, and of validation where that is a folder of its own.
-        names: of the classes; None for ``class_0`` with the number in the masks, ``class_i`` of
-            colours, and ``background`` and ``foreground`` of 0 and 255.
-        ignored: a number, or ``R,G,B``, that is left out too.
+    Without names 0 and 255 are ``background`` and ``foreground``, other numbers ``class_0`` and so
+    on, and colours are counted. ``ignored``, a number or ``R,G,B``, is left out too.
 
     Raises:
         UserError: names, the ignored value and the values do not agree; fewer than two classes, or

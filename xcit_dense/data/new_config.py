@@ -84,11 +84,8 @@ def writer(text: str) -> Callable[[BinaryIO], object]:
 def divide(names: Sequence[str], request: Request, notes: list[str]) -> list[list[int]]:
     """Divide images by chance, at least one in either part; tells how in ``notes``.
 
-    Args:
-        names: of their files; copies that Roboflow made of one image stay together.
-
-    Returns:
-        The numbers of the images to train on, and of those to validate on.
+    Copies that Roboflow made of one image, as the names of the files tell, stay together. Returns
+    the numbers of the images to train on, and of those to validate on.
 
     Raises:
         UserError: there is one image only.
@@ -143,9 +140,9 @@ def _wrapped(opening: str, items: Iterable[str], closing: str) -> str:
     return "\n    ".join(lines).replace(blank, " ")
 
 
-def relative(paths: Sequence[Path]) -> tuple[str, list[str]]:
-    """The innermost folder above all paths, and what they are below it, as Python writes them."""
-    root = os.path.commonpath(paths)
+def relative(paths: Sequence[Path], data: Sequence[Path]) -> tuple[str, list[str]]:
+    """The innermost folder above all data, and what paths are below it, as Python writes them."""
+    root = os.path.commonpath(data)
     root = "" if root == os.sep else f"{root}/"  # such paths are easier to read whole
     return quoted(root), [quoted(str(path).removeprefix(root)) for path in paths]
 

@@ -2,7 +2,6 @@
 
 import math
 from itertools import product
-from typing import NamedTuple
 
 import numpy as np
 
@@ -24,16 +23,8 @@ _ANCHOR_SCALES = {
 _LEAST_OVERLAP = 0.3  # of an anchor with an object that it may learn: min_pos_iou of the RPN
 
 
-class Anchors(NamedTuple):
-    """Shapes of anchors.
-
-    Attributes:
-        scales: sizes on a map, in its strides; RetinaNet's octave_base_scale.
-        ratios: heights over widths.
-    """
-
-    scales: tuple[int, ...]
-    ratios: tuple[float, ...]
+Anchors = tuple[tuple[int, ...], tuple[float, ...]]
+"""Scales, in the strides of a map (RetinaNet: octave_base_scale), and ratios of height to width."""
 
 
 def propose_scale(image_sizes: np.ndarray, boxes: np.ndarray) -> tuple[int, int]:
@@ -110,12 +101,12 @@ def propose_anchors(boxes: np.ndarray, part: str, notes: list[str]) -> Anchors:
     )
     unmatched = [_share_unmatched(boxes, part, *shapes) for shapes in candidates]
     chosen = next(i for i, share in enumerate(unmatched) if share <= min(unmatched) + _MANY)
-    anchors = Anchors(*candidates[chosen])
+    scales, ratios = candidates[chosen]
     notes.append(
-        f"anchors: scales {list(anchors.scales)}, ratios {list(anchors.ratios)}: "
-        f"{unmatched[chosen]:.1%} of the objects match none, of COCO's anchors {unmatched[0]:.1%}"
+        f"anchors: scales {list(scales)}, ratios {list(ratios)}: {unmatched[chosen]:.1%} of the "
+        f"objects match none, of COCO's anchors {unmatched[0]:.1%}"
     )
-    return anchors
+    return scales, ratios
 
 
 def _share_unmatched(

@@ -1,8 +1,7 @@
 """How long and how fast to train, by the recipes of the XCiT paper's release."""
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from xcit_dense.data.new_config import Request
 from xcit_dense.errors import UserError
@@ -31,38 +30,19 @@ _MOST_EPOCHS, _MOST_EVALUATIONS = 300, 36
 _OF_RANDOM_WEIGHTS = 10  # times the rate: they have nothing to lose
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """How long and how fast to train.
-
-    Attributes:
-        batch_size: images of a step, of all GPUs together.
-        epochs: how often every image is seen.
-        iterations: steps of an epoch.
-        rate: the learning rate, of AdamW.
-        warm_up: steps in which it grows to that.
-        steps: epochs after which a detector's is a tenth of what it was.
-        interval: epochs between checkpoints, each evaluated.
-        log_interval: steps between lines of the log.
-    """
-
-    batch_size: int
-    epochs: int
-    iterations: int
-    rate: float
-    warm_up: int
-    steps: list[int]
-    interval: int
-    log_interval: int
-
-
 def propose_schedule(
     recipe: Recipe, num_images: int, request: Request, notes: list[str]
-) -> Schedule:
+) -> dict[str, Any]:
     """A schedule for a training of ``num_images``; ``notes`` gets it in words.
 
     The rate is that of the recipe times the whole batch over the recipe's 16 images, and ten times
     that for a backbone that starts from random weights.
+
+    Returns:
+        Values for templates: images of a step (``batch_size``), ``epochs``, steps of an epoch
+        (``iterations``), learning ``rate``, steps of the ``warm_up``, epochs after which a detector
+        learns at a tenth of the rate (``steps``), epochs between evaluated checkpoints
+        (``interval``), steps between lines of the log (``log_interval``).
 
     Raises:
         UserError: the batch is larger than the data set.
@@ -81,7 +61,7 @@ def propose_schedule(
         rate *= _OF_RANDOM_WEIGHTS
     # the last epoch is evaluated only if the interval divides it
     least = math.ceil(epochs / _MOST_EVALUATIONS)
-    schedule = Schedule(
+    schedule = dict(
         batch_size=batch_size,
         epochs=epochs,
         iterations=iterations,
@@ -95,8 +75,8 @@ def propose_schedule(
     why = "" if request.pretrained else f", and {_OF_RANDOM_WEIGHTS} times that for random weights"
     notes.append(
         f"schedule: {epochs} epochs of {iterations} steps with {batch_size} images; learning rate "
-        f"{schedule.rate:g}, the recipe's {recipe.rate:g} for {_BASE_BATCH_SIZE} images{why}; "
-        f"warm-up of {schedule.warm_up} steps; evaluated and saved at every epoch divisible by "
-        f"{schedule.interval}"
+        f"{schedule['rate']:g}, the recipe's {recipe.rate:g} for {_BASE_BATCH_SIZE} images{why}; "
+        f"warm-up of {schedule['warm_up']} steps; evaluated and saved at every epoch divisible by "
+        f"{schedule['interval']}"
     )
     return schedule

@@ -71,12 +71,9 @@ def segmentation_config(
     ``NAME_masks``, label maps, where mmseg cannot read the masks as they are: numbers other than
     0, 1, ... and 255, colours, images with several suffixes.
 
-    Args:
-        request: ``head`` is one of ``HEADS``; None for UperNet. Crops are squares of the shorter
-            side of ``scale``; None for that of most images, at most 512.
-        folders: images and masks; those of a single one are divided.
-        names: of the classes; None for names made of the values.
-        ignored: value, or colour ``R,G,B``, that is left out besides 255.
+    The head, of ``HEADS``, is UperNet if none is asked for. Crops are squares of the shorter side
+    of ``scale``, which is that of most images, at most 512. ``names`` and ``ignored`` are as for
+    ``find_classes``.
 
     Raises:
         UserError: data or options cannot be used.
@@ -89,8 +86,9 @@ def segmentation_config(
     notes = [note for folder in folders for note in folder.notes]
     classes = find_classes(folders, names, ignored)
     if len(folders) == 1:
-        images = [image for image, _ in folders[0].pairs]
-        folders = [folders[0].part(numbers) for numbers in divide(images, request, notes)]
+        names_of_images = [image for image, _ in folders[0].pairs]
+        parts = divide(names_of_images, request, notes)
+        folders = [folders[0].part(numbers) for numbers in parts]
     notes += _notes_of_classes(classes, folders)
 
     contents = [content for folder in folders for content in folder.contents]
@@ -122,7 +120,8 @@ def segmentation_config(
     lists = [request.beside("train.txt"), request.beside("val.txt")]
     for folder, path in zip(folders, lists, strict=True):
         files[path] = writer("\n".join(name.removesuffix(img_suffix) for name, _ in folder.pairs))
-    root, places = relative([*(folder.images for folder in folders), *maps, *lists])
+    images = [folder.images for folder in folders]
+    root, places = relative([*images, *maps, *lists], images + [each.masks for each in folders])
     text = filled(
         _TEMPLATE,
         head,
@@ -138,9 +137,9 @@ def segmentation_config(
         heads=_head_lines(head, ARCHS[request.arch].embed_dims, len(classes.names)),
         long=long,
         short=short,
-        max_iters=max(schedule.epochs * schedule.iterations, schedule.warm_up + 1),
-        val_interval=schedule.interval * schedule.iterations,
-        **vars(schedule),
+        max_iters=max(schedule["epochs"] * schedule["iterations"], schedule["warm_up"] + 1),
+        val_interval=schedule["interval"] * schedule["iterations"],
+        **schedule,
     )
     return NewConfig(text, files, notes)
 
@@ -164,7 +163,7 @@ def _notes_of_classes(classes: Classes, folders: Sequence[MaskFolder]) -> Iterat
     if IGNORED_LABEL in shown:
         yield told(IGNORED_LABEL, "left out; a name for every value makes it a class")
     if shown.get(0) == "0":
-        yield f"mind: 0 is the class {classes.names[0]!r}: --ignore-label 0 leaves it out"
+        yield f"0 is the class {classes.names[0]!r}: --ignore-label 0 leaves it out"
     for what, count in zip(("to train on", "to validate on"), counts, strict=True):
         absent = [name for label, name in enumerate(classes.names) if not count[label]]
         if absent:
