@@ -1,5 +1,7 @@
 """The config that is written says what is promised, in few lines; only what is mended is copied."""
 
+import io
+import json
 from pathlib import Path
 
 import pytest
@@ -7,40 +9,38 @@ import pytest
 import xcit_dense.mm.mmengine_patches  # noqa: F401 (xcit_dense:: in _base_)
 from xcit_dense.data.coco_export import CocoExport
 from xcit_dense.data.detection_config import detection_config
+from xcit_dense.data.new_config import Request
 from xcit_dense.errors import UserError
 from xcit_dense.mm.config import dicts_in, read_config
+from xcit_dense.weights.published_weights import published_url
 
 MASK = [[0, 0, 20, 0, 20, 20, 0, 20]]
 
 
 def an_export(tmp_path, split="train", number=10, names=("human", "old flask"), ids=(90, 7)):
     """Of ``number`` images of 640 x 480, each with one object of 20 x 20 of the first class."""
-    images = [
-        {"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480} for i in range(number)
-    ]
-    objects = [
-        {
-            "id": i + 1,
-            "image_id": i,
-            "category_id": ids[0],
-            "bbox": [0, 0, 20, 20],
-            "area": 400,
-            "iscrowd": 0,
-            "segmentation": MASK,
-        }
-        for i in range(number)
-    ]
+    size = {"width": 640, "height": 480}
+    images = [{"id": i, "file_name": f"{i}.jpg", **size} for i in range(number)]
+    shape = {"bbox": [0, 0, 20, 20], "area": 400, "iscrowd": 0, "segmentation": MASK}
+    objects = [{"id": i + 1, "image_id": i, "category_id": ids[0], **shape} for i in range(number)]
     categories = [{"id": i, "name": name} for i, name in zip(ids, names, strict=True)]
     content = {"images": images, "annotations": objects, "categories": categories}
     folder = tmp_path / "data" / split
     return CocoExport(tmp_path / "data" / f"{split}.json", folder, content, has_masks=True)
 
 
-def make(tmp_path, *exports, **options):
+def make(tmp_path, *exports, drop_empty=False, **options):
     out = tmp_path / "c.py"
-    made = detection_config(exports, out, "made by me", **options)
+    request = Request(out=out, title="made by me", **options)
+    made = detection_config(request, exports, drop_empty)
     out.write_text(made.text)
     return made, read_config(str(out))
+
+
+def written(made, tmp_path, split="train"):
+    """The content of an annotation file that is written beside the config."""
+    made.files[tmp_path / "c_annotations" / f"{split}.json"](file := io.BytesIO())
+    return json.loads(file.getvalue())
 
 
 @pytest.mark.parametrize(
@@ -52,18 +52,17 @@ def test_every_head_has_the_classes_and_the_widths(tmp_path, head):
     assert len(made.text.splitlines()) <= 40
     assert not made.files
     learns_masks = head not in ("retinanet", "fasterrcnn")
-    heads = {path: node for path, node in dicts_in(cfg.model) if "num_classes" in node}
-    assert all(node["num_classes"] == 2 for node in heads.values())
+    nodes = [node for path, node in dicts_in(cfg.model) if "backbone" not in path]
+    numbers = [node["num_classes"] for node in nodes if "num_classes" in node]
     expected = {"cascade": 4, "mask2former": 0, "retinanet": 1, "fasterrcnn": 1}.get(head, 2)
-    assert len([path for path in heads if "backbone" not in path]) == expected
+    assert numbers == [2] * expected
+    widths = cfg.model[{"mask2former": "panoptic_head"}.get(head, "neck")].in_channels
+    assert set(widths) == {192}
     if head == "mask2former":
-        assert cfg.model.panoptic_head.in_channels == [192] * 4
         assert cfg.model.panoptic_head.loss_cls.class_weight == [1.0, 1.0, 0.1]
         for part in ("panoptic_head", "panoptic_fusion_head"):
-            assert cfg.model[part].num_things_classes == 2
-            assert cfg.model[part].num_stuff_classes == 0
-    else:
-        assert cfg.model.neck.in_channels == [192] * len(cfg.model.neck.in_channels)
+            things, stuff = cfg.model[part].num_things_classes, cfg.model[part].num_stuff_classes
+            assert (things, stuff) == (2, 0)
     backbone = cfg.model.backbone
     assert (backbone.arch, backbone.patch_size, backbone.drop_path_rate) == ("tiny_12", 8, 0.0)
     metric = "coco/segm_mAP" if learns_masks else "coco/bbox_mAP"
@@ -76,22 +75,23 @@ def test_every_head_has_the_classes_and_the_widths(tmp_path, head):
 
 def test_the_config_has_what_was_asked_for_and_proposed(tmp_path):
     two = [an_export(tmp_path, "train", 100), an_export(tmp_path, "val", 5)]
-    options = {"batch_size": 4, "gpus": 2, "epochs": 24, "weights": "https://host/x.pth"}
-    made, cfg = make(tmp_path, *two, **options)
+    made, cfg = make(tmp_path, *two, batch_size=4, gpus=2, epochs=24)
     assert made.text.startswith("# made by me\n_base_ = ")
-    assert cfg.optim_wrapper.optimizer.lr == 5e-5
-    assert cfg.optim_wrapper.optimizer.weight_decay == 0.05
-    assert cfg.auto_scale_lr.base_batch_size == 8
-    assert cfg.train_dataloader.batch_size == 4
-    assert (cfg.train_cfg.max_epochs, cfg.train_cfg.val_interval) == (24, 1)
+    optimizer = cfg.optim_wrapper.optimizer
+    assert (optimizer.lr, optimizer.weight_decay, cfg.auto_scale_lr.base_batch_size) == (
+        5e-5,
+        0.05,
+        8,
+    )
+    assert (cfg.train_dataloader.batch_size, cfg.train_cfg.max_epochs) == (4, 24)
     warm_up, steps = cfg.param_scheduler
     assert (warm_up.type, warm_up.end, warm_up.by_epoch) == ("LinearLR", 31, False)
     assert (steps.milestones, steps.end) == ([18, 22], 24)
     assert (cfg.default_hooks.logger.interval, cfg.default_hooks.checkpoint.interval) == (13, 1)
-    assert cfg.model.backbone.init_cfg.checkpoint == "https://host/x.pth"
+    assert cfg.model.backbone.init_cfg.checkpoint == published_url("384_dist", "small_12", 16)
     # 20 pixels become 24 by the scale, which the anchors of 32 fit
-    assert cfg.test_pipeline[1].scale == (768, 576)
-    assert cfg.tta_pipeline[1].transforms[0][0].scale == (768, 576)
+    resizes = (cfg.test_pipeline[1], cfg.tta_pipeline[1].transforms[0][0])
+    assert [resize.scale for resize in resizes] == [(768, 576)] * 2
     assert cfg.train_pipeline[2].scales == [(768, s) for s in (352, 416, 448, 512, 576)]
     assert cfg.model.rpn_head.anchor_generator.scales == [8]
     root = tmp_path / "data"
@@ -117,58 +117,34 @@ def test_names_of_any_kind_are_classes_and_fit_into_the_lines(tmp_path, number):
 
 
 def test_one_file_is_divided_by_image_with_a_seed(tmp_path):
-    export = an_export(tmp_path, number=10)
+    export = an_export(tmp_path, number=30)
+    for i, record in enumerate(export.content["images"]):  # three copies of each, by Roboflow
+        record["file_name"] = f"{i // 3}_jpg.rf.{i}abc.jpg"
     before = str(export.content)
     made, cfg = make(tmp_path, export, val_fraction=0.3, seed=1)
-    train, val = (
-        made.files[tmp_path / "c_annotations" / f"{split}.json"] for split in ("train", "val")
-    )
-    ids = [{record["id"] for record in part["images"]} for part in (train, val)]
-    assert (len(ids[0]), len(ids[1]), ids[0] | ids[1]) == (7, 3, set(range(10)))
-    for part, of_part in zip((train, val), ids, strict=True):
-        assert {record["image_id"] for record in part["annotations"]} == of_part
-    assert cfg.train_dataloader.dataset.ann_file == "c_annotations/train.json"
-    assert cfg.train_dataloader.dataset.data_prefix.img == "data/train"
     assert str(export.content) == before
-    again, other = (
-        make(tmp_path, an_export(tmp_path, number=10), val_fraction=0.3, seed=s)[0] for s in (1, 2)
-    )
-    assert again.files == made.files != other.files
+    parts = [written(made, tmp_path, split) for split in ("train", "val")]
+    train, val = ({record["id"] for record in part["images"]} for part in parts)
+    assert (len(train), len(val), train | val) == (21, 9, set(range(30)))
+    assert len({number // 3 for number in val}) == 3
+    assert {record["image_id"] for record in parts[1]["annotations"]} == val
+    dataset = cfg.train_dataloader.dataset
+    assert (dataset.ann_file, dataset.data_prefix.img) == ("c_annotations/train.json", "data/train")
+    again, other = (make(tmp_path, export, val_fraction=0.3, seed=seed)[0] for seed in (1, 2))
+    assert written(again, tmp_path) == parts[0] != written(other, tmp_path)
 
 
-def test_copies_that_roboflow_made_of_an_image_stay_together(tmp_path):
-    export = an_export(tmp_path, number=12)
-    for i, record in enumerate(export.content["images"]):
-        record["file_name"] = f"{i // 3}_jpg.rf.{i}abc.jpg"
-    made, _ = make(tmp_path, export, val_fraction=0.25)
-    names = [
-        record["file_name"][0]
-        for record in made.files[tmp_path / "c_annotations/val.json"]["images"]
-    ]
-    assert len(names) == 3 and len(set(names)) == 1
-
-
-def test_a_parent_is_no_class_and_empty_categories_are_left_to_the_user(tmp_path):
-    def exports():
-        made = an_export(tmp_path, names=("bolt", "screws", "nut"), ids=(1, 0, 2))
-        made.content["categories"][0]["supercategory"] = "screws"
-        return made, an_export(tmp_path, "val", names=("bolt", "screws", "nut"), ids=(1, 0, 2))
-
-    for drop_empty, classes in ((False, ("bolt", "nut")), (True, ("bolt",))):
-        made, cfg = make(tmp_path, *exports(), drop_empty=drop_empty)
-        assert cfg.metainfo.classes == classes
-        assert not made.files
-        assert "no class: screws" in "\n".join(made.notes)
-
-
-def test_a_category_that_validation_lacks_is_added_beside_the_config(tmp_path):
-    val = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
-    made, cfg = make(tmp_path, an_export(tmp_path), val)
-    categories = made.files[tmp_path / "c_annotations/val.json"]["categories"]
-    assert [(each["id"], each["name"]) for each in categories] == [(5, "old flask"), (6, "human")]
-    assert cfg.val_dataloader.dataset.ann_file == "c_annotations/val.json"
-    assert cfg.train_dataloader.dataset.ann_file == "data/train.json"
-    assert "no object to validate on: human" in "\n".join(made.notes)
+@pytest.mark.parametrize(("drop_empty", "classes"), [(False, ("bolt", "nut")), (True, ("bolt",))])
+def test_a_parent_is_no_class_and_empty_categories_are_left_to_the_user(
+    tmp_path, drop_empty, classes
+):
+    same = {"names": ("bolt", "screws", "nut"), "ids": (1, 0, 2)}
+    train, val = (an_export(tmp_path, split, **same) for split in ("train", "val"))
+    train.content["categories"][0]["supercategory"] = "screws"
+    made, cfg = make(tmp_path, train, val, drop_empty=drop_empty)
+    assert cfg.metainfo.classes == classes
+    assert not made.files
+    assert "no class: screws" in "\n".join(made.notes)
 
 
 def test_images_that_mmdet_leaves_out_do_not_count(tmp_path):
@@ -187,14 +163,16 @@ def test_what_nothing_can_be_learned_from_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"--head mask2former learns masks.*train\.json"):
         make(tmp_path, boxes, head="mask2former")
     assert make(tmp_path, boxes, head="cascade")[1].model.type == "CascadeRCNN"
+    lacking = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
+    with pytest.raises(UserError, match=r"val\.json: has no category human"):
+        make(tmp_path, an_export(tmp_path), lacking)
     with pytest.raises(UserError, match="one image cannot be divided"):
         make(tmp_path, an_export(tmp_path, number=1))
-    empty = an_export(tmp_path)
-    empty.content["annotations"] = []
-    with pytest.raises(UserError, match="has no objects to train on"):
-        make(tmp_path, empty, an_export(tmp_path, "val"))
     crowds = an_export(tmp_path)
     for record in crowds.content["annotations"]:
         record["iscrowd"] = 1
     with pytest.raises(UserError, match="no object can be learned"):
+        make(tmp_path, crowds, an_export(tmp_path, "val"))
+    crowds.content["annotations"] = []
+    with pytest.raises(UserError, match="has no objects to train on"):
         make(tmp_path, crowds, an_export(tmp_path, "val"))

@@ -4,106 +4,88 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from xcit_dense.data.mask_folder import pair_files, read_mask_folder
+from xcit_dense.data.mask_folder import read_mask_folder
 from xcit_dense.errors import UserError
 
 
-def touch(folder, *names):
+def files(folder, *names):
     for name in names:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        Image.new("L", (2, 2)).save(path)
     return folder
 
 
 @pytest.mark.parametrize(
-    ("images", "masks", "suffixes"),
+    ("images", "masks", "given", "suffixes"),
     [
-        (["1.jpg", "10.jpg", "11.jpg"], ["1.png", "10.png", "11.png"], [(".jpg", ".png")]),
-        (["a.png", "b.png"], ["a.png", "b.png"], [(".png", ".png")]),
-        (["x/a.jpg", "y/a.jpg"], ["x/a_mask.png", "y/a_mask.png"], [(".jpg", "_mask.png")]),
-        (["a_rgb.tif", "b_rgb.tif"], ["a_gt.tif", "b_gt.tif"], [("rgb.tif", "gt.tif")]),
-        (["a.jpg", "b.JPG"], ["a.png", "b.png"], [(".jpg", ".png"), (".JPG", ".png")]),
-        (["ä b.c.jpg", "d.jpg"], ["ä b.c.png", "d.png"], [(".jpg", ".png")]),
+        (["1.jpg", "10.jpg", "11.jpg"], ["1.png", "10.png", "11.png"], (), {(".jpg", ".png")}),
+        (["a.png", "b.png"], ["a.png", "b.png"], (), {(".png", ".png")}),
+        (["x/a.jpg", "y/a.jpg"], ["x/a_m.png", "y/a_m.png"], (), {(".jpg", "_m.png")}),
+        (["a_rgb.tif"], ["a_gt.tif"], ("_rgb.tif", "_gt.tif"), {("_rgb.tif", "_gt.tif")}),
+        (["a.JPG", "b.jpg"], ["a.png", "b.png"], (), {(".jpg", ".png"), (".JPG", ".png")}),
+        (["d.jpg", "ä b.c.jpg"], ["d.png", "ä b.c.png"], (), {(".jpg", ".png")}),
     ],
 )
-def test_names_tell_what_belongs_together(tmp_path, images, masks, suffixes):
-    found = pair_files(touch(tmp_path / "i", *images), touch(tmp_path / "m", *masks, "._a.png"))
-    assert found.pairs == sorted(zip(images, masks, strict=True))
+def test_names_tell_what_belongs_together(tmp_path, images, masks, given, suffixes):
+    folders = files(tmp_path / "i", *images), files(tmp_path / "m", *masks, "._a.png")
+    found = read_mask_folder(*folders, *given)
+    assert found.pairs == list(zip(images, masks, strict=True))
     assert found.suffixes == suffixes
-    assert found.without_mask == found.without_image == []
+    assert len(found.notes) == 1
 
 
-@pytest.mark.parametrize(
-    ("names", "pairs"),
-    [
-        (["a.jpg", "a.png", "b.jpg", "b.png"], [("a.jpg", "a.png"), ("b.jpg", "b.png")]),
-        (["a.png", "a_m.png", "b.png", "b_m.png"], [("a.png", "a_m.png"), ("b.png", "b_m.png")]),
-    ],
-)
-def test_images_and_masks_may_share_a_folder(tmp_path, names, pairs):
-    found = pair_files(touch(tmp_path, *names), tmp_path)
-    assert found.pairs == pairs
-    assert found.without_mask == found.without_image == []
+def test_images_and_masks_may_share_a_folder(tmp_path):
+    files(tmp_path, "a.jpg", "a.png", "b.jpg", "b.png")
+    with pytest.raises(UserError, match="give --img-suffix and --seg-map-suffix"):
+        read_mask_folder(tmp_path, tmp_path)
+    found = read_mask_folder(tmp_path, tmp_path, ".jpg", ".png")
+    assert found.pairs == [("a.jpg", "a.png"), ("b.jpg", "b.png")]
 
 
 def test_of_several_masks_the_suffix_is_asked_for(tmp_path):
-    images = touch(tmp_path / "i", *(f"{city}_leftImg8bit.png" for city in "abc"))
-    kinds = ("labelIds", "color")
-    masks = touch(tmp_path / "m", *(f"{city}_gt_{kind}.png" for city in "abc" for kind in kinds))
-    with pytest.raises(
-        UserError, match=r"gt_\w+\.png, gt_\w+\.png: tell which by --seg-map-suffix"
-    ):
-        pair_files(images, masks)
-    found = pair_files(images, masks, "_leftImg8bit.png", "_gt_labelIds.png")
-    assert found.pairs[2] == ("c_leftImg8bit.png", "c_gt_labelIds.png")
-    assert pair_files(images, masks, None, "_gt_labelIds.png").pairs == found.pairs
+    images = files(tmp_path / "i", "a.jpg", "b.jpg")
+    masks = files(tmp_path / "m", *(f"{n}_{kind}.png" for n in "ab" for kind in ("ids", "color")))
+    with pytest.raises(UserError, match=r"_\w+\.png, _\w+\.png: tell which by --seg-map-suffix"):
+        read_mask_folder(images, masks)
+    assert read_mask_folder(images, masks, None, "_ids.png").pairs[1] == ("b.jpg", "b_ids.png")
 
 
 def test_what_is_alone_is_told(tmp_path):
-    images = touch(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg")
-    found = pair_files(images, touch(tmp_path / "m", "a.png", "b.png", "d.png"))
-    assert (found.without_mask, found.without_image) == (["c.jpg"], ["d.png"])
+    images = files(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg")
+    _, *found = read_mask_folder(images, files(tmp_path / "m", "a.png", "b.png", "d.png")).notes
+    assert "1 images without a mask, left out: c.jpg" in found[0]
+    assert "1 masks without an image, left out: d.png" in found[1]
     with pytest.raises(UserError, match=r"no image has .* a\.jpg, b\.jpg, c\.jpg; .* x\.png"):
-        pair_files(images, touch(tmp_path / "other", "x.png"))
-    with pytest.raises(UserError, match="there is no image"):
-        pair_files(images, touch(tmp_path / "none", "readme.txt"))
+        read_mask_folder(images, files(tmp_path / "other", "x.png"))
+    with pytest.raises(UserError, match=r"there is no image whose name ends in \.bmp"):
+        read_mask_folder(images, images, ".jpg", ".bmp")
 
 
-def circle(side=64):
-    mask = Image.new("L", (side, side))
-    ImageDraw.Draw(mask).ellipse((5, 5, side // 2, side // 2), fill=255)
-    return mask
-
-
-def jpeg(image):
-    image.save(file := io.BytesIO(), "JPEG", quality=60)
+def encoded(image, kind):
+    image.save(file := io.BytesIO(), kind)
     return file.getvalue()
 
 
-def photograph():
-    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    Image.fromarray(noise).save(file := io.BytesIO(), "PNG")
-    return file.getvalue()
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (jpeg(circle()), ["is a JPEG", "as PNG"]),
-        (photograph(), ["different colours", "one value or colour a class"]),
-        (b"no image", ["cannot be read"]),
-        (b"", ["cannot be read"]),
+        (encoded(NOISE, "JPEG"), r"a\.png is a JPEG.* as PNG"),
+        (encoded(NOISE, "PNG"), r"a\.png has \d+ different colours.* one value or colour a class"),
+        (encoded(Image.new("F", (64, 64)), "TIFF"), "pixels of the kind F"),
+        (b"no image", r"a\.png: cannot be read"),
     ],
 )
 def test_masks_that_cannot_be_used_are_named(tmp_path, content, told):
-    (tmp_path / "a.jpg").write_bytes(jpeg(circle()))
+    NOISE.save(tmp_path / "a.jpg")
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(UserError, match=r"a\.png") as caught:
+    with pytest.raises(UserError, match=told):
         read_mask_folder(tmp_path, tmp_path, ".jpg", ".png")
-    assert all(text in str(caught.value) for text in told)
 
 
 @pytest.mark.parametrize(("turned", "size"), [(1, (64, 32)), (6, (32, 64))])

@@ -4,43 +4,10 @@ import numpy as np
 import pytest
 
 from xcit_dense.data import proposals
-from xcit_dense.errors import UserError
 
 
 def same(width, height, number=20):
     return np.tile([float(width), float(height)], (number, 1))
-
-
-def test_the_recipe_for_cocos_number_of_images_is_the_recipe():
-    schedule = proposals.propose_schedule(117_266, 2, 8, None)
-    assert (schedule.epochs, schedule.iterations, schedule.rate) == (36, 7330, 1e-4)
-    assert (schedule.warm_up, schedule.steps) == (500, (27, 33))
-    assert (schedule.interval, schedule.log_interval) == (1, 50)
-
-
-@pytest.mark.parametrize(
-    ("images", "batch", "gpus", "epochs", "expected"),
-    [
-        # epochs, iterations, rate, warm-up, steps, interval, lines of the log
-        (44, 2, 1, None, (300, 22, 1.25e-5, 500, (225, 275), 10, 22)),
-        (300, 4, 2, None, (80, 38, 5e-5, 304, (60, 73), 4, 38)),
-        (45, 4, 2, 12, (12, 6, 5e-5, 7, (9, 11), 1, 6)),
-        (100, 2, 1, 97, (97, 50, 1.25e-5, 485, (73, 89), 3, 50)),
-        (2, 2, 1, 1, (1, 1, 1.25e-5, 2, (), 1, 1)),
-    ],
-)
-def test_a_schedule_fits_the_length_of_the_training(images, batch, gpus, epochs, expected):
-    made = proposals.propose_schedule(images, batch, gpus, epochs)
-    assert made.batch_size == batch * gpus
-    assert expected == (
-        made.epochs, made.iterations, made.rate, made.warm_up, made.steps, made.interval,
-        made.log_interval,
-    )  # fmt: skip
-
-
-def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(UserError, match="4 images on each of 2 GPUs is more than the 7"):
-        proposals.propose_schedule(7, 4, 2, None)
 
 
 @pytest.mark.parametrize(
@@ -63,8 +30,8 @@ def test_small_objects_are_counted_after_scaling_as_mm_scales():
     images, boxes = same(1000, 500, 4), np.array([[15.0, 15], [16, 16], [32, 8], [4, 63]])
     # by 0.5, since the long side counts
     assert proposals.scaled(images, boxes, (500, 400))[0].tolist() == [7.5, 7.5]
-    assert proposals.share_of_small(images, boxes, (500, 400)) == 0.5
-    assert proposals.share_of_small(images, boxes, (2000, 1000)) == 0
+    small, hint = proposals.notes_of_scale(proposals.scaled(images, boxes, (500, 400)), (500, 400))
+    assert "and 50.0% than 8" in small and "a larger --scale" in hint
 
 
 @pytest.mark.parametrize(
@@ -81,11 +48,11 @@ def test_small_objects_are_counted_after_scaling_as_mm_scales():
     ],
 )
 def test_anchors_suit_the_objects(boxes, part, scales, ratios):
-    anchors = proposals.propose_anchors(boxes, part)
-    assert (anchors.scales, len(anchors.ratios)) == (scales, ratios)
-    assert anchors.unmatched == 0
+    found, found_ratios = proposals.propose_anchors(boxes, part, notes := [])
+    assert (found, len(found_ratios)) == (scales, ratios)
+    assert ": 0.0% of the objects match none" in notes[0]
     is_default = scales == ((8,) if part == "rpn_head" else (4,)) and ratios == 3
-    assert (anchors.unmatched_by_default == 0) == is_default
+    assert notes[0].endswith("COCO's anchors 0.0%") == is_default
 
 
 def test_overlaps_are_those_of_mmdets_anchors():

@@ -1,27 +1,27 @@
 """A config for own data: the command line of ``tools/new_config.py``."""
 
-import json
 import shlex
 import sys
 from argparse import ArgumentParser, Namespace
+from dataclasses import fields
+from itertools import chain
 from pathlib import Path
 
-from xcit_dense.atomic_files import write_atomically
+from xcit_dense.cli import doctor
 from xcit_dense.data.coco_export import read_export
-from xcit_dense.data.detection_config import (
-    HEADS_OF_BOXES,
-    HEADS_OF_MASKS,
-    DetectionConfig,
-    detection_config,
-)
-from xcit_dense.data.segmentation_config import write_segmentation_config
-from xcit_dense.doctor import diagnose, report
+from xcit_dense.data.detection_config import HEADS_OF_BOXES, HEADS_OF_MASKS, detection_config
+from xcit_dense.data.mask_classes import read_names
+from xcit_dense.data.mask_folder import read_mask_folder
+from xcit_dense.data.new_config import NewConfig, Request, write_config
+from xcit_dense.data.segmentation_config import HEADS as HEADS_OF_MAPS
+from xcit_dense.data.segmentation_config import segmentation_config
 from xcit_dense.errors import UserError
-from xcit_dense.mm.config import read_config
 from xcit_dense.network.architectures import ARCHS
-from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, published_url
 
-HEADS = list(dict.fromkeys(HEADS_OF_MASKS + HEADS_OF_BOXES))
+HEADS = {
+    "--coco": list(dict.fromkeys(HEADS_OF_MASKS + HEADS_OF_BOXES)),
+    "--masks": list(HEADS_OF_MAPS),
+}
 
 
 def make_parser() -> ArgumentParser:
@@ -32,20 +32,12 @@ def make_parser() -> ArgumentParser:
         "be mended is written beside the config; your files stay as they are."
     )
     annotated = parser.add_mutually_exclusive_group(required=True)
-    annotated.add_argument(
-        "--coco",
-        nargs="+",
-        type=Path,
-        metavar="JSON",
-        help="annotations to train on, and to validate on; a single file is divided by image",
-    )
-    annotated.add_argument(
-        "--masks",
-        nargs="+",
-        type=Path,
-        metavar="DIR",
-        help="masks to train on, and to validate on, whose values or colours are classes",
-    )
+    for option, kind, what in (
+        ("--coco", "JSON", "annotations of objects"),
+        ("--masks", "DIR", "masks whose values or colours are classes"),
+    ):
+        what = f"{what}, to train and to validate; a single one is divided by image"
+        annotated.add_argument(option, nargs="+", type=Path, metavar=kind, help=what)
     parser.add_argument(
         "--images",
         nargs="+",
@@ -63,7 +55,7 @@ def make_parser() -> ArgumentParser:
     parser.add_argument("--patch-size", type=int, default=16, choices=[8, 16])
     parser.add_argument(
         "--head",
-        choices=[*HEADS, "upernet", "semfpn"],
+        choices=list(dict.fromkeys(chain(*HEADS.values()))),
         help="(upernet for --masks, maskrcnn where every object has a mask, else fasterrcnn)",
     )
     parser.add_argument(
@@ -85,16 +77,13 @@ def make_parser() -> ArgumentParser:
         help="share of the images that are kept for validation (%(default)s)",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the division (%(default)s)")
-    parser.add_argument(
-        "--drop-empty",
-        action="store_true",
-        help="with --coco: categories without objects are no classes",
-    )
+    empty = "with --coco: categories without objects are no classes"
+    parser.add_argument("--drop-empty", action="store_true", help=empty)
     parser.add_argument(
         "--names",
         type=Path,
         metavar="FILE",
-        help="with --masks: a class a line, its name alone or behind its value or colour",
+        help="with --masks: the name of a class a line, in colours as in 'road 128 64 128'",
     )
     parser.add_argument(
         "--ignore-label",
@@ -102,16 +91,15 @@ def make_parser() -> ArgumentParser:
         help="with --masks: value, or colour R,G,B, that is left out besides 255",
     )
     for option, what in (("--img-suffix", "images"), ("--seg-map-suffix", "masks")):
-        parser.add_argument(
-            option, metavar="TEXT", help=f"with --masks: how names of {what} end (found by itself)"
-        )
+        parser.add_argument(option, metavar="TEXT", help=f"with --masks: how names of {what} end")
     parser.add_argument(
         "--no-pretrained",
-        action="store_true",
+        dest="pretrained",
+        action="store_false",
         help="start from random weights, which needs no network and much longer training",
     )
     parser.add_argument("--force", action="store_true", help="replace what was written before")
-    parser.add_argument("--no-check", action="store_true", help="do not try the model")
+    parser.add_argument("--no-check", action="store_true", help="try neither data nor model")
     return parser
 
 
@@ -136,96 +124,43 @@ def main(argv: list[str] | None = None) -> int:
         The exit code: 0 written and healthy, 1 something is wrong with it.
     """
     args = make_parser().parse_args(argv)
-    given = shlex.join(sys.argv[1:] if argv is None else argv)
+    args.title = f"by xcit-dense new-config {shlex.join(sys.argv[1:] if argv is None else argv)}"
+    args.scale = args.scale and (max(args.scale), min(args.scale))
     if args.out.suffix != ".py":
         raise UserError(f"{args.out}: OUT must end in .py")
-    if args.masks:
-        notes = _write_segmentation(args)
-    else:
-        notes = _write_detection(args, f"by xcit-dense new-config {given}")
-    print("\n".join(notes))
+    option, annotated = ("--masks", args.masks) if args.masks else ("--coco", args.coco)
+    if args.head not in (None, *HEADS[option]):
+        raise UserError(f"--head {args.head}: of {option} learn {', '.join(HEADS[option])}")
+    for name, paths in ((option, annotated), ("--images", args.images)):
+        if len(paths) > 2:
+            raise UserError(f"{name} takes one or two, to train and to validate, not {len(paths)}")
+    if len(args.images) > len(annotated):
+        raise UserError(f"--images: two folders need two of {option}; give the one above both")
+    folders = args.images * 2 if len(args.images) < len(annotated) else args.images
+    pairs = list(zip(annotated, folders, strict=True))
+    settings = {each.name: getattr(args, each.name) for each in fields(Request)}
+    request = Request(**settings)
+    made = (_of_masks if args.masks else _of_objects)(request, pairs, args)
+    print("\n".join(made.notes))
+    write_config(made, args.out, args.force)
     print(f"written: {args.out}")
-    is_healthy = True
-    if not args.no_check:
-        trial = diagnose(read_config(str(args.out)))
-        is_healthy = trial.is_healthy
-        print(report(trial))
     config = shlex.quote(str(args.out))
+    code = 0 if args.no_check else doctor.main([str(args.out)])
     train = f"xcit-dense train {config}"
     if args.gpus > 1:
         train = f"torchrun --nproc-per-node {args.gpus} --no-python {train} --launcher pytorch"
     print(f"next:\n  xcit-dense browse {config} --out fed    # what training will see\n  {train}")
-    return 0 if is_healthy else 1
+    return code
 
 
-def _write_segmentation(args: Namespace) -> list[str]:
-    table, findings = write_segmentation_config(
-        images=args.images,
-        masks=args.masks,
-        out=args.out,
-        names=args.names,
-        arch=args.arch,
-        patch_size=args.patch_size,
-        head=args.head,
-        scale=args.scale and (max(args.scale), min(args.scale)),
-        batch_size=args.batch_size,
-        gpus=args.gpus,
-        epochs=args.epochs,
-        val_fraction=args.val_fraction,
-        seed=args.seed,
-        pretrained=not args.no_pretrained,
-        ignore_label=args.ignore_label,
-        img_suffix=args.img_suffix,
-        seg_map_suffix=args.seg_map_suffix,
-        force=args.force,
-    )
-    return [table, *map(str, findings)]
-
-
-def _write_detection(args: Namespace, title: str) -> list[str]:
-    made = _detection(args, title)
-    if taken := {path.resolve() for path in args.coco} & made.files.keys():
-        raise UserError(f"{taken.pop()} is to be read, not replaced: name another by -o")
-    for path in (args.out, *made.files):
-        if path.exists() and not args.force:
-            raise UserError(f"{path} is there already: name another by -o, or --force replaces it")
-    for path, content in made.files.items():
-        text = json.dumps(content, ensure_ascii=False, allow_nan=False)
-        write_atomically(path, lambda file, text=text: file.write(text.encode()))
-    write_atomically(args.out, lambda file: file.write(made.text.encode()))
-    return made.notes
-
-
-def _detection(args: Namespace, title: str) -> DetectionConfig:
-    for option, given in (("--coco", args.coco), ("--images", args.images)):
-        if len(given) > 2:
-            raise UserError(
-                f"{option} takes one or two, to train and to validate, not {len(given)}"
-            )
-    if len(args.images) > len(args.coco):
-        raise UserError("--images: two folders need two files of --coco; give the one above both")
+def _of_objects(request: Request, pairs: list[tuple[Path, Path]], args: Namespace) -> NewConfig:
     with_masks = args.head in (None, *HEADS_OF_MASKS)
-    folders = args.images * 2 if len(args.images) < len(args.coco) else args.images
-    exports = [
-        read_export(path, folder, with_masks)
-        for path, folder in zip(args.coco, folders, strict=True)
-    ]
-    weights = None
-    if not args.no_pretrained:
-        weights = published_url(KIND_OF_THE_RELEASE, args.arch, args.patch_size)
-    return detection_config(
-        exports,
-        out=args.out,
-        title=title,
-        head=args.head,
-        arch=args.arch,
-        patch_size=args.patch_size,
-        weights=weights,
-        scale=args.scale and (max(args.scale), min(args.scale)),
-        batch_size=args.batch_size,
-        gpus=args.gpus,
-        epochs=args.epochs,
-        val_fraction=args.val_fraction,
-        seed=args.seed,
-        drop_empty=args.drop_empty,
-    )
+    exports = [read_export(path, folder, with_masks) for path, folder in pairs]
+    return detection_config(request, exports, args.drop_empty)
+
+
+def _of_masks(request: Request, pairs: list[tuple[Path, Path]], args: Namespace) -> NewConfig:
+    names = None if args.names is None else read_names(args.names)
+    suffixes = (args.img_suffix, args.seg_map_suffix)
+    folders = [read_mask_folder(images, masks, *suffixes) for masks, images in pairs]
+    return segmentation_config(request, folders, names, args.ignore_label)

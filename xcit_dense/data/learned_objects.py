@@ -1,101 +1,58 @@
-"""What of annotation files is learned and evaluated: their division, classes and objects."""
-
-from random import Random
+"""What of annotation files is learned and evaluated: their classes and objects."""
 
 import numpy as np
 
-from xcit_dense.data.coco_export import CocoExport, is_superfluous
+from xcit_dense.data.coco_export import CocoExport
 from xcit_dense.errors import UserError
 
+_BACKGROUNDS = {"_background_", "__background__"}  # of labelme
 _LEAST_SIDE = 32  # of images that mmdet trains on: filter_cfg.min_size in the base configs
 
 
-def divide(
-    export: CocoExport, val_fraction: float, seed: int, notes: list[str]
-) -> tuple[CocoExport, CocoExport]:
-    """Divide one file by image; copies that Roboflow made of one image stay together.
-
-    Args:
-        export: stays as it is.
-        val_fraction: share of the images in the second part; at least one is in either.
-        seed: of the draw.
-        notes: gets a line that says so.
-
-    Raises:
-        UserError: there is one image only.
-    """
-    groups: dict[str, list[dict]] = {}
-    for record in export.content["images"]:
-        groups.setdefault(record["file_name"].partition(".rf.")[0], []).append(record)
-    if len(groups) < 2:
-        raise UserError(f"{export.path}: one image cannot be divided: give two files to --coco")
-    drawn = list(groups)
-    Random(seed).shuffle(drawn)
-    number = min(max(round(val_fraction * len(drawn)), 1), len(drawn) - 1)
-    ids = {record["id"] for name in drawn[:number] for record in groups[name]}
-    notes.append(
-        f"validation: {len(ids)} of {len(export.content['images'])} images, drawn with --seed "
-        f"{seed} (--val-fraction {val_fraction:g}, or give a second file to --coco)"
-    )
-    parts = []
-    for is_val in (False, True):
-        content = {
-            **export.content,
-            "images": [r for r in export.content["images"] if (r["id"] in ids) == is_val],
-            "annotations": [
-                r for r in export.content["annotations"] if (r["image_id"] in ids) == is_val
-            ],
-        }
-        parts.append(CocoExport(export.path, export.images, content, ["divided"]))
-    return parts[0], parts[1]
+def part_of(export: CocoExport, numbers: list[int]) -> CocoExport:
+    """Some of the images of a file, by their numbers, and their objects."""
+    images = [export.content["images"][number] for number in numbers]
+    ids = {record["id"] for record in images}
+    objects = [record for record in export.content["annotations"] if record["image_id"] in ids]
+    content = {**export.content, "images": images, "annotations": objects}
+    return CocoExport(export.path, export.images, content, ["divided"])
 
 
 def classes_of(train: CocoExport, val: CocoExport, drop_empty: bool, notes: list[str]) -> list[str]:
     """The classes: categories of the training file that are more than a parent or the background.
 
-    Categories that the file of validation lacks are added there, in place.
-
-    Args:
-        train: the file to train on.
-        val: the file to validate on.
-        drop_empty: whether categories without objects are no classes.
-        notes: gets the classes and what a user should know of them.
+    Categories without objects are classes too, unless ``drop_empty``. ``notes`` gets the classes
+    and what a user should know of them.
 
     Raises:
-        UserError: there is nothing to train on.
+        UserError: there is nothing to train on, or a class is no category for validation.
     """
     in_train, in_val = train.numbers_of_objects(), val.numbers_of_objects()
     categories = train.content["categories"]
-    superfluous = [
-        each["name"]
-        for each in categories
-        if is_superfluous(each, categories, in_train[each["name"]] + in_val.get(each["name"], 0))
-    ]
+    superfluous = []
+    for each in categories:
+        name, others = each["name"], (other for other in categories if other is not each)
+        is_parent = name in {other.get("supercategory") for other in others}
+        if (is_parent or name in _BACKGROUNDS) and not in_train[name] + in_val.get(name, 0):
+            superfluous.append(name)
     empty = [name for name, count in in_train.items() if not count and name not in superfluous]
     left_out = superfluous + (empty if drop_empty else [])
     classes = [name for name in in_train if name not in left_out]
     if not sum(in_train[name] for name in classes):
         raise UserError(f"{train.path}: has no objects to train on")
-    counts = ", ".join(f"{name} ({in_train[name]}, {in_val.get(name, 0)})" for name in classes)
+    if lacking := [name for name in classes if name not in in_val]:
+        raise UserError(
+            f"{val.path}: has no category {', '.join(lacking)}: add it, objects are not needed"
+        )
+    counts = ", ".join(f"{name} ({in_train[name]}, {in_val[name]})" for name in classes)
     notes.append(f"classes (objects to train and to validate on): {counts}")
     if superfluous:
         notes.append(f"no class: {', '.join(superfluous)}, the parent of others or the background")
     if empty:
         done = "left out" if drop_empty else "classes all the same, --drop-empty leaves them out"
         notes.append(f"mind: without objects to train on: {', '.join(empty)}: {done}")
-    if unseen := [name for name in classes if in_train[name] and not in_val.get(name)]:
+    if unseen := [name for name in classes if in_train[name] and not in_val[name]]:
         notes.append(f"mind: no object to validate on: {', '.join(unseen)}: not in the metric")
-    if unknown := [name for name in in_val if name not in in_train and in_val[name]]:
-        notes.append(
-            f"mind: in {val.path} only, so that nothing can learn them: {', '.join(unknown)}"
-        )
-    lacking = [name for name in classes if name not in in_val]
-    if lacking:
-        identity = max([each["id"] for each in val.content["categories"]], default=0)
-        for number, name in enumerate(lacking, start=1):
-            val.content["categories"].append({"id": identity + number, "name": name})
-        val.mended.append("with the categories that it lacks")
-        notes.append(f"  mended: {val.path} has no category {', '.join(lacking)}: added")
     return classes
 
 

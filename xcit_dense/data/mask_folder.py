@@ -1,49 +1,40 @@
 """A folder of masks beside a folder of images: which belong together, and what values they hold."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
+from xcit_dense.data.image_files import size_as_shown
+from xcit_dense.data.kinds import look_at_all
 from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.predict.inputs import IMAGE_SUFFIXES
+from xcit_dense.mm.coco_checks import listed
+from xcit_dense.predict.inputs import IMAGE_SUFFIXES, known_formats
 
-MOST_VALUES = 256  # of a mask: label maps of mmseg have a byte a pixel
-_SAMPLED = 20  # images whose neighbours in name tell the suffixes
-_NAMED = 3  # of things of which there may be many
-_JPEG = ("JPEG", "MPO")
-_FORMATS = ("PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF", *_JPEG)
-_INTEGERS = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L")
+_MOST_VALUES = 256  # of a mask: label maps of mmseg have a byte a pixel
+_SAMPLED = 20  # images whose neighbours in name tell how masks end
 
 
-@dataclass(frozen=True)
-class MaskValues:
+class MaskValues(NamedTuple):
     """What a mask holds.
 
     Attributes:
+        kind: ``numbers`` in one channel, equal ``greys`` in several, or ``colours``.
         values: int (n,), increasing: the numbers of its pixels, or 0xRRGGBB of their colours.
         pixels: int (n,), how many have each.
-        runs: int (n,), in how many horizontal runs these lie.
-        has_colours: whether values are colours.
-        has_one_channel: whether a reader finds the values in the file as they are here.
-        palette: uint8 (m, 3), the colours of values, of a file that has some.
+        colours: int (n,), 0xRRGGBB of each as a viewer shows it: of a palette, or a grey.
         image_size: width and height of its image, in pixels.
     """
 
+    kind: str
     values: np.ndarray
     pixels: np.ndarray
-    runs: np.ndarray
-    has_colours: bool
-    has_one_channel: bool
-    palette: np.ndarray | None
-    image_size: tuple[int, int] = (0, 0)
+    colours: np.ndarray
+    image_size: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -54,20 +45,22 @@ class MaskFolder:
         images: folder of the images, absolute.
         masks: that of the masks.
         pairs: paths of each image and of its mask, relative to these, with ``/``.
-        suffixes: of images and of masks, one pair for every kind of image in the folder; without
-            them the two paths of a pair are equal.
+        suffixes: of images and of masks: without them the two paths of a pair are equal.
         contents: of each mask.
-        without_mask: images that have none.
-        without_image: masks that have none.
+        notes: what a user should know of it, a line each.
     """
 
     images: Path
     masks: Path
     pairs: list[tuple[str, str]]
-    suffixes: list[tuple[str, str]]
-    without_mask: list[str]
-    without_image: list[str]
-    contents: list[MaskValues] = field(default_factory=list)
+    suffixes: set[tuple[str, str]]
+    contents: list[MaskValues]
+    notes: list[str]
+
+    def part(self, numbers: list[int]) -> "MaskFolder":
+        """Some of the images, by their numbers."""
+        pairs, contents = ([each[i] for i in numbers] for each in (self.pairs, self.contents))
+        return replace(self, pairs=pairs, contents=contents)
 
 
 def read_mask_folder(
@@ -77,73 +70,46 @@ def read_mask_folder(
 
     Args:
         images: searched to its depths.
-        masks: the same; may be the same folder.
-        img_suffix: how names of images end, ``_leftImg8bit.png``; None to find that.
-        seg_map_suffix: how names of masks end, ``_mask.png``; None to find that.
+        masks: the same; may be the same folder, with both suffixes.
+        img_suffix: how names of images end, ``_leftImg8bit.png``; None: as ``.png`` does.
+        seg_map_suffix: how names of masks end, ``_mask.png``; None: what most of them have behind
+            the names of images.
 
     Raises:
         UserError: a folder has no images, none has a mask, several masks could be that of an image;
             or masks or images cannot be used (unreadable, JPEG, photographs, another size than the
             image): the first three are named.
     """
-    folder = pair_files(images, masks, img_suffix, seg_map_suffix)
-    faults: list[str] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        files = ((folder.images / image, folder.masks / mask) for image, mask in folder.pairs)
-        contents = pool.map(_read_pair, files)
-        for content in tqdm(contents, "masks", len(folder.pairs), unit="mask", disable=None):
-            if isinstance(content, UserError):
-                faults.append(str(content))
-                if len(faults) == _NAMED:
-                    pool.shutdown(wait=False, cancel_futures=True)
-                    break
-            else:
-                folder.contents.append(content)
-    if faults:
-        raise UserError(f"masks or images that cannot be used: {'; '.join(faults)}")
-    return folder
-
-
-def pair_files(
-    images: Path, masks: Path, img_suffix: str | None = None, seg_map_suffix: str | None = None
-) -> MaskFolder:
-    """Find the mask of each image, by names; nothing is read. Arguments and errors are as above."""
     images, masks = (Path(os.path.abspath(path)) for path in (images, masks))
-    image_names = _files_in(images, img_suffix)
-    mask_names = _files_in(masks, seg_map_suffix)
-    if images == masks:  # a JPEG is no mask
-        mask_names = [n for n in mask_names if not n.lower().endswith((".jpg", ".jpeg"))]
-    below = defaultdict(list)
-    for name in mask_names:
-        below[os.path.dirname(name)].append(name)
-    mask_of: dict[str, str] = {}
-    suffixes = []
-    for ending in dict.fromkeys(map(_ending, image_names)):
-        group = [name for name in image_names if _ending(name) == ending]
-        pair, found = _best_suffixes(group, below, img_suffix, seg_map_suffix, images == masks)
-        if found:
-            suffixes.append(pair)
-            mask_of |= found
-    if not mask_of:
+    if images == masks and not (img_suffix and seg_map_suffix):
+        raise UserError(f"{images} has images and masks: give --img-suffix and --seg-map-suffix")
+    image_names, mask_names = _files_in(images, img_suffix), _files_in(masks, seg_map_suffix)
+    stems = {n: n.removesuffix(img_suffix or os.path.splitext(n)[1]) for n in image_names}
+    suffix = seg_map_suffix or _suffix_behind(list(stems.values()), mask_names)
+    known = set(mask_names)
+    pairs = [(name, stem + suffix) for name, stem in stems.items() if stem + suffix in known]
+    if not pairs:
         raise UserError(
-            f"no image has a mask by its name: {images} has {_first(image_names)}; {masks} has "
-            f"{_first(mask_names)}. Names must begin alike and lie in folders that are called "
-            "alike: rename them, or tell how they end by --img-suffix and --seg-map-suffix"
+            f"no image has a mask by its name: {images} has {listed(image_names)}; {masks} has "
+            f"{listed(mask_names)}. The name of a mask must begin with that of its image, and lie "
+            "in a folder that is called alike: rename them, or tell how they end by --img-suffix "
+            "and --seg-map-suffix"
         )
-    used = set(mask_of.values())
-    if images == masks:  # what is a mask is no image without one, and the other way round
-        mask_of = {image: mask for image, mask in mask_of.items() if image not in used}
-        suffixes = [(a, b) for a, b in suffixes if any(i.endswith(a) for i in mask_of)]
-        image_names = [name for name in image_names if name not in used]
-        mask_names = [name for name in mask_names if name in used]
-    return MaskFolder(
-        images,
-        masks,
-        sorted(mask_of.items()),
-        suffixes,
-        [name for name in image_names if name not in mask_of],
-        [name for name in mask_names if name not in used],
-    )
+    files = [(images / image, masks / mask) for image, mask in pairs]
+    contents = look_at_all(_read_pair, files, "masks")
+    if faults := [content for content in contents if isinstance(content, str)]:
+        raise UserError(f"masks or images that cannot be used: {listed(faults)}")
+    notes = [f"{masks}: {len(pairs)} masks; images in {images}"]
+    with_mask, with_image = zip(*pairs, strict=True)
+    for what, alone in (
+        ("images without a mask", sorted(set(image_names) - set(with_mask))),
+        ("masks without an image", sorted(known - set(with_image))),
+    ):
+        if alone:
+            shown = f"{len(alone)} {what}, left out: {listed(alone)}"
+            notes.append(f"mind: {shown}: see their names, and --img-suffix")
+    suffixes = {(name.removeprefix(stems[name]), suffix) for name in with_mask}
+    return MaskFolder(images, masks, pairs, suffixes, contents, notes)
 
 
 def _files_in(folder: Path, suffix: str | None) -> list[str]:
@@ -160,149 +126,74 @@ def _files_in(folder: Path, suffix: str | None) -> list[str]:
     return sorted(found)
 
 
-def _ending(name: str) -> str:
-    return os.path.splitext(name)[1]
-
-
-def _best_suffixes(
-    images: list[str],
-    masks_below: dict[str, list[str]],
-    img_suffix: str | None,
-    seg_map_suffix: str | None,
-    is_one_folder: bool,
-) -> tuple[tuple[str, str], dict[str, str]]:
-    """The suffixes by which most of the images have a mask, and those masks."""
-    votes: Counter[tuple[str, str]] = Counter()
-    step = max(1, len(images) // _SAMPLED)
-    for image in images[::step]:
-        if img_suffix and seg_map_suffix:
-            votes[img_suffix, seg_map_suffix] += 1
-            continue
-        others = masks_below[os.path.dirname(image)]
-        if is_one_folder:
-            others = [name for name in others if name != image]
-        shared = [_shared_length(image, mask, img_suffix, seg_map_suffix) for mask in others]
-        longest = max(shared, default=0)
-        if longest > len(os.path.dirname(image)) + bool(os.path.dirname(image)):
-            pairs = zip(others, shared, strict=True)
-            endings = [(image[n:], mask[n:]) for mask, n in pairs if n == longest]
-            votes.update(e for e in endings if not (e[0][:1].isdigit() or e[1][:1].isdigit()))
-    all_masks = {name for names in masks_below.values() for name in names}
-    tried = {}
-    for pair, _ in votes.most_common(8):
-        found = {i: i.removesuffix(pair[0]) + pair[1] for i in images if i.endswith(pair[0])}
-        tried[pair] = {
-            image: mask
-            for image, mask in found.items()
-            if mask in all_masks and not (is_one_folder and mask == image)
-        }
-    most = max(map(len, tried.values()), default=0)
-    best = [pair for pair, found in tried.items() if len(found) == most and most]
-    if len({mask_suffix for _, mask_suffix in best}) > 1 and is_one_folder:
-        best = [min(best, key=lambda pair: len(pair[0]))]  # a_mask.png is the mask of a.png
-    if len({mask_suffix for _, mask_suffix in best}) > 1:
-        choice = ", ".join(mask_suffix for _, mask_suffix in best)
-        raise UserError(
-            f"{images[0]} and others have several masks, whose names end in {choice}: tell which "
-            "by --seg-map-suffix"
-        )
-    return (best[0], tried[best[0]]) if best else (("", ""), {})
-
-
-def _shared_length(image: str, mask: str, img_suffix: str | None, mask_suffix: str | None) -> int:
-    """Length of what the names of an image and of a mask begin with, without their suffixes."""
-    image, mask = (
-        name.removesuffix(suffix) if suffix else os.path.splitext(name)[0]
-        for name, suffix in ((image, img_suffix), (mask, mask_suffix))
+def _suffix_behind(stems: list[str], masks: list[str]) -> str:
+    """What most of the masks have behind the stem of an image."""
+    sample = stems[:: max(1, len(stems) // _SAMPLED)]
+    behind = Counter(
+        mask.removeprefix(stem) for stem in sample for mask in masks if mask.startswith(stem)
     )
-    pairs = zip(image, mask, strict=False)
-    shared = next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(image), len(mask)))
-    is_whole = shared == len(image) or not img_suffix
-    return shared if is_whole and (shared == len(mask) or not mask_suffix) else 0
+    most = [suffix for suffix, count in behind.items() if count == max(behind.values())]
+    if len(most) > 1:
+        raise UserError(
+            f"{stems[0]} and others have several masks, whose names end in {', '.join(most)}: tell "
+            "which by --seg-map-suffix"
+        )
+    return most[0] if most else ""
 
 
-def _first(names: Iterable[str]) -> str:
-    return ", ".join(islice(names, _NAMED))
-
-
-def _read_pair(files: tuple[Path, Path]) -> MaskValues | UserError:
+def _read_pair(files: tuple[Path, Path]) -> MaskValues | str:
     """What a mask holds, or what is wrong with it or its image."""
     image, mask = files
     try:
-        codes, palette, has_colours, has_one_channel = read_mask(mask)
-        width, height = _size_as_shown(image)
-        if codes.shape != (height, width):
-            raise UserError(
-                f"{mask} has {codes.shape[1]} x {codes.shape[0]} pixels, its image {width} x "
-                f"{height}, as it is shown"
-            )
-        values, pixels, runs = _count(codes)
-        if len(values) > MOST_VALUES:
-            raise UserError(
-                f"{mask} has {len(values)} different {'colours' if has_colours else 'values'}: it "
-                "is a photograph, was JPEG once, or was resized with smooth edges; wanted is one "
-                "value or colour a class: export the masks anew, as PNG"
-            )
+        kind, codes, palette = read_mask(mask)
+        width, height = size_as_shown(image)
     except UserError as error:
-        return UserError(str(error))  # without the traceback, which holds pixels
-    size = (width, height)
-    return MaskValues(values, pixels, runs, has_colours, has_one_channel, palette, size)
+        return str(error)
+    if codes.shape != (height, width):
+        shape = f"{codes.shape[1]} x {codes.shape[0]}"
+        return f"{mask} has {shape} pixels, its image {width} x {height}, as it is shown"
+    values, pixels = np.unique(codes, return_counts=True)
+    values = values.astype(np.int64)
+    if len(values) > _MOST_VALUES:
+        return (
+            f"{mask} has {len(values)} different {'colours' if kind == 'colours' else 'values'}: "
+            "it is a photograph, was JPEG once, or was resized with smooth edges; wanted is one "
+            "value or colour a class: export the masks anew, as PNG"
+        )
+    colours = values if kind == "colours" else values * 0x010101
+    if palette is not None:
+        colours = np.pad(palette, (0, 256 - len(palette)))[values]
+    return MaskValues(kind, values, pixels, colours, (width, height))
 
 
-def read_mask(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool, bool]:
+def read_mask(path: Path) -> tuple[str, np.ndarray, np.ndarray | None]:
     """Read the values of a mask, whatever a file keeps them in.
 
     Returns:
-        Integers (H, W), numbers, or 0xRRGGBB where there are colours that are no greys; then
-        palette, ``has_colours`` and ``has_one_channel`` as in :class:`MaskValues`. Alpha is left
-        out.
+        The kind, as in :class:`MaskValues`; integers (H, W), numbers or 0xRRGGBB; the colours
+        0xRRGGBB of its palette, if it has one. Alpha is left out.
 
     Raises:
         UserError: it cannot be read, is a JPEG, or has fractions.
     """
     try:
-        with Image.open(path, formats=_FORMATS) as image:
-            if image.format in _JPEG:
-                raise UserError(
-                    f"{path} is a JPEG, which changes values and colours at edges: export the "
-                    "masks anew, as PNG"
-                )
-            pixels = np.array(image)
-            mode, palette = image.mode, image.getpalette("RGB") if image.mode == "P" else None
-    except UserError:
-        raise
+        with Image.open(path, formats=known_formats()) as image:
+            kind, mode, pixels = image.format, image.mode, np.array(image)
+            palette = image.getpalette("RGB") if mode == "P" else None
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess
         raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
-    if mode in _INTEGERS:
-        colours = None if palette is None else np.array(palette, np.uint8).reshape(-1, 3)
-        return pixels, colours, False, True
-    if mode == "LA":
-        return pixels[..., 0], None, False, False
-    if mode not in ("RGB", "RGBA", "RGBX"):
-        raise UserError(
-            f"{path} has pixels of the kind {mode}: wanted are whole numbers or RGB, as PNG"
-        )
-    red, green, blue = (pixels[..., channel] for channel in range(3))
-    if np.array_equal(red, green) and np.array_equal(red, blue):
-        return red, None, False, False
-    return pixels[..., :3].astype(np.int32) @ (1 << 16, 1 << 8, 1), None, True, False
+    if kind in ("JPEG", "MPO"):
+        what = "is a JPEG, which changes values and colours at edges"
+        raise UserError(f"{path} {what}: export the masks anew, as PNG")
+    if pixels.ndim == 2 and pixels.dtype.kind in "biu":
+        return "numbers", pixels, None if palette is None else _packed(np.reshape(palette, (-1, 3)))
+    if mode not in ("RGB", "RGBA"):
+        what = f"has pixels of the kind {mode}: wanted are whole numbers or RGB, as PNG"
+        raise UserError(f"{path} {what}")
+    if (pixels[..., :3] == pixels[..., :1]).all():
+        return "greys", pixels[..., 0], None
+    return "colours", _packed(pixels[..., :3]), None
 
 
-def _size_as_shown(path: Path) -> tuple[int, int]:
-    """Width and height of an image as OpenCV turns it, by its EXIF; only the head is read."""
-    try:
-        with Image.open(path) as image:
-            is_turned = image.format in _JPEG and image.getexif().get(0x112, 1) >= 5
-            return image.size[::-1] if is_turned else image.size
-    except Exception as error:
-        raise UserError(f"{path}: cannot be read ({in_one_line(error)})") from error
-
-
-def _count(codes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Values, and of each the pixels and the runs; fast where runs are long."""
-    flat = codes.ravel()
-    starts = np.append(0, np.flatnonzero(flat[1:] != flat[:-1]) + 1)
-    lengths = np.diff(starts, append=flat.size)
-    found = flat[starts].astype(np.int32)
-    values, inverse, runs = np.unique(found, return_inverse=True, return_counts=True)
-    return values, np.bincount(inverse, lengths).astype(np.int64), runs
+def _packed(colours: np.ndarray) -> np.ndarray:
+    return colours.astype(np.int32) @ np.array([1 << 16, 1 << 8, 1], np.int32)
