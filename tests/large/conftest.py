@@ -1,3 +1,3 @@
-"""Lets the tests of this folder import mmseg, with mmcv's ops where they are not compiled."""
+"""Lets the tests of this folder import mm's libraries, with mmcv's ops where none are compiled."""
 
 import xcit_dense  # noqa: F401

@@ -52,12 +52,18 @@ def test_columns_are_encoded_as_the_whole_image():
     rng = np.random.default_rng(0)
     for density in np.linspace(0, 1, 20):
         height, width = rng.integers(1, 30, 2).tolist()
-        left, right = np.sort(rng.choice(width + 1, 2, replace=False)).tolist()
+        left, middle, right = np.sort(rng.integers(0, width + 1, 3)).tolist()
+        top, bottom = np.sort(rng.integers(0, height + 1, 2)).tolist()
+        if density > 0.5:
+            top, bottom = 0, height  # where a run goes on in the next column
         whole = np.zeros((height, width), bool)
-        whole[:, left:right] = rng.random((height, right - left)) < density
-        columns = np.ascontiguousarray(whole[:, left:right].T)
+        whole[top:bottom, left:right] = rng.random((bottom - top, right - left)) < density
+        parts = [
+            (left, whole[top:bottom, left:middle].T),
+            (middle, whole[top:bottom, middle:right].T),
+        ]
         expected = coco_mask.encode(np.asfortranarray(whole.view(np.uint8)))
-        assert encode_columns(columns, left, width) == expected
+        assert encode_columns(parts, top, (height, width)) == expected
 
 
 @pytest.mark.parametrize("class_agnostic", [True, False])

@@ -37,6 +37,7 @@ class FeatureMap(ABC):
         self.channels, self.size = channels, size
         self.height, self.width = size
         rows = _ELEMENTS // (max(channels, widest) * self.width)
+        self._multiple = multiple
         self.rows_at_once = max(1, rows // multiple) * multiple
         self._pieces: list[tuple[int, Tensor]] = []  # of rows, with the first one's number
         self._made = 0
@@ -44,14 +45,15 @@ class FeatureMap(ABC):
 
     @abstractmethod
     def make(self, first: int, last: int) -> Tensor:
-        """Its rows ``first`` to ``last``, without the last; called once for each, downwards."""
+        """Its rows ``first`` to ``last``, without the last; called downwards, once for each."""
 
     def _read(self, first: int, last: int) -> Tensor:
+        lowest = min(reader.first for reader in self._readers)
+        self._made = max(self._made, lowest - lowest % self._multiple)  # nobody reads above it
         while self._made < last:
             stop = min(self._made + self.rows_at_once, self.height)
             self._pieces.append((self._made, self.make(self._made, stop)))
             self._made = stop
-        lowest = min(reader.first for reader in self._readers)
         self._pieces = [(top, rows) for top, rows in self._pieces if top + rows.shape[2] > lowest]
         found = [
             rows[:, :, max(first - top, 0) : last - top]
@@ -106,13 +108,14 @@ class Convolved(FeatureMap):
     Args:
         module: ConvModule of mmcv's or a convolution; the result has the size of what goes in.
         sources: what goes in. Instead of a concatenation the results of all are added up.
+        stride: of the convolution, in rows and in columns.
 
     Raises:
         NotAsBuilt: the module is not what it was built as, or looks at more than a few rows.
     """
 
-    def __init__(self, module: nn.Module, *sources: FeatureMap) -> None:
-        layer, self._activate = _read_convolution(module)
+    def __init__(self, module: nn.Module, *sources: FeatureMap, stride: int = 1) -> None:
+        layer, self._activate = _read_convolution(module, stride)
         convolution = getattr(module, "conv", module)
         self._padding = convolution.padding
         self._dilation = DILATION if convolution.kernel_size == (1, 1) else convolution.dilation
@@ -120,24 +123,27 @@ class Convolved(FeatureMap):
         weights = layer.weight.split([source.channels for source in sources], dim=1)
         self._layers = [Layer(weights[0], layer.bias), *(Layer(each, None) for each in weights[1:])]
         widest = max(source.channels for source in sources)
-        super().__init__(len(layer.weight), sources[0].size, widest)
+        self._stride, self._source_height = stride, sources[0].height
+        size = tuple(-(-side // stride) for side in sources[0].size)
+        super().__init__(len(layer.weight), size, widest)
 
     def make(self, first: int, last: int) -> Tensor:
         """See :class:`FeatureMap`."""
         reach, beside = self._padding
-        top, bottom = max(first - reach, 0), min(last + reach, self.height)
-        beyond = (0, 0, reach - (first - top), reach - (bottom - last))
+        upper, lower = first * self._stride - reach, (last - 1) * self._stride + reach + 1
+        top, bottom = max(upper, 0), min(lower, self._source_height)
+        beyond = (0, 0, top - upper, lower - bottom)
         total = None
         for reader, layer in zip(self._readers_of_parts, self._layers, strict=True):
             rows = reader.read(top, bottom)
             if any(beyond):
                 rows = F.pad(rows, beyond)
-            found = F.conv2d(rows, *layer, padding=(0, beside), dilation=self._dilation)
+            found = F.conv2d(rows, *layer, self._stride, (0, beside), self._dilation)
             total = found if total is None else total.add_(found)
         return self._activate(total)
 
 
-def _read_convolution(module: nn.Module) -> tuple[Layer, nn.Module]:
+def _read_convolution(module: nn.Module, stride: int) -> tuple[Layer, nn.Module]:
     """The convolution with the norm behind it folded in, and the activation."""
     norm = activation = nn.Identity()
     convolution = module
@@ -148,7 +154,7 @@ def _read_convolution(module: nn.Module) -> tuple[Layer, nn.Module]:
         activation = module.activate if module.with_activation else activation
     kernel, dilation = convolution.kernel_size, convolution.dilation
     same = tuple(step * (side - 1) / 2 for step, side in zip(dilation, kernel, strict=True))
-    expect_convolution(convolution, dilation=dilation, stride=(1, 1), padding=same)
+    expect_convolution(convolution, dilation=dilation, stride=(stride, stride), padding=same)
     expect(activation, type(activation))
     if not isinstance(activation, (nn.Identity, *_ACTIVATIONS)):
         raise NotAsBuilt(f"{type(activation).__name__} is none of the activations of single places")
@@ -185,8 +191,9 @@ class Resized(FeatureMap):
         rows = self._reader.read(top, bottom)
         by_rows = rows[0].permute(1, 2, 0)  # most are in channels-last, and stay so
         device, share = rows.device, self._share[first:last].to(rows.device)
-        upper, lower = (by_rows[(index - top).to(device)].float() for index in (above, below))
-        mixed = torch.lerp(upper, lower, share[:, None, None])[None].permute(0, 3, 1, 2)
+        exact = torch.promote_types(rows.dtype, torch.float32)
+        upper, lower = (by_rows[(index - top).to(device)].to(exact) for index in (above, below))
+        mixed = torch.lerp(upper, lower, share[:, None, None].to(exact))[None].permute(0, 3, 1, 2)
         return F.interpolate(mixed, (last - first, self.width), **self._how).to(rows.dtype)
 
 
@@ -221,6 +228,30 @@ def resized(
     if tuple(size) == tuple(source.size):
         return source
     return Resized(source, size, mode, align_corners)
+
+
+class Halved(FeatureMap):
+    """Every other row and column of a map."""
+
+    def __init__(self, source: FeatureMap) -> None:
+        super().__init__(source.channels, tuple(-(-side // 2) for side in source.size))
+        self._reader = Reader(source)
+
+    def make(self, first: int, last: int) -> Tensor:
+        """See :class:`FeatureMap`."""
+        return self._reader.read(2 * first, 2 * last - 1)[..., ::2, ::2]
+
+
+class Rectified(FeatureMap):
+    """A map with 0 in the place of what is less."""
+
+    def __init__(self, source: FeatureMap) -> None:
+        super().__init__(source.channels, source.size)
+        self._reader = Reader(source)
+
+    def make(self, first: int, last: int) -> Tensor:
+        """See :class:`FeatureMap`."""
+        return F.relu(self._reader.read(first, last))
 
 
 class Summed(FeatureMap):

@@ -1,11 +1,9 @@
 """Segmentors on images of any size, band by band, as if the image fitted into memory."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from os import PathLike
-from typing import Any
 
 import torch
-import torch.nn.functional as F
 from mmseg.models import EncoderDecoder
 from mmseg.models.decode_heads import FCNHead, FPNHead, UPerHead
 from mmseg.models.necks import FPN
@@ -14,7 +12,6 @@ from torch import Tensor, nn
 
 from xcit_dense.engine import Engine, Source
 from xcit_dense.engine.weights import expect
-from xcit_dense.errors import UserError
 from xcit_dense.large.maps import (
     Convolved,
     FeatureMap,
@@ -25,6 +22,7 @@ from xcit_dense.large.maps import (
     resized,
 )
 from xcit_dense.large.necks import through_fpn
+from xcit_dense.large.parts import Padded, expect_known
 from xcit_dense.large.pooling import pooled_maps
 from xcit_dense.mm.backbone import XCiT
 
@@ -58,12 +56,12 @@ class SegmentorStream:
         window: int | None = None,
         store_folder: str | PathLike | None = None,
     ) -> None:
-        _expect_known(model, EncoderDecoder)
-        _expect_known(model.backbone, XCiT)
-        _expect_known(model.decode_head, *_HEADS)
+        expect_known(model, EncoderDecoder)
+        expect_known(model.backbone, XCiT)
+        expect_known(model.decode_head, *_HEADS)
         self._head, self._neck = model.decode_head, model.neck if model.with_neck else None
         if self._neck is not None:
-            _expect_known(self._neck, FPN)
+            expect_known(self._neck, FPN)
         if self._head.dropout is not None:
             expect(self._head.dropout, nn.Dropout2d, training=False)
         self._padding = getattr(model.data_preprocessor, "test_cfg", None) or {}
@@ -85,7 +83,8 @@ class SegmentorStream:
         Args:
             source: pixels as the data preprocessor normalises them.
         """
-        padded = _Padded(source, self._padding, self._padding_value)
+        least, divisor = self._padding.get("size"), self._padding.get("size_divisor")
+        padded = Padded(source, least or (0, 0), divisor or 1, self._padding_value)
         levels = self._engine.features(padded).by_level
         found = self._build(lambda: [OfLevel(level) for level in levels])
         found = resized(found, (padded.height, padded.width), self._head.align_corners)
@@ -116,39 +115,6 @@ class SegmentorStream:
         head = self._head
         expect(head, type(head))
         return Convolved(head.conv_seg, *_HEADS[type(head)](head, inputs, self._windows))
-
-
-def _expect_known(module: nn.Module, *kinds: type[nn.Module]) -> None:
-    if type(module) not in kinds:
-        raise UserError(
-            f"{type(module).__name__} cannot be run band by band, only "
-            f"{', '.join(kind.__name__ for kind in kinds)} can: predict in tiles (--mode tiles)"
-        )
-    expect(module, type(module))
-
-
-class _Padded:
-    """An image with the padding below and beside it that the data preprocessor gives it in tests.
-
-    Args:
-        source: the image.
-        test_cfg: ``size`` (height, width), or ``size_divisor``; padding is not wanted without.
-        value: of the padding.
-    """
-
-    def __init__(self, source: Source, test_cfg: Mapping[str, Any], value: float) -> None:
-        self._source, self._value = source, value
-        height, width = test_cfg.get("size") or (0, 0)
-        divisor = test_cfg.get("size_divisor") or 1
-        self.height = max(height, -(-source.height // divisor) * divisor)
-        self.width = max(width, -(-source.width // divisor) * divisor)
-
-    def read(self, first: int, last: int) -> Tensor:
-        """See :class:`Source`."""
-        source = self._source
-        rows = source.read(min(first, source.height), min(last, source.height))
-        missing = (0, self.width - source.width, 0, last - first - rows.shape[1])
-        return F.pad(rows, missing, value=self._value) if any(missing) else rows
 
 
 def _uper_head(head: nn.Module, inputs: Inputs, windows: Windows) -> list[FeatureMap]:

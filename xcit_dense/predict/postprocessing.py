@@ -69,7 +69,7 @@ def encode_masks(model: nn.Module) -> int:
         if isinstance(head, fusion.MaskFormerFusionHead):
             head.predict = partial(_predict_queries, head)
         elif not are_fused and type(head)._predict_by_feat_single is pasted:
-            head._predict_by_feat_single = partial(_predict_in_boxes, head)
+            head._predict_by_feat_single = partial(predict_in_boxes, head)
         else:
             continue
         count += 1
@@ -102,7 +102,7 @@ def keeping_logits(segmentor: nn.Module) -> Iterator[None]:
 
 
 @torch.no_grad()
-def _predict_in_boxes(
+def predict_in_boxes(
     head: nn.Module,
     mask_preds: Tensor,
     bboxes: Tensor,
@@ -121,7 +121,7 @@ def _predict_in_boxes(
         as_mmdet = partial(type(head)._predict_by_feat_single, head)
         return as_mmdet(mask_preds, bboxes, labels, img_meta, rcnn_test_cfg, rescale, activate_map)
     bboxes /= bboxes.new_tensor(img_meta["scale_factor"]).repeat(2)  # horizontal, vertical
-    masks = bboxes.new_tensor(mask_preds) if activate_map else mask_preds.sigmoid()
+    masks = torch.as_tensor(mask_preds).to(bboxes) if activate_map else mask_preds.sigmoid()
     classes = torch.zeros_like(labels) if head.class_agnostic else labels
     masks = masks[torch.arange(len(masks), device=masks.device), classes]
     size = img_meta["ori_shape"][:2]
@@ -142,17 +142,20 @@ def _encode_in_box(
     left, top = (box[:2].floor() - 1).clamp(min=0).tolist()
     right, bottom = (box[2:].ceil() + 1).minimum(box.new_tensor([width, height])).tolist()
     if not (left < right and top < bottom):  # outside of the image, or not a number
-        return encode_columns(np.zeros((0, height), bool), 0, width)
-    left, right = int(left), int(right)
-    pasted = np.zeros((right - left, height), bool)
-    across = max(1, _PIXELS_IN_A_BAND // int(bottom - top))
-    for first in range(left, right, across):
+        return encode_columns([], 0, size)
+    left, right, top, bottom = int(left), int(right), int(top), int(bottom)
+    across = max(1, _PIXELS_IN_A_BAND // (bottom - top))
+
+    def paste(first: int) -> tuple[int, np.ndarray]:
         beside = box - box.new_tensor([first, 0, first, 0])
-        across = min(across, right - first)
-        part, (rows, columns) = _do_paste_mask(mask[None, None], beside[None], height, across)
-        band = pasted[first - left : first - left + across]
+        beyond = min(across, right - first)
+        part, (rows, columns) = _do_paste_mask(mask[None, None], beside[None], height, beyond)
+        band = np.zeros((beyond, bottom - top), bool)
+        rows = slice(rows.start - top, rows.stop - top)
         band[columns, rows] = (part[0] >= threshold).T.cpu().numpy()
-    return encode_columns(pasted, left, width)
+        return first, band
+
+    return encode_columns(map(paste, range(left, right, across)), top, size)
 
 
 @torch.no_grad()

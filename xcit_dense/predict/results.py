@@ -1,6 +1,6 @@
 """What is predicted for an image, apart from any library's classes, and what its labels mean."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from colorsys import hsv_to_rgb
 from dataclasses import dataclass
 from types import ModuleType
@@ -93,19 +93,28 @@ def encode_mask(mask: np.ndarray) -> RunLengths:
     return coco_masks().encode(np.asfortranarray(mask.astype(bool, copy=False).view(np.uint8)))
 
 
-def encode_columns(columns: np.ndarray, first: int, width: int) -> RunLengths:
+def encode_columns(
+    parts: Iterable[tuple[int, np.ndarray]], top: int, size: tuple[int, int]
+) -> RunLengths:
     """Encode a mask that is empty but for some columns, without making the others.
 
     COCO counts zeros and ones in turn, down the columns, the first column first.
 
     Args:
-        columns: bool (n, H), the mask in columns that lie side by side.
-        first: where they begin in the image.
-        width: columns of the image.
+        parts: from left to right the column of the image where a part begins, and bool (n, h), its
+            columns, which lie side by side.
+        top: the row of the image where all columns begin.
+        size: height and width of the image.
     """
-    height = columns.shape[1]
-    borders = np.flatnonzero(np.diff(columns.reshape(-1), prepend=False, append=False))
-    counts = np.diff(borders + first * height, prepend=0, append=height * width)
+    height, width = size
+    borders = [np.zeros(0, int)]
+    for first, columns in parts:
+        ends = np.zeros((len(columns), 1), bool)
+        column, row = np.diff(columns, axis=1, prepend=ends, append=ends).nonzero()
+        borders.append((first + column) * height + top + row)
+    places, times = np.unique(np.concatenate(borders), return_counts=True)
+    places = places[times == 1]  # a run that ends where one begins goes on in the next column
+    counts = np.diff(places, prepend=0, append=height * width)
     if len(counts) > 1 and not counts[-1]:
         counts = counts[:-1]
     uncompressed = {"size": [height, width], "counts": counts.tolist()}
