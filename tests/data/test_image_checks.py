@@ -44,7 +44,7 @@ def opencv(array):
         ("a.png", lambda path: path.write_text("<html>"), None, "{}: its content is no image", "",
          True),
         ("a.jpg", cut, None, "{}: cannot be read (OSError: image f", "again", True),
-        ("a.tif", pil(GREY.astype("f")), None, "{}: cannot be read", "8 bits", True),
+        ("a.tif", pil(GREY.astype("f")), None, "more than 8 bits", "8 bits", True),
         ("a.png", pil(PIXELS[:, 1:]), None, "{} (40 x 59, annotated as 40 x 60)", "scale", True),
         ("a.jpg", exif(6), None, "annotated as they are stored, or the other way round; boxes and "
          "masks lie elsewhere: {} (60 x 40", 'color_type="color_ignore_orientation"', True),

@@ -9,9 +9,8 @@ from urllib.parse import unquote
 
 from PIL import ExifTags, Image
 
-from xcit_dense.data.kinds import look_at_all
-from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.coco_checks import listed
+from xcit_dense.data.image_checks import look_at_all
+from xcit_dense.errors import UserError, in_one_line, listed
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # of Label Studio, before the name of an uploaded file
 

@@ -10,8 +10,7 @@ import numpy as np
 from PIL import Image
 
 from xcit_dense.data.mask_folder import MaskFolder, MaskValues, read_mask
-from xcit_dense.errors import UserError
-from xcit_dense.mm.coco_checks import listed
+from xcit_dense.errors import UserError, listed
 from xcit_dense.mm.data import IGNORED_LABEL
 
 _BINARY = [0, 255]

@@ -9,10 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from xcit_dense.data.image_checks import look_at_all
 from xcit_dense.data.image_files import size_as_shown
-from xcit_dense.data.kinds import look_at_all
-from xcit_dense.errors import UserError, in_one_line
-from xcit_dense.mm.coco_checks import listed
+from xcit_dense.errors import UserError, in_one_line, listed
 from xcit_dense.predict.inputs import IMAGE_SUFFIXES, known_formats
 
 _MOST_VALUES = 256  # of a mask: label maps of mmseg have a byte a pixel

@@ -11,7 +11,7 @@ from random import Random
 from typing import Any, BinaryIO
 
 from xcit_dense.atomic_files import write_atomically
-from xcit_dense.data.kinds import look_at_all
+from xcit_dense.data.image_checks import look_at_all
 from xcit_dense.errors import UserError
 from xcit_dense.network.architectures import DROP_PATH_RATES
 from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, published_url
