@@ -198,7 +198,14 @@ def init_worker(worker_id: int, **options: Any) -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # a SIGTERM for all processes of a run is no failure of this one, which torch would report
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    sys.excepthook = _say_unless_parted
     worker_init_fn(worker_id, **options)
+
+
+def _say_unless_parted(kind: type[BaseException], *details: Any) -> None:
+    """Say nothing of a parent that ended while a thread handed a batch over."""
+    if not issubclass(kind, EOFError | ConnectionError):
+        sys.__excepthook__(kind, *details)
 
 
 CheckpointLoader.register_scheme(prefixes="", loader=load_from_local, force=True)

@@ -3,7 +3,7 @@
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from copy import copy
 from datetime import datetime
@@ -63,6 +63,7 @@ class AtomicCheckpointHook(CheckpointHook):
             key: hub.pop_info(key) for key in [*hub.runtime_info] if key.startswith("best_ckpt")
         }
         due: list[int] = []  # of a checkpoint that the run was killed before removing
+        unfinished: Iterable[Path] = ()  # what it was killed while writing
         with redirect_stdout(None):  # it prints that a new run has none
             source = runner._load_from or find_latest_checkpoint(runner.work_dir) or ""
         if os.path.realpath(os.path.dirname(source)) == os.path.realpath(folder):
@@ -71,17 +72,25 @@ class AtomicCheckpointHook(CheckpointHook):
             due = steps[: -self.max_keep_ckpts][-1:] if self.max_keep_ckpts > 0 else []
             for key, path in best.items():
                 name = os.path.basename(str(path))
-                if fnmatch(name, self._names_of_best) and os.path.exists(f"{folder}/{name}"):
+                if fnmatch(name, self._own_names[1]) and os.path.exists(f"{folder}/{name}"):
                     hub.update_info(key, os.path.join(folder, name))
+            unfinished = Path(folder).glob(".*.partial")
         super().before_train(runner)
-        for step in due if is_main_process() else []:
+        if not is_main_process():
+            return
+        for path in unfinished:
+            if any(fnmatch(path.name, f".{names}.partial") for names in self._own_names):
+                path.unlink()
+        for step in due:
             path = os.path.join(folder, self.filename_tmpl.format(step))
             if os.path.exists(path) and not os.path.samefile(path, source):
                 self.file_backend.remove(path)
 
     @property
-    def _names_of_best(self) -> str:
-        return "best_*_" + re.sub("{.*?}", "[0-9]*", self.filename_tmpl).replace("/", "_")
+    def _own_names(self) -> tuple[str, str]:
+        """Patterns of the names of checkpoints, and of best ones."""
+        names = re.sub("{.*?}", "[0-9]*", self.filename_tmpl).replace("/", "_")
+        return names, f"best_*_{names}"
 
     def before_save_checkpoint(self, runner: Any, checkpoint: dict) -> None:
         """Write the epoch and the iteration that a file has, and what is there until it is.

@@ -114,7 +114,10 @@ class TestRemoving:
         shutil.copy(tmp_path / "epoch_1.pth", tmp_path / "kept.pth")
         train(run, None)
         (tmp_path / "kept.pth").rename(tmp_path / "epoch_1.pth")  # as if killed
+        for name in (".epoch_3.pth.partial", ".best_a_epoch_3.pth.partial", ".mine.partial"):
+            (tmp_path / name).touch()
         start(tmp_path, tmp_path / "epoch_3.pth", max_keep_ckpts=2)
+        (tmp_path / ".mine.partial").unlink()
         assert names(tmp_path) == ["epoch_2.pth", "epoch_3.pth", "last_checkpoint"]
 
     @pytest.mark.parametrize("whole_folder", [True, False])
