@@ -27,10 +27,7 @@ def boxes_are_of_coco(data_set: DataSet) -> Iterator[Finding]:
         return
     corner, extent = objects.boxes[:, :2], objects.boxes[:, 2:]
     leaves = (corner + extent > objects.sizes[objects.image] + 1).any(1)
-    if (objects.boxes <= 1).all():
-        text = f"{file}: all boxes lie between 0 and 1: all objects would be left out"
-        yield Finding(text, "write pixels: multiply them by width and height of their images")
-    elif leaves.mean() > 0.5:
+    if leaves.mean() > 0.5:
         text = f"{file}: {leaves.sum()} of {len(leaves)} boxes leave their image, such as "
         text += f"{_places(data_set, leaves)}; objects would be learnt at wrong places"
         if (extent >= corner).all(1).mean() > 0.95:
@@ -58,13 +55,14 @@ def _places(data_set: DataSet, which: NDArray[np.bool_]) -> str:
 def something_is_learnt(data_set: DataSet) -> Iterator[Finding]:
     """A file for training has objects to learn from; some of a semi-supervised training do not."""
     objects = data_set.objects
-    if data_set.split == "train" and not objects.is_used.any():
+    lost = len(objects.label) > 0 and (objects.label < 0).all()  # told by classes_are_categories
+    if data_set.split == "train" and not objects.is_used.any() and not lost:
         yield Finding(
             f"{data_set.file}: {len(objects.boxes)} objects and none to learn from: "
             f"{(objects.label < 0).sum()} are of no class, {objects.is_crowd.sum()} are crowds, "
             f"{(~objects.has_extent).sum()} have a box smaller than a pixel or outside",
             "is it the file of a test set? Name one with annotations; write iscrowd=0 for single "
-            "objects, and bbox as [left, top, width, height] in pixels",
+            "objects, and bbox as [left, top, width, height] in pixels, not in parts of the image",
             is_wrong=len(objects.boxes) > 0 or data_set.path == "train_dataloader.dataset",
         )
 
