@@ -8,6 +8,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.bbox import bbox_overlaps
 from mmdet.utils import register_all_modules
 from mmengine.config import ConfigDict
+from mmengine.registry import DefaultScope
 from pycocotools import mask as coco_mask
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -19,6 +20,15 @@ from xcit_dense.large.detectors import DetectorStream
 from xcit_dense.predict import postprocessing
 
 register_all_modules()
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    """Whatever other tests of the process have left."""
+    with DefaultScope.overwrite_default_scope("mmdet"):
+        yield
+
+
 NMS = dict(type="nms", iou_threshold=0.5)
 CODER = dict(type="DeltaXYWHBBoxCoder", target_stds=[0.1, 0.1, 0.2, 0.2])
 MASK_HEAD = dict(
