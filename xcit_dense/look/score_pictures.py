@@ -256,4 +256,4 @@ def _label(axes: Axes, box: list[float], ratio: float, name: str) -> None:
 
 
 def _classes(count: int) -> str:
-    return f"{count} class{'es' * (count != 1)}"
+    return f"{count} class" if count == 1 else f"{count} classes"

@@ -162,8 +162,9 @@ def _read_video(file: Path, name: str) -> Iterator[InputImage | UserError]:
     with mmcv.VideoReader(str(file)) as video:
         for number, pixels in enumerate(video, start=1):
             yield InputImage(file, f"{file}#{number}", f"{name}/{number:06d}", pixels)
-        if not number or number < len(video):
-            yield UserError(f"{file}: only {number} of {len(video)} frames can be decoded")
+        count = max(video.frame_cnt, 0)  # OpenCV 5 says -1 of what it cannot open
+        if not number or number < count:
+            yield UserError(f"{file}: only {number} of {count} frames can be decoded")
 
 
 def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.ndarray:
