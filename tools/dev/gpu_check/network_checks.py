@@ -29,6 +29,7 @@ def network_checks(device: str, arch: str) -> Iterator[Check]:
         with_cp = partial(check_form, device, arch, form, "fp32", with_cp=True)
         yield f"{form}, fp32, with_cp", with_cp
     yield "engine, tokens on the CPU", partial(check_engine, device, arch)
+    yield "engine, windows of 160 pixels", partial(check_engine, device, arch, window=160)
 
 
 def compiler_checks(device: str, backend: str) -> Iterator[Check]:
@@ -53,13 +54,17 @@ def check_form(
     return findings
 
 
-def check_engine(device: str, arch: str) -> list[Finding]:
+def check_engine(device: str, arch: str, window: int | None = None) -> list[Finding]:
     """Band by band with the tokens on the CPU, computed on the device."""
-    model = random_backbone(arch, "gram").to(device).eval()
-    runner = Engine(model.trunk, model.pyramid, store_device="cpu")
-    return [
-        ("levels", relative_error(_levels(model, runner.levels, "fp32"), _exact(arch)[0]), 1e-5)
-    ]
+
+    def levels(model: PlainXCiT) -> tuple[Tensor, ...]:
+        engine = Engine(model.trunk, model.pyramid, store_device="cpu", window=window)
+        return _levels(model, engine.levels, "fp32")
+
+    model = random_backbone(arch, "gram").eval()
+    found = levels(model.to(device))
+    exact = levels(model.to("cpu", torch.float64)) if window else _exact(arch)[0]
+    return [("levels", relative_error(found, exact), 1e-5)]
 
 
 def random_backbone(arch: str, form: str, with_cp: bool = False) -> PlainXCiT:
