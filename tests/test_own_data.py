@@ -13,6 +13,8 @@ BLOCKS = [
     block.replace("\\\n", " ").splitlines()
     for block in re.findall(r"```\n(.*?)```", DOCUMENT, re.DOTALL)
 ]
+# torch takes ten seconds to end persistent workers in a process that goes on
+END_WORKERS = [f"{name}_dataloader.persistent_workers=False" for name in ("train", "val", "test")]
 RESULTS = [
     ["pictures/*.jpg", "found/pictures/*.jpg", "found/predictions.json", "shapes/curves.png"],
     ["pictures/*.jpg", "work_dirs/*/*/evaluation/per_class.png"],
@@ -29,6 +31,8 @@ def run(command):
         make_demo_data([*words[1:], "--train", "8", "--val", "4", "--size", "64"])
         return
     assert program == "xcit-dense"
+    if words[0] in ("train", "test"):
+        words += ["--cfg-options", *END_WORKERS]
     module = import_module(f"xcit_dense.cli.{words[0].replace('-', '_')}")
     assert not module.main(words[1:])
 
