@@ -1,6 +1,6 @@
 """Running a trunk and a pyramid without gradients, from the model's weights, band by band."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 
 import torch
@@ -140,10 +140,15 @@ class Engine:
         )
 
     @torch.no_grad()
-    def features(self, source: Source) -> "Features":
-        """All of an image that its pyramid is made from; (len(levels) * N * C) numbers are kept."""
+    def features(self, source: Source, tell: Callable[[int], object] = int) -> "Features":
+        """All of an image that its pyramid is made from; (len(levels) * N * C) numbers are kept.
+
+        Args:
+            source: the image.
+            tell: as for :meth:`taps`.
+        """
         kept: list[TokenStore] = []
-        for (store,) in self.taps([source]):
+        for (store,) in self.taps([source], tell):
             if len(kept) == len(self.level_runners) - 1:
                 kept.append(store)
                 break
@@ -151,20 +156,25 @@ class Engine:
             store.copy_to(kept[-1], rows_per_piece(store.width * store.channels, self.device))
         return Features(self.level_runners, kept, (source.height, source.width))
 
-    def taps(self, sources: Sequence[Source]) -> Iterator[list[TokenStore]]:
+    def taps(
+        self, sources: Sequence[Source], tell: Callable[[int], object] = int
+    ) -> Iterator[list[TokenStore]]:
         """The tokens of every image after each tapped block.
 
         The stores are the same ones every time: what is to be kept has to be copied.
+
+        Args:
+            sources: the images.
+            tell: is called with the number of rows of tokens that were done since it was last
+                called; in the end it has been told of ``len(blocks) + 1`` times all rows.
         """
         with torch.autocast(self.device.type, enabled=False):
-            grids = [
-                (-(-s.height // self.patch_size), -(-s.width // self.patch_size)) for s in sources
-            ]
-            stores = [self._new_store(*grid) for grid in grids]
+            stores = [self._new_store(*self.grid(source)) for source in sources]
             norms = [block.attention_norm for block in self.blocks]
             contexts = [self._new_context(store) for store in stores]
             for source, store, context in zip(sources, stores, contexts, strict=True):
-                embed(source, store, self.patch_size, self.stem, self.position, norms[0], context)
+                how = self.patch_size, self.stem, self.position, norms[0], context, tell
+                embed(source, store, *how)
         for index, (weights, next_norm) in enumerate(
             zip(self.blocks, [*norms[1:], None], strict=True)
         ):
@@ -172,11 +182,15 @@ class Engine:
                 runner = BlockRunner(weights, self.product_dtype)
                 next_contexts = [self._new_context(store) for store in stores]
                 for store, context, following in zip(stores, contexts, next_contexts, strict=True):
-                    runner.run(store, context, next_norm, following)
+                    runner.run(store, context, next_norm, following, tell)
                 contexts = next_contexts
                 del runner
             if index in self.out_indices:
                 yield stores
+
+    def grid(self, source: Source) -> tuple[int, int]:
+        """Rows and columns of the tokens of an image."""
+        return -(-source.height // self.patch_size), -(-source.width // self.patch_size)
 
     def _new_store(self, height: int, width: int) -> TokenStore:
         size = height, width, self.position[0].weight.shape[0], self.dtype

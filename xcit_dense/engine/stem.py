@@ -1,5 +1,7 @@
 """Stem and position encoding, band by band."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,7 @@ def embed(
     position: tuple[Layer, Layer],
     next_norm: TokenNorm,
     context: Context,
+    tell: Callable[[int], object],
 ) -> None:
     """Fill a store with the patches of an image.
 
@@ -28,6 +31,7 @@ def embed(
         position: projections of the codes of rows and columns.
         next_norm: the norm of the first block.
         context: gathers the normed patches.
+        tell: is called with numbers of rows that were done.
     """
     device, dtype = stem[0].weight.device, stem[0].weight.dtype
     of_rows, of_columns = (
@@ -47,6 +51,7 @@ def embed(
         tokens = grid.add_(of_columns).flatten(0, 1)
         store.write(start, tokens)
         context.gather(start, next_norm(tokens))
+        tell(stop - start)
 
 
 def _codes(length: int, layer: Layer) -> Tensor:

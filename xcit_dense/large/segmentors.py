@@ -45,6 +45,9 @@ class SegmentorStream:
             pixels; None for the whole image.
         store_folder: where the tokens lie in files; None keeps them in memory.
 
+    Attributes:
+        engine: what runs the backbone.
+
     Raises:
         UserError: there are other parts than those.
         NotAsBuilt: somebody has changed a part, or it has norms that look at whole maps.
@@ -71,21 +74,28 @@ class SegmentorStream:
             kept = slice(self._neck.start_level, self._neck.backbone_end_level)
             self._windows = self._windows[kept]
         trunk, pyramid = model.backbone.trunk, model.backbone.pyramid
-        self._engine = Engine(trunk, pyramid, None, window, store_folder)
-        sample = torch.zeros(1, trunk.embed_dims, 1, 1, device=self._engine.device)
+        self.engine = Engine(trunk, pyramid, None, window, store_folder)
+        sample = torch.zeros(1, trunk.embed_dims, 1, 1, device=self.engine.device)
         # what cannot be run is to be noticed now, and not hours later
-        self._build(lambda: [OfTensor(sample.to(self._engine.dtype))] * len(pyramid.levels))
+        self._build(lambda: [OfTensor(sample.to(self.engine.dtype))] * len(pyramid.levels))
+
+    def padded(self, source: Source) -> Padded:
+        """An image as the engine gets it."""
+        least, divisor = self._padding.get("size"), self._padding.get("size_divisor")
+        return Padded(source, least or (0, 0), divisor or 1, self._padding_value)
 
     @torch.no_grad()
-    def logits(self, source: Source) -> Iterator[tuple[int, Tensor]]:
+    def logits(
+        self, source: Source, tell: Callable[[int], object] = int
+    ) -> Iterator[tuple[int, Tensor]]:
         """The logits of an image: the first row, and (classes, rows, width), from top to bottom.
 
         Args:
             source: pixels as the data preprocessor normalises them.
+            tell: of rows of tokens, see :meth:`xcit_dense.engine.Engine.taps`.
         """
-        least, divisor = self._padding.get("size"), self._padding.get("size_divisor")
-        padded = Padded(source, least or (0, 0), divisor or 1, self._padding_value)
-        levels = self._engine.features(padded).by_level
+        padded = self.padded(source)
+        levels = self.engine.features(padded, tell).by_level
         found = self._build(lambda: [OfLevel(level) for level in levels])
         found = resized(found, (padded.height, padded.width), self._head.align_corners)
         reader = Reader(found)
