@@ -154,7 +154,7 @@ class Engine:
                 break
             kept.append(self._new_store(store.height, store.width))
             store.copy_to(kept[-1], rows_per_piece(store.width * store.channels, self.device))
-        return Features(self.level_runners, kept, (source.height, source.width))
+        return Features(self.level_runners, kept, (source.height, source.width), store.seen)
 
     def taps(
         self, sources: Sequence[Source], tell: Callable[[int], object] = int
@@ -170,6 +170,9 @@ class Engine:
         """
         with torch.autocast(self.device.type, enabled=False):
             stores = [self._new_store(*self.grid(source)) for source in sources]
+            for source, store in zip(sources, stores, strict=True):
+                if hasattr(source, "valid"):  # filled by the stem
+                    store.seen = torch.ones(store.height, store.width, dtype=torch.bool)
             norms = [block.attention_norm for block in self.blocks]
             contexts = [self._new_context(store) for store in stores]
             for source, store, context in zip(sources, stores, contexts, strict=True):
@@ -200,8 +203,9 @@ class Engine:
 
     def _new_context(self, store: TokenStore) -> Context:
         if self.window is None:
-            return WholeImage()
-        return Windows(store.height, store.width, max(1, self.window // self.patch_size))
+            return WholeImage(store.seen)
+        window = max(1, self.window // self.patch_size)
+        return Windows(store.height, store.width, window, store.seen)
 
     def _cast(self, layer: Layer) -> Layer:
         return Layer(*(None if t is None else t.to(self.product_dtype) for t in layer))
@@ -232,12 +236,17 @@ class Features:
 
     Attributes:
         by_level: each level, of which any rows can be read.
+        seen: bool (rows, columns) on the CPU, which tokens have data; None: all.
     """
 
     def __init__(
-        self, levels: list[LevelRunner], stores: list[TokenStore], image_size: tuple[int, int]
+        self,
+        levels: list[LevelRunner],
+        stores: list[TokenStore],
+        image_size: tuple[int, int],
+        seen: Tensor | None = None,
     ) -> None:
-        self.image_size = image_size
+        self.image_size, self.seen = image_size, seen
         self.by_level = [
             Level(runner, store, image_size) for runner, store in zip(levels, stores, strict=True)
         ]

@@ -50,8 +50,21 @@ def embed(
         grid = patches.permute(1, 2, 0) + of_rows[start:stop, None]
         tokens = grid.add_(of_columns).flatten(0, 1)
         store.write(start, tokens)
+        if store.seen is not None:
+            store.seen[start:stop] = _with_data(source, start, stop, patch_size)
         context.gather(start, next_norm(tokens))
         tell(stop - start)
+
+
+def _with_data(source: Source, start: int, stop: int, patch_size: int) -> Tensor | bool:
+    """Which patches of some rows have data, bool (rows, columns)."""
+    last = min(stop * patch_size, source.height)
+    valid = source.valid(start * patch_size, last)
+    if valid is None:
+        return True
+    padding = 0, -source.width % patch_size, 0, stop * patch_size - last
+    patches = F.pad(valid, padding).unflatten(1, (-1, patch_size)).unflatten(0, (-1, patch_size))
+    return patches.any(dim=3).any(dim=1)
 
 
 def _codes(length: int, layer: Layer) -> Tensor:

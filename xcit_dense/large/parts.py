@@ -45,3 +45,13 @@ class Padded:
         rows = source.read(top, max(top + 1, min(last, source.height)))[:, first - top :]
         missing = (0, self.width - source.width, 0, last - first - rows.shape[1])
         return F.pad(rows, missing, value=self._value) if any(missing) else rows
+
+    def valid(self, first: int, last: int) -> Tensor | None:
+        """See :class:`Source`; padding is seen, as by the whole model."""
+        source = self._source
+        last_row = min(last, source.height)
+        if not hasattr(source, "valid") or first >= last_row:
+            return None
+        valid = source.valid(first, last_row)
+        missing = (0, self.width - source.width, 0, last - last_row)
+        return valid if valid is None else F.pad(valid, missing, value=True)

@@ -95,8 +95,9 @@ class SegmentorStream:
             tell: of rows of tokens, see :meth:`xcit_dense.engine.Engine.taps`.
         """
         padded = self.padded(source)
-        levels = self.engine.features(padded, tell).by_level
-        found = self._build(lambda: [OfLevel(level) for level in levels])
+        features = self.engine.features(padded, tell)
+        levels = features.by_level
+        found = self._build(lambda: [OfLevel(level) for level in levels], features.seen)
         found = resized(found, (padded.height, padded.width), self._head.align_corners)
         reader = Reader(found)
         for first in range(0, source.height, found.rows_at_once):
@@ -116,7 +117,7 @@ class SegmentorStream:
             else:
                 yield first, logits.argmax(dim=0)
 
-    def _build(self, levels: Inputs) -> FeatureMap:
+    def _build(self, levels: Inputs, seen: Tensor | None = None) -> FeatureMap:
         """The logits in the size of the head."""
 
         def inputs() -> list[FeatureMap]:
@@ -124,14 +125,16 @@ class SegmentorStream:
 
         head = self._head
         expect(head, type(head))
-        return Convolved(head.conv_seg, *_HEADS[type(head)](head, inputs, self._windows))
+        return Convolved(head.conv_seg, *_HEADS[type(head)](head, inputs, self._windows, seen))
 
 
-def _uper_head(head: nn.Module, inputs: Inputs, windows: Windows) -> list[FeatureMap]:
+def _uper_head(
+    head: nn.Module, inputs: Inputs, windows: Windows, seen: Tensor | None
+) -> list[FeatureMap]:
     align = head.align_corners
     chosen, window = _select(head, inputs), windows[head.in_index[-1]]
     coarsest = chosen[-1] if window else _select(head, inputs)[-1]  # which is read to its end
-    pooled = pooled_maps(head.psp_modules, coarsest, align, window)
+    pooled = pooled_maps(head.psp_modules, coarsest, align, window, seen)
     laterals = [Convolved(*pair) for pair in zip(head.lateral_convs, chosen, strict=False)]
     laterals.append(Convolved(head.bottleneck, chosen[-1], *pooled))
     for index in range(len(laterals) - 1, 0, -1):
@@ -142,7 +145,7 @@ def _uper_head(head: nn.Module, inputs: Inputs, windows: Windows) -> list[Featur
     return [Convolved(head.fpn_bottleneck, *outs)]
 
 
-def _fpn_head(head: nn.Module, inputs: Inputs, _: Windows) -> list[FeatureMap]:
+def _fpn_head(head: nn.Module, inputs: Inputs, *_: object) -> list[FeatureMap]:
     outs = []
     for layers, out in zip(head.scale_heads, _select(head, inputs), strict=True):
         expect(layers, nn.Sequential)
@@ -157,7 +160,7 @@ def _fpn_head(head: nn.Module, inputs: Inputs, _: Windows) -> list[FeatureMap]:
     return [Summed(*outs)]
 
 
-def _fcn_head(head: nn.Module, inputs: Inputs, _: Windows) -> list[FeatureMap]:
+def _fcn_head(head: nn.Module, inputs: Inputs, *_: object) -> list[FeatureMap]:
     parts = found = _select(head, inputs)
     if head.num_convs:
         expect(head.convs, nn.Sequential)

@@ -67,10 +67,15 @@ class NormalisedPixels:
         """See :class:`xcit_dense.engine.Source`."""
         window = Window(first, 0, last - first, self.width)
         image = self._predictor.normalised(self._pixels.read(window))
-        valid = self._pixels.valid(window)  # after the read, which finds damage
+        valid = self.valid(first, last)  # after the read, which finds damage
         if valid is not None:
-            image[:, torch.from_numpy(~valid)] = 0
+            image[:, ~valid] = 0
         return image
+
+    def valid(self, first: int, last: int) -> Tensor | None:
+        """See :class:`xcit_dense.engine.Source`."""
+        valid = self._pixels.valid(Window(first, 0, last - first, self.width))
+        return None if valid is None else torch.from_numpy(valid)
 
 
 def segment_stream(
