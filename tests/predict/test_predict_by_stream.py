@@ -1,12 +1,15 @@
 """``xcit-dense predict --mode stream``: a raster band by band gives what mm gives for the whole."""
 
 import json
+import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from pycocotools import mask as coco_mask
 from rasters import patches, rasterio, run, save
 
+from xcit_dense.large import planning
 from xcit_dense.large.ways import trained_size
 from xcit_dense.mm.config import read_config
 from xcit_dense.predict import Predictor
@@ -102,3 +105,33 @@ def test_what_cannot_be_streamed(segmentor, tmp_path, capsys, save_model):
     assert told in capsys.readouterr().out
     with pytest.raises(Exception, match="--mode stream: PSPHead cannot be run"):
         run(model, [path], tmp_path / "out", "--context", "64")
+
+
+def test_a_plan_and_where_the_tokens_lie(segmentor, tmp_path, capsys, monkeypatch):
+    path, out = save(tmp_path / "scene.tif", patches(330, 400)), tmp_path / "out"
+    assert run(segmentor, [path], out, "--plan", "--memory", "1") == 0
+    # 42 x 50 patches of 8 pixels, 16 channels and four levels in float32; cells of 9 tokens
+    assert "2,100 tokens take 0.5 MB in memory, moments of 30 cells 0.0 MB" in (
+        capsys.readouterr().out
+    )
+    assert not list(out.iterdir())
+    labels = []
+    for memory in ("1", "0"):
+        assert run(segmentor, [path], out, "--memory", memory, "--no-pictures") == 0
+        labels.append(labels_in(out / "labels/scene.tif"))
+    assert f"tokens take 0.5 MB in {out}, moments" in capsys.readouterr().out
+    np.testing.assert_array_equal(*labels)
+    assert [each.name for each in out.iterdir()] == ["labels"]
+    monkeypatch.setattr(planning.shutil, "disk_usage", lambda _: SimpleNamespace(free=10_000))
+    assert run(segmentor, [path], out, "--memory", "0.0001") == 1
+    told = r"tokens take 0.5 MB, more than the memory, 0.1 MB .* where 0.0 MB are free"
+    assert re.search(told, capsys.readouterr().out)
+
+
+def test_the_expected_time_of_long_work(segmentor, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(planning, "_PIXELS", 20_000)
+    path = save(tmp_path / "scene.tif", patches(600, 300))
+    assert run(segmentor, [path], tmp_path / "out", "--mode", "stream") == 0
+    printed = capsys.readouterr()
+    assert re.search(r"by a first band, it takes about \d+:\d\d:\d\d", printed.out)
+    assert "600 of 600 rows of pixels" in printed.err

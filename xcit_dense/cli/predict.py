@@ -27,6 +27,7 @@ from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
 
 _OF_WAYS = ("mode", "context", "tile", "overlap")
 _OF_RASTERS = ("bands", "stretch", "scale", "level", "mpp", "probabilities", "polygons")
+_OF_RASTERS += ("memory", "plan")
 
 
 def make_parser() -> ArgumentParser:
@@ -80,6 +81,15 @@ def make_parser() -> ArgumentParser:
     parts.add_argument("--tile", type=_positive, metavar="PIXELS", help="tiles of this side")
     parts.add_argument(
         "--overlap", type=int, metavar="PIXELS", help="that neighbours share (a quarter of a tile)"
+    )
+    parts.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIGABYTES",
+        help="a stream's tokens go to a file in --out where they take more (half of what is free)",
+    )
+    parts.add_argument(
+        "--plan", action="store_const", const=True, help="print what it will take, and end"
     )
     parts.add_argument("--bands", help="such as 4,3,2 for red, green, blue")
     parts.add_argument(
@@ -178,7 +188,7 @@ def _given(args: Namespace, *names: str) -> dict[str, Any]:
 def _check_ways(parser: ArgumentParser, args: Namespace, options: Container[str]) -> None:
     """See that options of images of any size go together, and find the mode that they mean."""
     of_tiles = [name for name in ("tile", "overlap") if name in options]
-    of_stream = [name for name in ("context",) if name in options]
+    of_stream = [name for name in ("context", "memory") if name in options]
     if args.mode is None and of_tiles and of_stream:
         parser.error(
             f"--{of_tiles[0]} and --{of_stream[0]}: tiles or a stream; with --mode auto it is a "
@@ -190,6 +200,8 @@ def _check_ways(parser: ArgumentParser, args: Namespace, options: Container[str]
         parser.error(f"--mode stream --{of_tiles[0]}: goes with tiles; a stream has --context")
     if args.mode == "tiles" and of_stream:
         parser.error(f"--mode tiles --{of_stream[0]}: goes with a stream; tiles have --tile")
+    if args.memory is not None and not args.memory >= 0:
+        parser.error(f"--memory {args.memory}: gigabytes, at least 0")
     if args.tile and not 0 <= (args.overlap or 0) < args.tile:
         tiles = f"--tile {args.tile} --overlap {args.overlap}"
         parser.error(f"{tiles}: an overlap is 0 to tile - 1")
@@ -241,7 +253,7 @@ def _predict_parts(
         for file, name in output_names(outputs.files).items():
             try:
                 damage += predict_raster(predictor, outputs, file, name, way, **options)
-                count += 1
+                count += not args.plan
             except OSError:  # of results
                 raise
             except Exception as error:  # models and decoders have many ways not to take an image
@@ -250,7 +262,8 @@ def _predict_parts(
     except KeyboardInterrupt:
         skipped.append(UserError("all that follows: stopped"))
     finally:
-        outputs.finish()
+        if not args.plan:
+            outputs.finish()
         exit_code = _summarize(count, skipped)
         for error in damage:
             print(f"  damaged, so nodata: {error}")

@@ -102,11 +102,15 @@ class Windows:
         width: columns.
         window: side of a window, in tokens.
         seen: bool (height, width), which tokens are seen; None: all.
+
+    Attributes:
+        num_cells: of all of the grid.
     """
 
     def __init__(self, height: int, width: int, window: int, seen: Tensor | None = None) -> None:
         self.height, self.width, self._seen = height, width, seen
         self._rows, self._columns = Axis(height, window), Axis(width, window)
+        self.num_cells = self._rows.count * self._columns.count
         self._cells: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # moments, by rows of cells
         self._ready: dict[int, tuple[Tensor, Tensor]] = {}  # what mixes, by rows of windows
 

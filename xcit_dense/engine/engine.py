@@ -195,6 +195,20 @@ class Engine:
         """Rows and columns of the tokens of an image."""
         return -(-source.height // self.patch_size), -(-source.width // self.patch_size)
 
+    def size_of_tokens(self, source: Source) -> int:
+        """Bytes of the stores that the :meth:`features` of an image need, a store a level."""
+        height, width = self.grid(source)
+        channels = len(self.position[0].weight)
+        return len(self.level_runners) * height * width * channels * self.dtype.itemsize
+
+    def size_of_moments(self, source: Source) -> tuple[int, int]:
+        """Cells whose moments are gathered, and the bytes of these."""
+        cells = 1
+        if self.window is not None:
+            cells = self._new_windows(*self.grid(source)).num_cells
+        channels = len(self.position[0].weight)
+        return cells, cells * (channels + 1) * channels * max(4, self.dtype.itemsize)
+
     def _new_store(self, height: int, width: int) -> TokenStore:
         size = height, width, self.position[0].weight.shape[0], self.dtype
         if self.store_folder is not None:
@@ -204,8 +218,10 @@ class Engine:
     def _new_context(self, store: TokenStore) -> Context:
         if self.window is None:
             return WholeImage(store.seen)
-        window = max(1, self.window // self.patch_size)
-        return Windows(store.height, store.width, window, store.seen)
+        return self._new_windows(store.height, store.width, store.seen)
+
+    def _new_windows(self, height: int, width: int, seen: Tensor | None = None) -> Windows:
+        return Windows(height, width, max(1, self.window // self.patch_size), seen)
 
     def _cast(self, layer: Layer) -> Layer:
         return Layer(*(None if t is None else t.to(self.product_dtype) for t in layer))

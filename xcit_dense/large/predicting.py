@@ -11,10 +11,11 @@ from xcit_dense.large import label_rasters, overview
 from xcit_dense.large.damage import SalvagedPixels
 from xcit_dense.large.geojson import write_areas, write_objects
 from xcit_dense.large.pixels import Pixels, parse_bands
+from xcit_dense.large.planning import expected_time, plan_stream
 from xcit_dense.large.runs import in_coco
 from xcit_dense.large.scaling import ScaledRaster
 from xcit_dense.large.sources import open_raster
-from xcit_dense.large.streaming import detect_stream, make_stream, segment_stream
+from xcit_dense.large.streaming import NormalisedPixels, detect_stream, segment_stream
 from xcit_dense.large.tiles import Part, detect_tiles, lay_tiles, segment_tiles
 from xcit_dense.large.ways import Way
 from xcit_dense.predict.outputs import LABELS, PICTURES, PROBABILITIES, Outputs, write_picture
@@ -37,6 +38,8 @@ def predict_raster(
     polygons: bool = False,
     score_thr: float = 0.0,
     batch_size: int = 1,
+    memory: float | None = None,
+    plan: bool = False,
 ) -> list[str]:
     """Predict on a raster and write the results, each under its name when it is whole.
 
@@ -53,6 +56,8 @@ def predict_raster(
         probabilities, polygons: of a segmentor, whether these are written too.
         score_thr: of a detector, least score.
         batch_size: tiles at once.
+        memory: gigabytes of a stream; half of what is free if not said.
+        plan: end with what it will take.
 
     Returns:
         What is said of damaged places, which became nodata.
@@ -69,9 +74,11 @@ def predict_raster(
     if raster.warning:
         print(f"  {raster.warning}")
     if way.mode == "stream":
-        segment, detect, how = _by_stream(predictor, pixels, way)
+        segment, detect, how = _by_stream(predictor, pixels, way, memory, outputs.folder, plan)
     else:
         segment, detect, how = _by_tiles(pixels, way, batch_size)
+    if plan:
+        return []
     sides = pixels.height, pixels.width
     if predictor.is_segmentor:
         how |= dict(with_probabilities=probabilities, scratch=outputs.folder)
@@ -96,9 +103,20 @@ def _by_tiles(pixels: Pixels, way: Way, batch_size: int) -> tuple[Callable, Call
     return segment_tiles, detect_tiles, tiling | dict(tell=_progress(count, "tiles"))
 
 
-def _by_stream(predictor: Predictor, pixels: Pixels, way: Way) -> tuple[Callable, Callable, dict]:
+def _by_stream(
+    predictor: Predictor,
+    pixels: Pixels,
+    way: Way,
+    memory: float | None,
+    folder: Path,
+    plan: bool,
+) -> tuple[Callable, Callable, dict]:
     """As :func:`_by_tiles`."""
-    stream = make_stream(predictor, way.side)
+    source = NormalisedPixels(predictor, pixels)
+    stream = plan_stream(predictor, source, way.side, memory, folder)
+    expected = None if plan else expected_time(predictor, stream, source)
+    if expected is not None:
+        print(f"  by a first band, it takes about {expected}", flush=True)
     rows = (len(stream.engine.blocks) + 1) * stream.engine.grid(stream.padded(pixels))[0]
     tell = _progress(rows, "rows of tokens"), _progress(pixels.height, "rows of pixels")
     streaming = dict(stream=stream, tell=tell[0], tell_of_pixels=tell[1])
