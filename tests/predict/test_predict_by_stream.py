@@ -135,3 +135,13 @@ def test_the_expected_time_of_long_work(segmentor, tmp_path, capsys, monkeypatch
     printed = capsys.readouterr()
     assert re.search(r"by a first band, it takes about \d+:\d\d:\d\d", printed.out)
     assert "600 of 600 rows of pixels" in printed.err
+
+
+def test_from_python(detector, tmp_path):
+    path = save(tmp_path / "scene.tif", patches(200, 300))
+    predictor = Predictor(detector.config, detector.checkpoint, "cpu")
+    for mode, options in (("stream", dict(context=64)), ("tiles", dict(tile=128))):
+        damage = predictor.predict_raster(path, tmp_path / mode, mode, score_thr=0.01, **options)
+        assert damage == []
+        assert json.loads((tmp_path / mode / "predictions.json").read_bytes())["annotations"]
+        assert (tmp_path / mode / "pictures/scene.jpg").exists()

@@ -23,7 +23,10 @@ def test_the_command_of_the_document_labels_a_geotiff(segmentor, tmp_path, monke
     command = next(line for line in DOCUMENT.read_text().splitlines() if "predict CONFIG" in line)
     _, name, config, checkpoint, *rest = shlex.split(command)
     assert (name, config, checkpoint) == ("predict", "CONFIG", "CHECKPOINT")
-    assert predict.main([segmentor.config, segmentor.checkpoint, *rest]) == 0
+    model = [segmentor.config, segmentor.checkpoint]
+    assert predict.main([*model, *rest]) == 0
+    assert "stream, attention sees 144 pixels" in capsys.readouterr().out
+    assert predict.main([*model, *rest, "--mode", "tiles", "--tile", "1024"]) == 0
     printed = capsys.readouterr().out
     assert "scene.tif: 560 x 430 pixels, bands 1,2,3 as red, green, blue\n  1 tiles" in printed
 

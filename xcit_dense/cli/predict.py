@@ -262,8 +262,7 @@ def _predict_parts(
     except KeyboardInterrupt:
         skipped.append(UserError("all that follows: stopped"))
     finally:
-        if not args.plan:
-            outputs.finish()
+        outputs.finish()
         exit_code = _summarize(count, skipped)
         for error in damage:
             print(f"  damaged, so nodata: {error}")

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from mmengine.utils import ProgressBar
 
@@ -17,7 +18,7 @@ from xcit_dense.large.scaling import ScaledRaster
 from xcit_dense.large.sources import open_raster
 from xcit_dense.large.streaming import NormalisedPixels, detect_stream, segment_stream
 from xcit_dense.large.tiles import Part, detect_tiles, lay_tiles, segment_tiles
-from xcit_dense.large.ways import Way
+from xcit_dense.large.ways import Way, choose_way
 from xcit_dense.predict.outputs import LABELS, PICTURES, PROBABILITIES, Outputs, write_picture
 from xcit_dense.predict.predictor import Predictor
 from xcit_dense.predict.results import Categories, Detections
@@ -91,6 +92,26 @@ def predict_raster(
         written = _write_objects(found, predictor.categories, pixels, outputs, name)
     print("  written:", *(path.relative_to(outputs.folder) for path in written), flush=True)
     return list(pixels.damage.values())
+
+
+def predict_alone(
+    predictor: Predictor,
+    file: Path,
+    folder: Path,
+    mode: str,
+    context: int | str | None,
+    tile: int | None = None,
+    overlap: int | None = None,
+    **options: Any,
+) -> list[str]:
+    """Predict on one raster; see :meth:`Predictor.predict_raster`."""
+    way = choose_way(predictor, mode, context, tile, overlap)
+    folder.mkdir(parents=True, exist_ok=True)
+    file = file.absolute()
+    outputs = Outputs(folder, predictor.categories, [file], longest_side=overview.LONGEST_SIDE)
+    damage = predict_raster(predictor, outputs, file, file.stem, way, **options)
+    outputs.finish()
+    return damage
 
 
 def _by_tiles(pixels: Pixels, way: Way, batch_size: int) -> tuple[Callable, Callable, dict]:
@@ -183,7 +204,7 @@ def _progress(count: int, what: str) -> Callable[[int], None]:
 
     def tell(number: int) -> None:
         nonlocal done, bar
-        before, done = done, done + number
+        before, done = done, min(done + number, count)  # padding has rows too
         if sys.stderr.isatty():
             bar = bar or ProgressBar(count, file=sys.stderr)  # which begins to count the time
             bar.update(number)

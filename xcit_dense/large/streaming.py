@@ -163,7 +163,12 @@ def detect_stream(
 
     Returns:
         boxes in pixels of the raster, masks as :mod:`xcit_dense.large.runs`; best scores first.
+
+    Raises:
+        UserError: the raster is too large for COCO's run lengths, which masks come in.
     """
+    if getattr(predictor.model, "with_mask", False) and pixels.height * pixels.width >= 2**32:
+        raise UserError("masks in 2^32 pixels and more are found in tiles only (--mode tiles)")
     with predictor.autocast():
         instances = stream.instances(NormalisedPixels(predictor, pixels), tell, tell_of_pixels)
     found = predictor.named(from_instances(instances)).above(score_thr)

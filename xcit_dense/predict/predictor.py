@@ -147,6 +147,35 @@ class Predictor:
             raise UserError(f"{type(self.model).__name__} gives no seg_logits, as segmentors do")
         return [sample.seg_logits.data for sample in samples]
 
+    def predict_raster(
+        self,
+        path: Path | str,
+        out: Path | str,
+        mode: str = "auto",
+        context: int | str | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Predict on an image of any size as ``xcit-dense predict`` does; results go to ``out``.
+
+        Args:
+            path: of a raster.
+            out: a folder.
+            mode: ``auto``, ``stream`` or ``tiles``.
+            context: of a stream, what is seen around each place in pixels, or ``whole``.
+            options: ``tile``, ``overlap``, and those of
+                :func:`xcit_dense.large.predicting.predict_raster`.
+
+        Returns:
+            What is said of damaged places, which became nodata.
+
+        Raises:
+            OSError: a result cannot be written.
+            UserError: the raster cannot be opened so, or the model not be run so.
+        """
+        from xcit_dense.large.predicting import predict_alone  # which builds on this module
+
+        return predict_alone(self, Path(path), Path(out), mode, context, **options)
+
     @torch.no_grad()
     def _run(self, images: Sequence[np.ndarray], resize: bool) -> list[Any]:
         """The data samples that mm's model makes of images."""
