@@ -86,6 +86,10 @@ class Engine:
         window: side of what attention sees around each place, in pixels; None for the whole image.
         store_folder: where the tokens lie in files, if they do.
 
+    Attributes:
+        tell: is called with numbers of rows of tokens that were done, ``len(blocks) + 1`` times all
+            rows in the end.
+
     Raises:
         NotAsBuilt: somebody has changed the model, or it has norms that look at whole maps.
     """
@@ -104,6 +108,7 @@ class Engine:
         expect(pyramid.levels, nn.ModuleDict)
         self.patch_size, self.out_indices = trunk.patch_size, trunk.out_indices
         self.window = window
+        self.tell: Callable[[int], object] = int
         stem = read_stem(trunk.patch_embedding)
         self.position = read_position(trunk.position_encoding)
         self.blocks: list[BlockWeights] = [read_block(block) for block in trunk.blocks]
@@ -140,15 +145,10 @@ class Engine:
         )
 
     @torch.no_grad()
-    def features(self, source: Source, tell: Callable[[int], object] = int) -> "Features":
-        """All of an image that its pyramid is made from; (len(levels) * N * C) numbers are kept.
-
-        Args:
-            source: the image.
-            tell: as for :meth:`taps`.
-        """
+    def features(self, source: Source) -> "Features":
+        """All of an image that its pyramid is made from; (len(levels) * N * C) numbers are kept."""
         kept: list[TokenStore] = []
-        for (store,) in self.taps([source], tell):
+        for (store,) in self.taps([source]):
             if len(kept) == len(self.level_runners) - 1:
                 kept.append(store)
                 break
@@ -156,17 +156,10 @@ class Engine:
             store.copy_to(kept[-1], rows_per_piece(store.width * store.channels, self.device))
         return Features(self.level_runners, kept, (source.height, source.width), store.seen)
 
-    def taps(
-        self, sources: Sequence[Source], tell: Callable[[int], object] = int
-    ) -> Iterator[list[TokenStore]]:
+    def taps(self, sources: Sequence[Source]) -> Iterator[list[TokenStore]]:
         """The tokens of every image after each tapped block.
 
         The stores are the same ones every time: what is to be kept has to be copied.
-
-        Args:
-            sources: the images.
-            tell: is called with the number of rows of tokens that were done since it was last
-                called; in the end it has been told of ``len(blocks) + 1`` times all rows.
         """
         with torch.autocast(self.device.type, enabled=False):
             stores = [self._new_store(*self.grid(source)) for source in sources]
@@ -176,7 +169,7 @@ class Engine:
             norms = [block.attention_norm for block in self.blocks]
             contexts = [self._new_context(store) for store in stores]
             for source, store, context in zip(sources, stores, contexts, strict=True):
-                how = self.patch_size, self.stem, self.position, norms[0], context, tell
+                how = self.patch_size, self.stem, self.position, norms[0], context, self.tell
                 embed(source, store, *how)
         for index, (weights, next_norm) in enumerate(
             zip(self.blocks, [*norms[1:], None], strict=True)
@@ -185,7 +178,7 @@ class Engine:
                 runner = BlockRunner(weights, self.product_dtype)
                 next_contexts = [self._new_context(store) for store in stores]
                 for store, context, following in zip(stores, contexts, next_contexts, strict=True):
-                    runner.run(store, context, next_norm, following, tell)
+                    runner.run(store, context, next_norm, following, self.tell)
                 contexts = next_contexts
                 del runner
             if index in self.out_indices:
@@ -203,9 +196,7 @@ class Engine:
 
     def size_of_moments(self, source: Source) -> tuple[int, int]:
         """Cells whose moments are gathered, and the bytes of these."""
-        cells = 1
-        if self.window is not None:
-            cells = self._new_windows(*self.grid(source)).num_cells
+        cells = 1 if self.window is None else self._new_windows(*self.grid(source)).num_cells
         channels = len(self.position[0].weight)
         return cells, cells * (channels + 1) * channels * max(4, self.dtype.itemsize)
 

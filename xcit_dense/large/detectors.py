@@ -93,18 +93,12 @@ class DetectorStream:
         return Padded(source, (0, 0), self._divisor, self._padding)
 
     @torch.no_grad()
-    def instances(
-        self,
-        source: Source,
-        tell: Callable[[int], object] = int,
-        tell_of_pixels: Callable[[int], object] = int,
-    ) -> InstanceData:
+    def instances(self, source: Source, tell: Callable[[int], object] = int) -> InstanceData:
         """The objects in an image, those of the highest scores first.
 
         Args:
             source: pixels as the data preprocessor normalises them.
-            tell: of rows of tokens, see :meth:`xcit_dense.engine.Engine.taps`.
-            tell_of_pixels: then of rows of pixels whose objects were found.
+            tell: is called with numbers of rows of pixels whose objects were found.
 
         Returns:
             ``bboxes`` (n, 4) in pixels, ``scores``, ``labels`` and, of models that have them,
@@ -112,7 +106,7 @@ class DetectorStream:
         """
         size = source.height, source.width
         padded = self.padded(source)
-        levels = self.engine.features(padded, tell).by_level
+        levels = self.engine.features(padded).by_level
         meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
 
         def maps() -> list[FeatureMap]:
@@ -125,7 +119,7 @@ class DetectorStream:
             if self._roi_head is not None:
                 areas = _refine(self._roi_head, maps, areas, meta)
             found += areas
-            tell_of_pixels(bottom - top)
+            tell(bottom - top)
         instances = self._united(found)
         if self._roi_head is not None and self._roi_head.with_mask:
             instances.masks = _masks(self._roi_head, maps, instances, meta)

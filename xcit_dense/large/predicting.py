@@ -4,7 +4,6 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from mmengine.utils import ProgressBar
 
@@ -18,7 +17,7 @@ from xcit_dense.large.scaling import ScaledRaster
 from xcit_dense.large.sources import open_raster
 from xcit_dense.large.streaming import NormalisedPixels, detect_stream, segment_stream
 from xcit_dense.large.tiles import Part, detect_tiles, lay_tiles, segment_tiles
-from xcit_dense.large.ways import Way, choose_way
+from xcit_dense.large.ways import Way
 from xcit_dense.predict.outputs import LABELS, PICTURES, PROBABILITIES, Outputs, write_picture
 from xcit_dense.predict.predictor import Predictor
 from xcit_dense.predict.results import Categories, Detections
@@ -94,26 +93,6 @@ def predict_raster(
     return list(pixels.damage.values())
 
 
-def predict_alone(
-    predictor: Predictor,
-    file: Path,
-    folder: Path,
-    mode: str,
-    context: int | str | None,
-    tile: int | None = None,
-    overlap: int | None = None,
-    **options: Any,
-) -> list[str]:
-    """Predict on one raster; see :meth:`Predictor.predict_raster`."""
-    way = choose_way(predictor, mode, context, tile, overlap)
-    folder.mkdir(parents=True, exist_ok=True)
-    file = file.absolute()
-    outputs = Outputs(folder, predictor.categories, [file], longest_side=overview.LONGEST_SIDE)
-    damage = predict_raster(predictor, outputs, file, file.stem, way, **options)
-    outputs.finish()
-    return damage
-
-
 def _by_tiles(pixels: Pixels, way: Way, batch_size: int) -> tuple[Callable, Callable, dict]:
     """What labels, what finds objects, and what both take."""
     sides = pixels.height, pixels.width
@@ -138,9 +117,9 @@ def _by_stream(
     expected = None if plan else expected_time(predictor, stream, source)
     if expected is not None:
         print(f"  by a first band, it takes about {expected}", flush=True)
-    rows = (len(stream.engine.blocks) + 1) * stream.engine.grid(stream.padded(pixels))[0]
-    tell = _progress(rows, "rows of tokens"), _progress(pixels.height, "rows of pixels")
-    streaming = dict(stream=stream, tell=tell[0], tell_of_pixels=tell[1])
+    rows = (len(stream.engine.blocks) + 1) * stream.engine.grid(stream.padded(source))[0]
+    stream.engine.tell = _progress(rows, "rows of tokens")
+    streaming = dict(stream=stream, tell=_progress(pixels.height, "rows of pixels"))
     return segment_stream, detect_stream, streaming
 
 

@@ -85,19 +85,15 @@ class SegmentorStream:
         return Padded(source, least or (0, 0), divisor or 1, self._padding_value)
 
     @torch.no_grad()
-    def logits(
-        self, source: Source, tell: Callable[[int], object] = int
-    ) -> Iterator[tuple[int, Tensor]]:
+    def logits(self, source: Source) -> Iterator[tuple[int, Tensor]]:
         """The logits of an image: the first row, and (classes, rows, width), from top to bottom.
 
         Args:
             source: pixels as the data preprocessor normalises them.
-            tell: of rows of tokens, see :meth:`xcit_dense.engine.Engine.taps`.
         """
         padded = self.padded(source)
-        features = self.engine.features(padded, tell)
-        levels = features.by_level
-        found = self._build(lambda: [OfLevel(level) for level in levels], features.seen)
+        features = self.engine.features(padded)
+        found = self._build(lambda: [OfLevel(each) for each in features.by_level], features.seen)
         found = resized(found, (padded.height, padded.width), self._head.align_corners)
         reader = Reader(found)
         for first in range(0, source.height, found.rows_at_once):

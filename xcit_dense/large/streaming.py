@@ -18,7 +18,6 @@ from xcit_dense.large.tiles import BLOCK, Part, decide, label_type, without_noda
 from xcit_dense.predict.predictor import Predictor
 from xcit_dense.predict.results import Detections, from_instances
 
-Tell = Callable[[int], object]
 _COLUMNS = 4 * BLOCK  # of a part with probabilities: 150 MB for 150 classes
 
 
@@ -84,8 +83,7 @@ def segment_stream(
     pixels: Pixels,
     with_probabilities: bool = False,
     scratch: Path | None = None,
-    tell: Tell = int,
-    tell_of_pixels: Tell = int,
+    tell: Callable[[int], object] = int,
 ) -> Iterator[Part]:
     """Label a raster by a segmentor that sees a context around each place. Nodata has no label.
 
@@ -96,8 +94,7 @@ def segment_stream(
         with_probabilities: whether they are given too; those of 256 rows, 4 bytes x classes x 256 x
             width of the raster, wait in a file.
         scratch: folder of the file, which has no name there; None for the system's.
-        tell: of rows of tokens, see :meth:`xcit_dense.engine.Engine.taps`.
-        tell_of_pixels: then of rows of pixels that were labelled.
+        tell: is called with numbers of rows of pixels that were labelled.
 
     Yields:
         parts that do not overlap, row by row, from left to right.
@@ -112,7 +109,7 @@ def segment_stream(
         probabilities = None
         if with_probabilities:
             probabilities = np.memmap(file, np.float32, "w+", shape=(classes, BLOCK, width))
-        bands = stream.logits(NormalisedPixels(predictor, pixels), tell)
+        bands = stream.logits(NormalisedPixels(predictor, pixels))
         for first, logits in _each_in(predictor.autocast, bands):
             last = first + logits.shape[1]
             if len(logits) == 1:
@@ -128,7 +125,7 @@ def segment_stream(
                     probabilities[:, start - top : stop - top] = probable
                 if stop == bottom:
                     yield from _parts(pixels, top, labels[: bottom - top], probabilities)
-                tell_of_pixels(stop - start)
+                tell(stop - start)
 
 
 def _parts(
@@ -149,8 +146,7 @@ def detect_stream(
     stream: Any,
     pixels: Pixels,
     score_thr: float = 0.0,
-    tell: Tell = int,
-    tell_of_pixels: Tell = int,
+    tell: Callable[[int], object] = int,
 ) -> Detections:
     """Find the objects of a raster by a detector that sees a context around each place.
 
@@ -159,7 +155,7 @@ def detect_stream(
         stream: its DetectorStream.
         pixels: what it sees.
         score_thr: least score.
-        tell, tell_of_pixels: as for :func:`segment_stream`.
+        tell: as for :func:`segment_stream`.
 
     Returns:
         boxes in pixels of the raster, masks as :mod:`xcit_dense.large.runs`; best scores first.
@@ -170,7 +166,7 @@ def detect_stream(
     if getattr(predictor.model, "with_mask", False) and pixels.height * pixels.width >= 2**32:
         raise UserError("masks in 2^32 pixels and more are found in tiles only (--mode tiles)")
     with predictor.autocast():
-        instances = stream.instances(NormalisedPixels(predictor, pixels), tell, tell_of_pixels)
+        instances = stream.instances(NormalisedPixels(predictor, pixels), tell)
     found = predictor.named(from_instances(instances)).above(score_thr)
     masks = found.masks and [from_coco(mask) for mask in found.masks]
     return Detections(found.boxes.astype(np.float64), found.labels, found.scores, masks)

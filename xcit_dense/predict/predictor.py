@@ -153,28 +153,35 @@ class Predictor:
         out: Path | str,
         mode: str = "auto",
         context: int | str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
         **options: Any,
     ) -> list[str]:
         """Predict on an image of any size as ``xcit-dense predict`` does; results go to ``out``.
 
         Args:
-            path: of a raster.
+            path: of the image.
             out: a folder.
-            mode: ``auto``, ``stream`` or ``tiles``.
-            context: of a stream, what is seen around each place in pixels, or ``whole``.
-            options: ``tile``, ``overlap``, and those of
-                :func:`xcit_dense.large.predicting.predict_raster`.
+            mode, context, tile, overlap: see :func:`xcit_dense.large.ways.choose_way`.
+            options: see :func:`xcit_dense.large.predicting.predict_raster`.
 
         Returns:
             What is said of damaged places, which became nodata.
 
         Raises:
             OSError: a result cannot be written.
-            UserError: the raster cannot be opened so, or the model not be run so.
+            UserError: the image cannot be opened so, or the model cannot be run so.
         """
-        from xcit_dense.large.predicting import predict_alone  # which builds on this module
+        from xcit_dense.large import overview, predicting, ways  # which build on this module
+        from xcit_dense.predict.outputs import Outputs
 
-        return predict_alone(self, Path(path), Path(out), mode, context, **options)
+        way = ways.choose_way(self, mode, context, tile, overlap)
+        file, folder = Path(path).absolute(), Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        outputs = Outputs(folder, self.categories, [file], longest_side=overview.LONGEST_SIDE)
+        damage = predicting.predict_raster(self, outputs, file, file.stem, way, **options)
+        outputs.finish()
+        return damage
 
     @torch.no_grad()
     def _run(self, images: Sequence[np.ndarray], resize: bool) -> list[Any]:
