@@ -88,9 +88,7 @@ def make_parser() -> ArgumentParser:
         metavar="GIGABYTES",
         help="a stream's tokens go to a file in --out where they take more (half of what is free)",
     )
-    parts.add_argument(
-        "--plan", action="store_const", const=True, help="print what it will take, and end"
-    )
+    parts.add_argument("--plan", action="store_true", help="print what it will take, and end")
     parts.add_argument("--bands", help="such as 4,3,2 for red, green, blue")
     parts.add_argument(
         "--stretch", help="values that become 0 and 255: none, 0,4095, or percentiles 2%%,98%%"
@@ -99,17 +97,12 @@ def make_parser() -> ArgumentParser:
     parts.add_argument("--level", type=int, help="of a pyramid or overviews (0, the finest)")
     parts.add_argument("--mpp", type=float, help="micrometres a pixel, of slides")
     parts.add_argument(
-        "--probabilities",
-        action="store_const",
-        const=True,
-        help="write those of all classes (segmentors)",
+        "--probabilities", action="store_true", help="write those of all classes (segmentors)"
     )
     parts.add_argument(
-        "--polygons",
-        action="store_const",
-        const=True,
-        help="write areas as GeoJSON (segmentors)",
+        "--polygons", action="store_true", help="write areas as GeoJSON (segmentors)"
     )
+    parser.set_defaults(plan=None, probabilities=None, polygons=None)  # not given
     return parser
 
 

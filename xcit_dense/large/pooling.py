@@ -51,18 +51,18 @@ def pooled_maps(
 
 def _pool(source: FeatureMap, sides: list[int], seen: Tensor | None) -> list[Tensor]:
     """``F.adaptive_avg_pool2d`` of a map to each of these numbers of places a side."""
-    reader, sums = Reader(source), {}
+    reader, sums, every = Reader(source), {}, {*sides} if seen is None else {1, *sides}
     for first in range(0, source.height, source.rows_at_once):
         last = min(first + source.rows_at_once, source.height)
         rows = reader.read(first, last)
         if seen is not None:
             rows = rows * seen[:, :, first:last].to(rows)
-        for side in {1, *sides}:
+        for side in every:
             for place, (top, bottom) in enumerate(_bins(source.height, side)):
                 part = rows[0, :, max(top - first, 0) : max(bottom - first, 0)]
                 sums[side, place] = sums.get((side, place), 0) + part.sum(1, dtype=torch.float64)
     pooled = {}
-    for side in {1, *sides}:
+    for side in every:
         means = [
             sums[side, place] / (bottom - top)
             for place, (top, bottom) in enumerate(_bins(source.height, side))
@@ -144,19 +144,17 @@ class PooledByWindows(FeatureMap):
         rows = self._reader.read(start, stop)
         size, side = self._columns.size, self._pool.output_size
         starts = [index * size for index in range(self._columns.windows)]
-        parts = [rows[..., left : left + 2 * size] for left in starts]
-        if self._seen is None:
-            pooled = torch.cat([self._pool(part) for part in parts], dim=3)
-        else:
+        if self._seen is not None:
             seen = self._seen[:, :, start:stop].to(rows)
-            masks = [seen[..., left : left + 2 * size] for left in starts]
-            masked = [part * mask for part, mask in zip(parts, masks, strict=True)]
-            means = [
-                _over(mask, self._pool(part), F.adaptive_avg_pool2d(part, 1))
-                for part, mask in zip(masked, masks, strict=True)
+            rows = rows * seen
+        parts = [rows[..., left : left + 2 * size] for left in starts]
+        pooled = [self._pool(part) for part in parts]
+        if self._seen is not None:
+            pooled = [
+                _over(seen[..., left : left + 2 * size], means, F.adaptive_avg_pool2d(part, 1))
+                for left, means, part in zip(starts, pooled, parts, strict=True)
             ]
-            pooled = torch.cat(means, dim=3)
-        places = Reader(Convolved(self._module, OfTensor(pooled))).read(0, side)
+        places = Reader(Convolved(self._module, OfTensor(torch.cat(pooled, 3)))).read(0, side)
         blended = rows.new_zeros(1, self.channels, stop - start, self.width)
         for index, (left, of_window) in enumerate(zip(starts, places.split(side, 3), strict=True)):
             shape = parts[index].shape[2:]

@@ -58,6 +58,8 @@ def choose_way(
     Raises:
         UserError: the model cannot be streamed, tiles do not proceed, or a size has to be said.
     """
+    if mode not in MODES:
+        raise UserError(f"mode {mode!r}: has to be one of {', '.join(MODES)}")
     reason = "as asked for"
     if mode != "tiles":
         side = None if context == "whole" else context or _trained_size(predictor, "--context")
