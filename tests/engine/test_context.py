@@ -4,8 +4,8 @@ import pytest
 import torch
 from small_backbone import Backbone
 
-from xcit_dense.engine import Engine
-from xcit_dense.engine.context import Windows
+from xcit_dense.engine import Engine, TensorSource
+from xcit_dense.engine.context import WholeImage, Windows
 from xcit_dense.network import Moments
 
 CHANNELS = 5
@@ -92,3 +92,54 @@ def test_nothing_far_away_is_seen():
     near, changed = (engine.levels(one)[2][..., :20] for one in (image, other))
     torch.testing.assert_close(near, changed)
     assert not torch.equal(*(engine.levels(one)[2][..., 45:] for one in (image, other)))
+
+
+class Masked(TensorSource):
+    """An image with data where ``mask`` says so."""
+
+    def __init__(self, image, mask):
+        super().__init__(image)
+        self.mask = mask
+
+    def valid(self, first, last):
+        return None if self.mask[first:last].all() else self.mask[first:last]
+
+
+def levels_of(engine, image, mask):
+    return engine.features(Masked(image, mask)).levels(0, len(mask))
+
+
+@pytest.mark.parametrize("window", [None, 64])
+@torch.no_grad()
+def test_what_has_no_data_is_nobodys_context(window):
+    model, image = Backbone(), torch.randn(1, 3, 200, 410)[0]
+    engine = Engine(model.trunk, model.pyramid, window=window)
+    mask = torch.ones(200, 410, dtype=torch.bool)
+    whole = engine.features(TensorSource(image)).levels(0, 200)
+    torch.testing.assert_close(levels_of(engine, image, mask), whole, rtol=0, atol=0)
+    mask[:, 230:] = False
+    other = image.clone()
+    other[:, :, 368:] = 5  # neighbours reach 2 x 16 columns a block
+    near, changed = (
+        [level[..., : level.shape[-1] // 8] for level in levels_of(engine, each, mask)]
+        for each in (image, other)
+    )
+    torch.testing.assert_close(near, changed)
+    if window is None:
+        assert not torch.allclose(near[2], whole[2][..., : near[2].shape[-1]])
+    nothing = levels_of(engine, image, torch.zeros_like(mask))
+    assert all(level.isfinite().all() for level in nothing)
+
+
+@pytest.mark.parametrize("rows", [1, 100])
+def test_moments_are_those_of_what_is_seen(rows):
+    grid = torch.randn(17, 23, CHANNELS, dtype=torch.float64)
+    seen = torch.rand(17, 23) < 0.5
+    seen[:, :8] = False
+    contexts = WholeImage(seen), Windows(17, 23, 46, seen)  # a window as large as the grid
+    for context in contexts:
+        for first in range(0, 17, rows):
+            context.gather(first, grid[first : first + rows].flatten(0, 1))
+        context.use(make, pack)
+        expected = pack(*make(Moments.of(grid[seen])))(grid.flatten(0, 1))
+        torch.testing.assert_close(context.mix(0, grid.flatten(0, 1)), expected)

@@ -57,3 +57,20 @@ def test_equals_windows_one_by_one(size, rows, monkeypatch):
     for branch, one in zip(pyramid, found, strict=True):
         whole = Reader(one).read(0, size[0])
         torch.testing.assert_close(whole, blended(branch, feature_map, cell=4))
+
+
+@pytest.mark.parametrize("window", [None, 48])
+@torch.no_grad()
+def test_places_that_are_not_seen_are_not_pooled(window):
+    pyramid = PPM((1, 2), 6, 4, None, dict(type="BN"), dict(type="ReLU"), False).eval()
+    feature_map, seen = torch.randn(1, 6, 24, 16), torch.ones(48, 32, dtype=torch.bool)
+    seen[24:] = seen[:, :10] = False  # twice as fine as the map
+    found = pooled_maps(pyramid, OfTensor(feature_map), False, window, seen)
+    of_seen = feature_map[:, :, :12, 5:]
+    mean = of_seen.mean((2, 3), keepdim=True)
+    upper = [of_seen[..., :3].mean((2, 3)), of_seen[..., 3:].mean((2, 3))]
+    lower = mean.expand(-1, -1, 1, 2)  # where nothing is seen
+    halves = torch.cat([torch.stack(upper, dim=2)[:, :, None], lower], dim=2)
+    for branch, pooled, one in zip(pyramid, (mean, halves), found, strict=True):
+        expected = F.interpolate(branch[1](pooled), (24, 16), mode="bilinear")
+        torch.testing.assert_close(Reader(one).read(0, 24), expected)

@@ -10,6 +10,7 @@ from xcit_dense.large.runs import (
     NOTHING,
     area,
     clip,
+    from_coco,
     mask_of,
     outlines,
     runs_of,
@@ -51,8 +52,11 @@ def test_coco_has_the_same_run_lengths(masks):
     height, width = masks[0].shape
     for mask in (*masks, np.zeros_like(masks[0])):
         assert to_coco(runs_of(mask), height, width) == encode_mask(mask)
+        np.testing.assert_array_equal(from_coco(encode_mask(mask)), runs_of(mask))
     placed = coco_mask.decode(to_coco(runs_of(masks[0], 2, 3), height + 4, width + 4))
     np.testing.assert_array_equal(placed, np.pad(masks[0], ((2, 2), (3, 1))))
+    far = runs_of(masks[0], 60_000, 70_000)
+    np.testing.assert_array_equal(from_coco(to_coco(far, 60_100, 71_000)), far)
 
 
 def test_outlines_go_around_parts_and_holes(masks):

@@ -135,6 +135,25 @@ def test_nothing_far_away_is_seen_with_a_window():
     assert not torch.allclose(one[:, 700:800], changed[:, 700:800])
 
 
+class HalfEmpty(TensorSource):
+    """Without data from row 180 on, and in padding that is as high."""
+
+    def valid(self, first, last):
+        return (torch.arange(first, last) < 180)[:, None].expand(-1, self.width)
+
+
+@pytest.mark.parametrize("window", [None, 96])
+@torch.no_grad()
+def test_what_has_no_data_is_not_pooled_either(window, bands):
+    stream, image = SegmentorStream(build(HEADS["UPerHead"]), window), picture(400, 205)
+    other = image.clone()
+    other[:, 320:] = 5  # neighbours reach 2 x 16 rows a block
+    one, changed = (streamed(stream.logits(HalfEmpty(each))) for each in (image, other))
+    torch.testing.assert_close(one[:, :20], changed[:, :20], rtol=1e-4, atol=1e-4)
+    seen = [streamed(stream.logits(TensorSource(each))) for each in (image, other)]
+    assert window or not torch.allclose(seen[0][:, :20], seen[1][:, :20], atol=1e-2)
+
+
 def test_padding_as_the_data_preprocessor_pads():
     for test_cfg in (dict(size_divisor=64), dict(size=(150, 200))):
         preprocessor = dict(mean=[0.1] * 3, std=[1.5] * 3, pad_val=3, test_cfg=test_cfg)

@@ -1,5 +1,6 @@
 """Small detectors and segmentors with random weights, and images to try them on."""
 
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 
 import xcit_dense  # noqa: F401
 
+sys.path.append(str(Path(__file__).parent))  # for rasters.py
 CONFIGS = Path(__file__).parents[2] / "configs"
 CHANGES = {
     "mmdet": {

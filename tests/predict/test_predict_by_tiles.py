@@ -8,46 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rasters import WHERE, damage, patches, rasterio, run, save
 
 from xcit_dense.cli import predict
 from xcit_dense.predict import Predictor
 
-rasterio = pytest.importorskip("rasterio", reason="the extra geo is not installed")
-
 DOCUMENT = Path(__file__).parents[2] / "docs/large_images.md"
-WHERE = rasterio.Affine(0.5, 0, 400000, 0, -0.5, 5700000)
-
-
-def save(path, values):
-    """A GeoTIFF of patches of colour, with values (H, W, bands) of which 0 is nodata."""
-    height, width, count = values.shape
-    kind = dict(driver="GTiff", dtype=values.dtype, nodata=0, compress="deflate")
-    kind |= dict(tiled=True, blockxsize=128, blockysize=128, interleave="pixel")
-    size = dict(height=height, width=width, count=count, crs="EPSG:25832", transform=WHERE)
-    with rasterio.open(path, "w", **kind, **size) as file:
-        file.write(np.moveaxis(values, -1, 0))
-    return path
-
-
-def patches(height, width, bands=3, dtype=np.uint8, high=255):
-    cells = np.random.default_rng(0).integers(1, high, (height // 50 + 1, width // 50 + 1, bands))
-    values = cells.repeat(50, axis=0).repeat(50, axis=1)[:height, :width].astype(dtype)
-    values[:150, :200] = 0
-    return values
-
-
-def damage(path, row, column):
-    """Overwrite the start of a block."""
-    with rasterio.open(path) as file:
-        offset = int(file.get_tag_item(f"BLOCK_OFFSET_{column}_{row}", "TIFF", bidx=1))
-    content = bytearray(path.read_bytes())
-    content[offset : offset + 40] = bytes(40)
-    path.write_bytes(content)
-
-
-def run(model, inputs, out, *options):
-    arguments = [model.config, model.checkpoint, *map(str, inputs), "--out", str(out), *options]
-    return predict.main(arguments)
 
 
 def test_the_command_of_the_document_labels_a_geotiff(segmentor, tmp_path, monkeypatch, capsys):
@@ -57,7 +23,10 @@ def test_the_command_of_the_document_labels_a_geotiff(segmentor, tmp_path, monke
     command = next(line for line in DOCUMENT.read_text().splitlines() if "predict CONFIG" in line)
     _, name, config, checkpoint, *rest = shlex.split(command)
     assert (name, config, checkpoint) == ("predict", "CONFIG", "CHECKPOINT")
-    assert predict.main([segmentor.config, segmentor.checkpoint, *rest]) == 0
+    model = [segmentor.config, segmentor.checkpoint]
+    assert predict.main([*model, *rest]) == 0
+    assert "stream, attention sees 144 pixels" in capsys.readouterr().out
+    assert predict.main([*model, *rest, "--mode", "tiles", "--tile", "1024"]) == 0
     printed = capsys.readouterr().out
     assert "scene.tif: 560 x 430 pixels, bands 1,2,3 as red, green, blue\n  1 tiles" in printed
 
@@ -137,10 +106,12 @@ def test_memory_does_not_grow_with_the_raster(segmentor, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--bands", "1"], "--bands: goes with --tile"),
-        (["--polygons"], "--polygons: goes with --tile"),
+        (["--tile", "64", "--context", "64"], "--tile and --context: tiles or a stream"),
+        (["--mode", "tiles", "--context", "64"], "--mode tiles --context: goes with a stream"),
+        (["--mode", "stream", "--overlap", "64"], "--mode stream --overlap: goes with tiles"),
+        (["--context", "-1"], "--context: -1: has to be a number of pixels"),
         (["--tile", "64", "--overlap", "64"], "--tile 64 --overlap 64: an overlap is 0 to"),
-        (["--tile", "0"], "--tile 0"),
+        (["--tile", "0"], "--tile: 0: has to be"),
     ],
 )
 def test_options_that_do_not_go_together(segmentor, tmp_path, capsys, options, message):

@@ -1,10 +1,11 @@
 """Predicting on a user's own images: the command line of ``tools/predict.py``."""
 
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Container, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.utils import ProgressBar
@@ -12,6 +13,7 @@ from mmengine.utils import ProgressBar
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.large.overview import LONGEST_SIDE
 from xcit_dense.large.predicting import predict_raster
+from xcit_dense.large.ways import MODES, choose_way
 from xcit_dense.mm.config import CONFIG_HELP, add_config_changes, read_config
 from xcit_dense.predict import Detections, Prediction, Predictor
 from xcit_dense.predict.inputs import (
@@ -23,7 +25,9 @@ from xcit_dense.predict.inputs import (
 )
 from xcit_dense.predict.outputs import Annotations, Outputs, folders_of_results
 
-_OF_PARTS = ("overlap", "bands", "stretch", "scale", "level", "mpp", "probabilities", "polygons")
+_OF_WAYS = ("mode", "context", "tile", "overlap")
+_OF_RASTERS = ("bands", "stretch", "scale", "level", "mpp", "probabilities", "polygons")
+_OF_RASTERS += ("memory", "plan")
 
 
 def make_parser() -> ArgumentParser:
@@ -49,7 +53,9 @@ def make_parser() -> ArgumentParser:
         "--score-thr", type=float, default=0.3, help="least score of a detection, 0 to 1 (0.3)"
     )
     parser.add_argument(
-        "--max-side", type=int, help="largest side of pictures, 0 for any (1600; by tiles 4000)"
+        "--max-side",
+        type=int,
+        help="largest side of pictures, 0 for any (1600; of images of any size 4000)",
     )
     parser.add_argument("--no-pictures", action="store_true", help="write the results only")
     parser.add_argument(
@@ -57,12 +63,32 @@ def make_parser() -> ArgumentParser:
     )
     add_config_changes(parser)
     parts = parser.add_argument_group(
-        "images of any size", "in a memory that does not grow with them; docs/large_images.md"
+        "images of any size",
+        "in a memory that does not grow with them, in their own resolution, if any of these is "
+        "given; docs/large_images.md",
     )
-    parts.add_argument("--tile", type=int, metavar="PIXELS", help="predict by tiles of this side")
+    parts.add_argument(
+        "--mode",
+        choices=MODES,
+        help="stream where the model can, else tiles (auto), or say which",
+    )
+    parts.add_argument(
+        "--context",
+        type=_context,
+        metavar="PIXELS",
+        help="stream: what is seen around each place, or whole (what the model was trained at)",
+    )
+    parts.add_argument("--tile", type=_positive, metavar="PIXELS", help="tiles of this side")
     parts.add_argument(
         "--overlap", type=int, metavar="PIXELS", help="that neighbours share (a quarter of a tile)"
     )
+    parts.add_argument(
+        "--memory",
+        type=float,
+        metavar="GIGABYTES",
+        help="a stream's tokens go to a file in --out where they take more (half of what is free)",
+    )
+    parts.add_argument("--plan", action="store_true", help="print what it will take, and end")
     parts.add_argument("--bands", help="such as 4,3,2 for red, green, blue")
     parts.add_argument(
         "--stretch", help="values that become 0 and 255: none, 0,4095, or percentiles 2%%,98%%"
@@ -76,6 +102,7 @@ def make_parser() -> ArgumentParser:
     parts.add_argument(
         "--polygons", action="store_true", help="write areas as GeoJSON (segmentors)"
     )
+    parser.set_defaults(plan=None, probabilities=None, polygons=None)  # not given
     return parser
 
 
@@ -111,8 +138,18 @@ def main(argv: list[str] | None = None) -> int:
         reason = f"not in {args.annotations}, so left out of predictions.json"
         unknown = (file for file in files if file not in annotations.images)
         skipped += [UserError(f"{file}: {reason}") for file in unknown]
-    run = _predict_by_tiles if args.tile else _predict
+    run = _predict_parts if args.mode else _predict
     return run(args, predictor, outputs, skipped)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text}: has to be a number of pixels, such as 512")
+    return int(text)
+
+
+def _context(text: str) -> int | str:
+    return text if text == "whole" else _positive(text)
 
 
 def _check_options(parser: ArgumentParser, args: Namespace) -> None:
@@ -120,16 +157,12 @@ def _check_options(parser: ArgumentParser, args: Namespace) -> None:
         parser.error(f"--batch-size {args.batch_size}: at least 1")
     if args.max_side is not None and args.max_side < 0:
         parser.error(f"--max-side {args.max_side}: at least 0")
-    if args.tile is None:
-        args.max_side = 1600 if args.max_side is None else args.max_side or None
-        if given := [name for name in _OF_PARTS if getattr(args, name) not in (None, False)]:
-            parser.error(f"--{given[0]}: goes with --tile, such as --tile 1024")
-    else:
+    options = _given(args, *_OF_WAYS, *_OF_RASTERS)
+    if options:
         args.max_side = min(args.max_side or LONGEST_SIDE, LONGEST_SIDE)
-        args.overlap = args.tile // 4 if args.overlap is None else args.overlap
-        if not 0 <= args.overlap < args.tile:
-            tiles = f"--tile {args.tile} --overlap {args.overlap}"
-            parser.error(f"{tiles}: an overlap is 0 to tile - 1")
+        _check_ways(parser, args, options)
+    else:
+        args.max_side = 1600 if args.max_side is None else args.max_side or None
     if not 0 <= args.score_thr <= 1:
         parser.error(f"--score-thr {args.score_thr}: scores go from 0 to 1")
     try:
@@ -137,6 +170,34 @@ def _check_options(parser: ArgumentParser, args: Namespace) -> None:
     except (RuntimeError, AssertionError, ImportError) as error:  # as torch's backends do
         parser.error(f"--device {args.device}: {str(error).splitlines()[0]}")
     args.out.mkdir(parents=True, exist_ok=True)
+
+
+def _given(args: Namespace, *names: str) -> dict[str, Any]:
+    """The options that were given, of some."""
+    values = {name: getattr(args, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _check_ways(parser: ArgumentParser, args: Namespace, options: Container[str]) -> None:
+    """See that options of images of any size go together, and find the mode that they mean."""
+    of_tiles = [name for name in ("tile", "overlap") if name in options]
+    of_stream = [name for name in ("context", "memory") if name in options]
+    if args.mode is None and of_tiles and of_stream:
+        parser.error(
+            f"--{of_tiles[0]} and --{of_stream[0]}: tiles or a stream; with --mode auto it is a "
+            "stream where the model can, else tiles"
+        )
+    if args.mode is None:
+        args.mode = "tiles" if of_tiles else "stream" if "context" in options else "auto"
+    if args.mode == "stream" and of_tiles:
+        parser.error(f"--mode stream --{of_tiles[0]}: goes with tiles; a stream has --context")
+    if args.mode == "tiles" and of_stream:
+        parser.error(f"--mode tiles --{of_stream[0]}: goes with a stream; tiles have --tile")
+    if args.memory is not None and not args.memory >= 0:
+        parser.error(f"--memory {args.memory}: gigabytes, at least 0")
+    if args.tile and not 0 <= (args.overlap or 0) < args.tile:
+        tiles = f"--tile {args.tile} --overlap {args.overlap}"
+        parser.error(f"{tiles}: an overlap is 0 to tile - 1")
 
 
 def _predict(
@@ -173,20 +234,19 @@ def _predict(
     return exit_code
 
 
-def _predict_by_tiles(
+def _predict_parts(
     args: Namespace, predictor: Predictor, outputs: Outputs, skipped: list[UserError]
 ) -> int:
-    """Predict on all files by tiles, one after the other."""
-    options = {name: getattr(args, name) for name in (*_OF_PARTS, "tile", "batch_size")}
-    given = {name: value for name, value in options.items() if value is not None}
+    """Predict on all files, of any size, one after the other."""
+    way = choose_way(predictor, **_given(args, *_OF_WAYS))
+    print(way, flush=True)
+    options = _given(args, *_OF_RASTERS, "batch_size", "score_thr")
     count, damage = 0, []
     try:
         for file, name in output_names(outputs.files).items():
             try:
-                damage += predict_raster(
-                    predictor, outputs, file, name, score_thr=args.score_thr, **given
-                )
-                count += 1
+                damage += predict_raster(predictor, outputs, file, name, way, **options)
+                count += not args.plan
             except OSError:  # of results
                 raise
             except Exception as error:  # models and decoders have many ways not to take an image

@@ -1,5 +1,7 @@
 """A block, band by band: attention from moments, neighbours with a halo, the rest in pieces."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -42,6 +44,7 @@ class BlockRunner:
         context: Context,
         next_norm: TokenNorm | None,
         next_context: Context,
+        tell: Callable[[int], object],
     ) -> None:
         """Replace the tokens of an image by what the block makes of them.
 
@@ -53,6 +56,7 @@ class BlockRunner:
             context: what attention sees of the normed tokens.
             next_norm: the norm of the block that follows, if one does.
             next_context: gathers the new tokens after ``next_norm``.
+            tell: is called with numbers of rows that were done.
         """
         weights, height, width = self.weights, store.height, store.width
         device, channels = weights.fc1.weight.device, weights.fc1.weight.shape[1]
@@ -81,6 +85,7 @@ class BlockRunner:
             kept = attended[(next_top - top) * width : (below - top) * width].clone()
             attended[: len(kept)] = kept
             top, done = next_top, below
+            tell(stop - start)
 
     def _make_mixing(self, moments: Moments) -> Layer:
         """The linear layer that attention is for tokens of these moments, scaled."""

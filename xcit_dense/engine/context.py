@@ -38,19 +38,32 @@ class Context(Protocol):
 
 
 class WholeImage:
-    """Attention sees all tokens of the image."""
+    """Attention sees all tokens of the image.
 
-    def __init__(self) -> None:
+    Args:
+        seen: bool (height, width), which of them; None: all.
+    """
+
+    def __init__(self, seen: Tensor | None = None) -> None:
+        self._seen = seen
         self._moments: Moments | None = None
 
     def gather(self, first_row: int, normed: Tensor) -> None:
         """See :class:`Context`."""
-        found = Moments.of(normed)
-        self._moments = found if self._moments is None else self._moments.merge(found)
+        seen, known = _seen_of(self._seen, first_row, normed), self._moments
+        if seen is not None:
+            normed = normed[seen]
+        if len(normed):
+            found = Moments.of(normed)
+        else:
+            exact = torch.promote_types(normed.dtype, torch.float32)
+            nothing = normed.new_zeros(normed.shape[1], dtype=exact)
+            found = Moments(0, nothing, torch.diag(nothing))
+        self._moments = known.merge(found) if known and known.count else found
 
     def use(self, make: Making, pack: Callable[..., Callable[[Tensor], Tensor]]) -> None:
         """See :class:`Context`."""
-        self._mix = pack(*make(self._moments))
+        self._mix = pack(*make(self._moments._replace(count=max(self._moments.count, 1))))
 
     def mix(self, first_row: int, normed: Tensor) -> Tensor:
         """See :class:`Context`."""
@@ -88,27 +101,42 @@ class Windows:
         height: rows of the grid of tokens.
         width: columns.
         window: side of a window, in tokens.
+        seen: bool (height, width), which tokens are seen; None: all.
+
+    Attributes:
+        num_cells: of all of the grid.
     """
 
-    def __init__(self, height: int, width: int, window: int) -> None:
-        self.height, self.width = height, width
+    def __init__(self, height: int, width: int, window: int, seen: Tensor | None = None) -> None:
+        self.height, self.width, self._seen = height, width, seen
         self._rows, self._columns = Axis(height, window), Axis(width, window)
+        self.num_cells = self._rows.count * self._columns.count
         self._cells: dict[int, tuple[Tensor, Tensor, Tensor]] = {}  # moments, by rows of cells
         self._ready: dict[int, tuple[Tensor, Tensor]] = {}  # what mixes, by rows of windows
 
     def gather(self, first_row: int, normed: Tensor) -> None:
         """See :class:`Context`."""
-        for cell, _, tokens in self._parts(first_row, normed):
+        seen = _seen_of(self._seen, first_row, normed)
+        if seen is not None:  # ones and zeros
+            seen = seen.to(normed)[:, None]
+            seen_parts = [part for *_, part in self._parts(first_row, seen)]
+            normed = normed * seen
+        for index, (cell, _, tokens) in enumerate(self._parts(first_row, normed)):
             missing = self._columns.count * self._columns.size - self.width
             exact = torch.promote_types(tokens.dtype, torch.float32)
-            counts = tokens.new_full((self._columns.count, 1), tokens.shape[1], dtype=exact)
-            counts[-1] -= missing * (tokens.shape[1] // self._columns.size)
-            mean = tokens.sum(1, dtype=exact) / counts
+            if seen is None:
+                counts = tokens.new_full((self._columns.count, 1), tokens.shape[1], dtype=exact)
+                counts[-1] -= missing * (tokens.shape[1] // self._columns.size)
+            else:
+                counts = seen_parts[index].sum(1, dtype=exact)
+            mean = tokens.sum(1, dtype=exact) / counts.clamp_min(1)
             apart = tokens - mean[:, None].to(tokens.dtype)
-            if missing:
+            if seen is not None:
+                apart *= seen_parts[index]
+            elif missing:
                 grid = apart[-1].view(-1, self._columns.size, apart.shape[-1])
                 grid[:, self._columns.size - missing :] = 0
-            covariance = (apart.mT @ apart).to(exact) / counts[..., None]
+            covariance = (apart.mT @ apart).to(exact) / counts.clamp_min(1)[..., None]
             found = counts, mean, covariance
             known = self._cells.get(cell)
             self._cells[cell] = found if known is None else _merged(known, found)
@@ -189,12 +217,20 @@ class Windows:
         return parts
 
 
+def _seen_of(seen: Tensor | None, first_row: int, normed: Tensor) -> Tensor | None:
+    """Which tokens of the rows from ``first_row`` on are seen, (rows * width,); None: all."""
+    if seen is None:
+        return None
+    rows = seen[first_row : first_row + len(normed) // seen.shape[1]].flatten()
+    return None if rows.all() else rows.to(normed.device)
+
+
 def _merged(
     one: tuple[Tensor, Tensor, Tensor], other: tuple[Tensor, Tensor, Tensor]
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Counts (n, 1), means (n, C) and covariances (n, C, C) of both together."""
     count = one[0] + other[0]
-    share = other[0] / count
+    share = other[0] / count.clamp_min(1)
     apart = other[1] - one[1]
     covariance = torch.lerp(one[2], other[2], share[..., None])
     spread = apart[..., :, None] * apart[..., None, :]

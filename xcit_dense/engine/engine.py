@@ -1,6 +1,6 @@
 """Running a trunk and a pyramid without gradients, from the model's weights, band by band."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from os import PathLike
 
 import torch
@@ -86,6 +86,10 @@ class Engine:
         window: side of what attention sees around each place, in pixels; None for the whole image.
         store_folder: where the tokens lie in files, if they do.
 
+    Attributes:
+        tell: is called with numbers of rows of tokens that were done, ``len(blocks) + 1`` times all
+            rows in the end.
+
     Raises:
         NotAsBuilt: somebody has changed the model, or it has norms that look at whole maps.
     """
@@ -104,6 +108,7 @@ class Engine:
         expect(pyramid.levels, nn.ModuleDict)
         self.patch_size, self.out_indices = trunk.patch_size, trunk.out_indices
         self.window = window
+        self.tell: Callable[[int], object] = int
         stem = read_stem(trunk.patch_embedding)
         self.position = read_position(trunk.position_encoding)
         self.blocks: list[BlockWeights] = [read_block(block) for block in trunk.blocks]
@@ -149,7 +154,7 @@ class Engine:
                 break
             kept.append(self._new_store(store.height, store.width))
             store.copy_to(kept[-1], rows_per_piece(store.width * store.channels, self.device))
-        return Features(self.level_runners, kept, (source.height, source.width))
+        return Features(self.level_runners, kept, (source.height, source.width), store.seen)
 
     def taps(self, sources: Sequence[Source]) -> Iterator[list[TokenStore]]:
         """The tokens of every image after each tapped block.
@@ -157,14 +162,15 @@ class Engine:
         The stores are the same ones every time: what is to be kept has to be copied.
         """
         with torch.autocast(self.device.type, enabled=False):
-            grids = [
-                (-(-s.height // self.patch_size), -(-s.width // self.patch_size)) for s in sources
-            ]
-            stores = [self._new_store(*grid) for grid in grids]
+            stores = [self._new_store(*self.grid(source)) for source in sources]
+            for source, store in zip(sources, stores, strict=True):
+                if hasattr(source, "valid"):  # filled by the stem
+                    store.seen = torch.ones(store.height, store.width, dtype=torch.bool)
             norms = [block.attention_norm for block in self.blocks]
             contexts = [self._new_context(store) for store in stores]
             for source, store, context in zip(sources, stores, contexts, strict=True):
-                embed(source, store, self.patch_size, self.stem, self.position, norms[0], context)
+                how = self.patch_size, self.stem, self.position, norms[0], context, self.tell
+                embed(source, store, *how)
         for index, (weights, next_norm) in enumerate(
             zip(self.blocks, [*norms[1:], None], strict=True)
         ):
@@ -172,11 +178,27 @@ class Engine:
                 runner = BlockRunner(weights, self.product_dtype)
                 next_contexts = [self._new_context(store) for store in stores]
                 for store, context, following in zip(stores, contexts, next_contexts, strict=True):
-                    runner.run(store, context, next_norm, following)
+                    runner.run(store, context, next_norm, following, self.tell)
                 contexts = next_contexts
                 del runner
             if index in self.out_indices:
                 yield stores
+
+    def grid(self, source: Source) -> tuple[int, int]:
+        """Rows and columns of the tokens of an image."""
+        return -(-source.height // self.patch_size), -(-source.width // self.patch_size)
+
+    def size_of_tokens(self, source: Source) -> int:
+        """Bytes of the stores that the :meth:`features` of an image need, a store a level."""
+        height, width = self.grid(source)
+        channels = len(self.position[0].weight)
+        return len(self.level_runners) * height * width * channels * self.dtype.itemsize
+
+    def size_of_moments(self, source: Source) -> tuple[int, int]:
+        """Cells whose moments are gathered, and the bytes of these."""
+        cells = 1 if self.window is None else self._new_windows(*self.grid(source)).num_cells
+        channels = len(self.position[0].weight)
+        return cells, cells * (channels + 1) * channels * max(4, self.dtype.itemsize)
 
     def _new_store(self, height: int, width: int) -> TokenStore:
         size = height, width, self.position[0].weight.shape[0], self.dtype
@@ -186,8 +208,11 @@ class Engine:
 
     def _new_context(self, store: TokenStore) -> Context:
         if self.window is None:
-            return WholeImage()
-        return Windows(store.height, store.width, max(1, self.window // self.patch_size))
+            return WholeImage(store.seen)
+        return self._new_windows(store.height, store.width, store.seen)
+
+    def _new_windows(self, height: int, width: int, seen: Tensor | None = None) -> Windows:
+        return Windows(height, width, max(1, self.window // self.patch_size), seen)
 
     def _cast(self, layer: Layer) -> Layer:
         return Layer(*(None if t is None else t.to(self.product_dtype) for t in layer))
@@ -218,12 +243,17 @@ class Features:
 
     Attributes:
         by_level: each level, of which any rows can be read.
+        seen: bool (rows, columns) on the CPU, which tokens have data; None: all.
     """
 
     def __init__(
-        self, levels: list[LevelRunner], stores: list[TokenStore], image_size: tuple[int, int]
+        self,
+        levels: list[LevelRunner],
+        stores: list[TokenStore],
+        image_size: tuple[int, int],
+        seen: Tensor | None = None,
     ) -> None:
-        self.image_size = image_size
+        self.image_size, self.seen = image_size, seen
         self.by_level = [
             Level(runner, store, image_size) for runner, store in zip(levels, stores, strict=True)
         ]

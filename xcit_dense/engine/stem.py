@@ -1,5 +1,7 @@
 """Stem and position encoding, band by band."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,7 @@ def embed(
     position: tuple[Layer, Layer],
     next_norm: TokenNorm,
     context: Context,
+    tell: Callable[[int], object],
 ) -> None:
     """Fill a store with the patches of an image.
 
@@ -28,6 +31,7 @@ def embed(
         position: projections of the codes of rows and columns.
         next_norm: the norm of the first block.
         context: gathers the normed patches.
+        tell: is called with numbers of rows that were done.
     """
     device, dtype = stem[0].weight.device, stem[0].weight.dtype
     of_rows, of_columns = (
@@ -46,7 +50,21 @@ def embed(
         grid = patches.permute(1, 2, 0) + of_rows[start:stop, None]
         tokens = grid.add_(of_columns).flatten(0, 1)
         store.write(start, tokens)
+        if store.seen is not None:
+            store.seen[start:stop] = _with_data(source, start, stop, patch_size)
         context.gather(start, next_norm(tokens))
+        tell(stop - start)
+
+
+def _with_data(source: Source, start: int, stop: int, patch_size: int) -> Tensor | bool:
+    """Which patches of some rows have data, bool (rows, columns)."""
+    last = min(stop * patch_size, source.height)
+    valid = source.valid(start * patch_size, last)
+    if valid is None:
+        return True
+    padding = 0, -source.width % patch_size, 0, stop * patch_size - last
+    patches = F.pad(valid, padding).unflatten(1, (-1, patch_size)).unflatten(0, (-1, patch_size))
+    return patches.any(dim=3).any(dim=1)
 
 
 def _codes(length: int, layer: Layer) -> Tensor:

@@ -10,7 +10,12 @@ from torch import Tensor
 
 
 class Source(Protocol):
-    """An image of any size that gives its rows; height and width are in pixels."""
+    """An image of any size that gives its rows; height and width are in pixels.
+
+    It may also have a method ``valid(first, last)``, which is asked after ``read`` for the same
+    rows: bool (rows, width), False where there is no data; None: all are. Patches without data are
+    no context of others.
+    """
 
     height: int
     width: int
@@ -51,12 +56,16 @@ class TokenStore:
         channels: C.
         dtype: of the tokens.
         device: where they lie.
+
+    Attributes:
+        seen: bool (height, width) on the CPU, which ones attention sees; None: all.
     """
 
     def __init__(
         self, height: int, width: int, channels: int, dtype: torch.dtype, device: torch.device | str
     ) -> None:
         self.height, self.width, self.channels, self.dtype = height, width, channels, dtype
+        self.seen: Tensor | None = None
         self._allocate(device)
 
     def _allocate(self, device: torch.device | str) -> None:

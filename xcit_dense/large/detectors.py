@@ -1,6 +1,7 @@
 """Detectors on images of any size, band by band, as if the image fitted into memory."""
 
 import copy
+from collections.abc import Callable
 from itertools import pairwise
 from os import PathLike
 from typing import Any
@@ -51,6 +52,9 @@ class DetectorStream:
         window: side of what attention sees around each place, in pixels; None for the whole image.
         store_folder: where the tokens lie in files; None keeps them in memory.
 
+    Attributes:
+        engine: what runs the backbone.
+
     Raises:
         UserError: there are other parts than those, or no limits.
         NotAsBuilt: somebody has changed a part, or it has norms that look at whole maps.
@@ -78,26 +82,31 @@ class DetectorStream:
         self._padding = getattr(model.data_preprocessor, "pad_value", 0)
         self._final_cfg = (dense if self._roi_head is None else self._roi_head).test_cfg
         trunk, pyramid = model.backbone.trunk, model.backbone.pyramid
-        self._engine = Engine(trunk, pyramid, None, window, store_folder)
-        sample = torch.zeros(1, trunk.embed_dims, 1, 1).to(self._engine.device, self._engine.dtype)
+        self.engine = Engine(trunk, pyramid, None, window, store_folder)
+        sample = torch.zeros(1, trunk.embed_dims, 1, 1).to(self.engine.device, self.engine.dtype)
         self._dense = DenseHead(
             dense, self._through_neck([OfTensor(sample)] * len(pyramid.levels))[0]
         )
 
+    def padded(self, source: Source) -> Padded:
+        """An image as the engine gets it."""
+        return Padded(source, (0, 0), self._divisor, self._padding)
+
     @torch.no_grad()
-    def instances(self, source: Source) -> InstanceData:
+    def instances(self, source: Source, tell: Callable[[int], object] = int) -> InstanceData:
         """The objects in an image, those of the highest scores first.
 
         Args:
             source: pixels as the data preprocessor normalises them.
+            tell: is called with numbers of rows of pixels whose objects were found.
 
         Returns:
             ``bboxes`` (n, 4) in pixels, ``scores``, ``labels`` and, of models that have them,
             ``masks``, a list of run lengths.
         """
         size = source.height, source.width
-        padded = Padded(source, (0, 0), self._divisor, self._padding)
-        levels = self._engine.features(padded).by_level
+        padded = self.padded(source)
+        levels = self.engine.features(padded).by_level
         meta = dict(img_shape=size, ori_shape=size, scale_factor=(1.0, 1.0))
 
         def maps() -> list[FeatureMap]:
@@ -110,6 +119,7 @@ class DetectorStream:
             if self._roi_head is not None:
                 areas = _refine(self._roi_head, maps, areas, meta)
             found += areas
+            tell(bottom - top)
         instances = self._united(found)
         if self._roi_head is not None and self._roi_head.with_mask:
             instances.masks = _masks(self._roi_head, maps, instances, meta)

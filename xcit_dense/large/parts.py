@@ -18,7 +18,7 @@ def expect_known(module: nn.Module, *kinds: type[nn.Module]) -> None:
     if type(module) not in kinds:
         raise UserError(
             f"{type(module).__name__} cannot be run band by band, only "
-            f"{', '.join(kind.__name__ for kind in kinds)} can: predict in tiles (--mode tiles)"
+            f"{', '.join(kind.__name__ for kind in kinds)} can; tiles take any (--mode tiles)"
         )
     expect(module, type(module))
 
@@ -41,6 +41,17 @@ class Padded:
     def read(self, first: int, last: int) -> Tensor:
         """See :class:`Source`."""
         source = self._source
-        rows = source.read(min(first, source.height), min(last, source.height))
+        top = min(first, source.height - 1)  # sources have no windows without rows
+        rows = source.read(top, max(top + 1, min(last, source.height)))[:, first - top :]
         missing = (0, self.width - source.width, 0, last - first - rows.shape[1])
         return F.pad(rows, missing, value=self._value) if any(missing) else rows
+
+    def valid(self, first: int, last: int) -> Tensor | None:
+        """See :class:`Source`; padding is seen, as by the whole model."""
+        source = self._source
+        last_row = min(last, source.height)
+        if not hasattr(source, "valid") or first >= last_row:
+            return None
+        valid = source.valid(first, last_row)
+        missing = (0, self.width - source.width, 0, last - last_row)
+        return valid if valid is None else F.pad(valid, missing, value=True)

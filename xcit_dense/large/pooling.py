@@ -9,9 +9,15 @@ from xcit_dense.engine.context import Axis
 from xcit_dense.engine.weights import expect
 from xcit_dense.large.maps import Convolved, FeatureMap, OfTensor, Reader, resized
 
+_NOTHING = 1e-12  # less than the share of one place
+
 
 def pooled_maps(
-    pyramid: nn.Module, source: FeatureMap, align_corners: bool, window: int | None
+    pyramid: nn.Module,
+    source: FeatureMap,
+    align_corners: bool,
+    window: int | None,
+    seen: Tensor | None = None,
 ) -> list[FeatureMap]:
     """What the pooling pyramid adds to a map, each in the size of the map.
 
@@ -21,6 +27,7 @@ def pooled_maps(
         align_corners: how the pooled maps are resized.
         window: side of what is pooled around each place; None for the whole map, which is read for
             that to its end.
+        seen: bool (rows, columns) of any size, which parts of the map are pooled; None: all.
 
     Raises:
         NotAsBuilt: the pyramid is not what it was built as.
@@ -29,33 +36,57 @@ def pooled_maps(
     for branch in pyramid:
         expect(branch, nn.Sequential)
         expect(branch[0], nn.AdaptiveAvgPool2d)
+    if seen is not None:  # places of the map, (1, 1, height, width)
+        seen = F.adaptive_max_pool2d(seen[None, None].float(), source.size)
+        seen = None if seen.all() else seen
     if window is not None:
-        return [PooledByWindows(branch, source, align_corners, window) for branch in pyramid]
-    pooled = _pool(source, [branch[0].output_size for branch in pyramid])
+        how = align_corners, window, seen
+        return [PooledByWindows(branch, source, *how) for branch in pyramid]
+    pooled = _pool(source, [branch[0].output_size for branch in pyramid], seen)
     return [
         resized(Convolved(branch[1], OfTensor(each)), source.size, align_corners)
         for branch, each in zip(pyramid, pooled, strict=True)
     ]
 
 
-def _pool(source: FeatureMap, sides: list[int]) -> list[Tensor]:
+def _pool(source: FeatureMap, sides: list[int], seen: Tensor | None) -> list[Tensor]:
     """``F.adaptive_avg_pool2d`` of a map to each of these numbers of places a side."""
-    reader, sums = Reader(source), {}
+    reader, sums, every = Reader(source), {}, {*sides} if seen is None else {1, *sides}
     for first in range(0, source.height, source.rows_at_once):
-        rows = reader.read(first, min(first + source.rows_at_once, source.height))
-        for side in sides:
+        last = min(first + source.rows_at_once, source.height)
+        rows = reader.read(first, last)
+        if seen is not None:
+            rows = rows * seen[:, :, first:last].to(rows)
+        for side in every:
             for place, (top, bottom) in enumerate(_bins(source.height, side)):
                 part = rows[0, :, max(top - first, 0) : max(bottom - first, 0)]
                 sums[side, place] = sums.get((side, place), 0) + part.sum(1, dtype=torch.float64)
-    pooled = []
-    for side in sides:
+    pooled = {}
+    for side in every:
         means = [
             sums[side, place] / (bottom - top)
             for place, (top, bottom) in enumerate(_bins(source.height, side))
         ]
         by_columns = F.adaptive_avg_pool2d(torch.stack(means, dim=1)[None], side)
-        pooled.append(by_columns.to(rows.dtype))
-    return pooled
+        pooled[side] = by_columns.to(rows.dtype)
+    return [
+        pooled[side] if seen is None else _over(seen, pooled[side], pooled[1]) for side in sides
+    ]
+
+
+def _over(seen: Tensor, pooled: Tensor, of_all: Tensor) -> Tensor:
+    """Means over the places that are seen.
+
+    Args:
+        seen: 1 there, else 0, (1, 1, height, width).
+        pooled: means over all, with 0 at the others, (1, C, side, side).
+        of_all: likewise with a side of 1; it is taken where nothing is seen.
+    """
+    share, share_of_all = (
+        F.adaptive_avg_pool2d(seen.to(pooled), means.shape[-1]) for means in (pooled, of_all)
+    )
+    of_all = of_all / share_of_all.clamp_min(_NOTHING)
+    return torch.where(share > 0, pooled / share.clamp_min(_NOTHING), of_all)
 
 
 def _bins(length: int, count: int) -> list[tuple[int, int]]:
@@ -73,16 +104,23 @@ class PooledByWindows(FeatureMap):
         source: the map.
         align_corners: how pooled windows are resized.
         window: side of a window, in places of the map.
+        seen: 1 at places that are pooled, else 0, (1, 1, height, width); None: all are.
     """
 
     def __init__(
-        self, branch: nn.Module, source: FeatureMap, align_corners: bool, window: int
+        self,
+        branch: nn.Module,
+        source: FeatureMap,
+        align_corners: bool,
+        window: int,
+        seen: Tensor | None,
     ) -> None:
         self._pool, self._module = branch
         super().__init__(self._module.out_channels, source.size, source.channels)
         self._reader, self._align_corners = Reader(source), align_corners
         self._rows, self._columns = (Axis(length, window) for length in source.size)
         self._pooled: dict[int, Tensor] = {}  # rows of windows
+        self._seen = seen
 
     def make(self, first: int, last: int) -> Tensor:
         """See :class:`FeatureMap`."""
@@ -106,9 +144,17 @@ class PooledByWindows(FeatureMap):
         rows = self._reader.read(start, stop)
         size, side = self._columns.size, self._pool.output_size
         starts = [index * size for index in range(self._columns.windows)]
+        if self._seen is not None:
+            seen = self._seen[:, :, start:stop].to(rows)
+            rows = rows * seen
         parts = [rows[..., left : left + 2 * size] for left in starts]
-        pooled = torch.cat([self._pool(part) for part in parts], dim=3)
-        places = Reader(Convolved(self._module, OfTensor(pooled))).read(0, side)
+        pooled = [self._pool(part) for part in parts]
+        if self._seen is not None:
+            pooled = [
+                _over(seen[..., left : left + 2 * size], means, F.adaptive_avg_pool2d(part, 1))
+                for left, means, part in zip(starts, pooled, parts, strict=True)
+            ]
+        places = Reader(Convolved(self._module, OfTensor(torch.cat(pooled, 3)))).read(0, side)
         blended = rows.new_zeros(1, self.channels, stop - start, self.width)
         for index, (left, of_window) in enumerate(zip(starts, places.split(side, 3), strict=True)):
             shape = parts[index].shape[2:]

@@ -63,6 +63,27 @@ def to_coco(runs: Runs, height: int, width: int) -> RunLengths:
     return coco_masks().frPyObjects(uncompressed, height, width)
 
 
+def from_coco(mask: RunLengths) -> Runs:
+    """The runs of a mask in COCO's run lengths."""
+    height = mask["size"][0]
+    codes = np.frombuffer(mask["counts"], np.uint8).astype(np.int64) - 48
+    ends = np.flatnonzero(codes < 32)  # a number is digits of 5 bits, the least one first
+    starts = np.append(0, ends[:-1] + 1)
+    places = np.arange(len(codes)) - np.repeat(starts, ends - starts + 1)
+    counts = np.add.reduceat((codes & 31) << 5 * places, starts)
+    counts -= (codes[ends] >> 4 & 1) << 5 * (places[ends] + 1)
+    for first in (1, 2):  # from the fourth on they are differences to the last but one
+        counts[first::2] = counts[first::2].cumsum()
+    borders = counts.cumsum()
+    first, last = borders[0 : len(borders) // 2 * 2 : 2], borders[1::2]
+    column = first // height
+    lines = np.maximum(-(-last // height) - column, 1)
+    index = np.repeat(np.arange(len(first)), lines)
+    line = column[index] + np.arange(len(index)) - np.repeat(lines.cumsum() - lines, lines)
+    top, bottom = ((places[index] - line * height).clip(0, height) for places in (first, last))
+    return np.stack([line, top, bottom], axis=1)[top < bottom]
+
+
 def area(runs: Runs) -> int:
     """Its pixels."""
     return int((runs[:, 2] - runs[:, 1]).sum())

@@ -45,6 +45,9 @@ class SegmentorStream:
             pixels; None for the whole image.
         store_folder: where the tokens lie in files; None keeps them in memory.
 
+    Attributes:
+        engine: what runs the backbone.
+
     Raises:
         UserError: there are other parts than those.
         NotAsBuilt: somebody has changed a part, or it has norms that look at whole maps.
@@ -71,10 +74,15 @@ class SegmentorStream:
             kept = slice(self._neck.start_level, self._neck.backbone_end_level)
             self._windows = self._windows[kept]
         trunk, pyramid = model.backbone.trunk, model.backbone.pyramid
-        self._engine = Engine(trunk, pyramid, None, window, store_folder)
-        sample = torch.zeros(1, trunk.embed_dims, 1, 1, device=self._engine.device)
+        self.engine = Engine(trunk, pyramid, None, window, store_folder)
+        sample = torch.zeros(1, trunk.embed_dims, 1, 1, device=self.engine.device)
         # what cannot be run is to be noticed now, and not hours later
-        self._build(lambda: [OfTensor(sample.to(self._engine.dtype))] * len(pyramid.levels))
+        self._build(lambda: [OfTensor(sample.to(self.engine.dtype))] * len(pyramid.levels))
+
+    def padded(self, source: Source) -> Padded:
+        """An image as the engine gets it."""
+        least, divisor = self._padding.get("size"), self._padding.get("size_divisor")
+        return Padded(source, least or (0, 0), divisor or 1, self._padding_value)
 
     @torch.no_grad()
     def logits(self, source: Source) -> Iterator[tuple[int, Tensor]]:
@@ -83,10 +91,9 @@ class SegmentorStream:
         Args:
             source: pixels as the data preprocessor normalises them.
         """
-        least, divisor = self._padding.get("size"), self._padding.get("size_divisor")
-        padded = Padded(source, least or (0, 0), divisor or 1, self._padding_value)
-        levels = self._engine.features(padded).by_level
-        found = self._build(lambda: [OfLevel(level) for level in levels])
+        padded = self.padded(source)
+        features = self.engine.features(padded)
+        found = self._build(lambda: [OfLevel(each) for each in features.by_level], features.seen)
         found = resized(found, (padded.height, padded.width), self._head.align_corners)
         reader = Reader(found)
         for first in range(0, source.height, found.rows_at_once):
@@ -106,7 +113,7 @@ class SegmentorStream:
             else:
                 yield first, logits.argmax(dim=0)
 
-    def _build(self, levels: Inputs) -> FeatureMap:
+    def _build(self, levels: Inputs, seen: Tensor | None = None) -> FeatureMap:
         """The logits in the size of the head."""
 
         def inputs() -> list[FeatureMap]:
@@ -114,14 +121,16 @@ class SegmentorStream:
 
         head = self._head
         expect(head, type(head))
-        return Convolved(head.conv_seg, *_HEADS[type(head)](head, inputs, self._windows))
+        return Convolved(head.conv_seg, *_HEADS[type(head)](head, inputs, self._windows, seen))
 
 
-def _uper_head(head: nn.Module, inputs: Inputs, windows: Windows) -> list[FeatureMap]:
+def _uper_head(
+    head: nn.Module, inputs: Inputs, windows: Windows, seen: Tensor | None
+) -> list[FeatureMap]:
     align = head.align_corners
     chosen, window = _select(head, inputs), windows[head.in_index[-1]]
     coarsest = chosen[-1] if window else _select(head, inputs)[-1]  # which is read to its end
-    pooled = pooled_maps(head.psp_modules, coarsest, align, window)
+    pooled = pooled_maps(head.psp_modules, coarsest, align, window, seen)
     laterals = [Convolved(*pair) for pair in zip(head.lateral_convs, chosen, strict=False)]
     laterals.append(Convolved(head.bottleneck, chosen[-1], *pooled))
     for index in range(len(laterals) - 1, 0, -1):
@@ -132,7 +141,7 @@ def _uper_head(head: nn.Module, inputs: Inputs, windows: Windows) -> list[Featur
     return [Convolved(head.fpn_bottleneck, *outs)]
 
 
-def _fpn_head(head: nn.Module, inputs: Inputs, _: Windows) -> list[FeatureMap]:
+def _fpn_head(head: nn.Module, inputs: Inputs, *_: object) -> list[FeatureMap]:
     outs = []
     for layers, out in zip(head.scale_heads, _select(head, inputs), strict=True):
         expect(layers, nn.Sequential)
@@ -147,7 +156,7 @@ def _fpn_head(head: nn.Module, inputs: Inputs, _: Windows) -> list[FeatureMap]:
     return [Summed(*outs)]
 
 
-def _fcn_head(head: nn.Module, inputs: Inputs, _: Windows) -> list[FeatureMap]:
+def _fcn_head(head: nn.Module, inputs: Inputs, *_: object) -> list[FeatureMap]:
     parts = found = _select(head, inputs)
     if head.num_convs:
         expect(head.convs, nn.Sequential)

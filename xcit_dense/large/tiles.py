@@ -255,6 +255,24 @@ def _part(
     if logits is None:
         probabilities = np.zeros((classes, *shape), np.float32) if with_probabilities else None
         return Part(window, np.full(shape, np.iinfo(kind).max, kind), probabilities)
+    labels, probabilities = decide(predictor, logits, with_probabilities)
+    return Part(window, without_nodata(labels, pixels, window), probabilities)
+
+
+def decide(
+    predictor: Predictor, logits: Tensor, with_probabilities: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Labels (height, width), and probabilities (classes, height, width) if they are wanted.
+
+    Args:
+        predictor: of a segmentor.
+        logits: as of :meth:`Predictor.logits_of`.
+        with_probabilities: whether.
+
+    Raises:
+        UserError: the model gives no logits for its classes.
+    """
+    classes = len(predictor.categories.names)
     if len(logits) == 1:  # the probability of the class that is told from the rest
         decided = logits[0] > predictor.model.decode_head.threshold
         probable = torch.cat([1 - logits, logits])
@@ -266,11 +284,16 @@ def _part(
             f"the model gives logits for {len(probable)} classes, but the checkpoint or the config "
             f"name {classes}"
         )
-    labels = decided.cpu().numpy().astype(kind)
+    labels = decided.cpu().numpy().astype(label_type(classes))
+    return labels, probable.float().cpu().numpy() if with_probabilities else None
+
+
+def without_nodata(labels: np.ndarray, pixels: Pixels, window: Window) -> np.ndarray:
+    """The labels of a window, which are changed where there is no data."""
     valid = pixels.valid(window)
     if valid is not None:
-        labels[~valid] = np.iinfo(kind).max
-    return Part(window, labels, probable.cpu().numpy() if with_probabilities else None)
+        labels[~valid] = np.iinfo(labels.dtype).max
+    return labels
 
 
 def _in_raster(detections: Detections, tile: Window) -> Detections:

@@ -24,7 +24,7 @@ IMAGE_SUFFIXES = frozenset(
 VIDEO_SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm"})
 _OF_DEEP = (
     "its values have more than 8 bits, which would be cut: say which become black and white, as by "
-    "--tile 1024 --stretch 0,4095 or 2%,98%"
+    "--stretch 0,4095 or 2%,98%"
 )
 
 
@@ -200,11 +200,11 @@ def read_image(path: Path | str, loader: LoadImageFromFile | None = None) -> np.
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise UserError(
             f"{path}: its content is no image such as {suffixes}; other rasters are read by parts, "
-            "--tile 1024"
+            "--mode auto"
         ) from error
     except Image.DecompressionBombError as error:
         raise UserError(
-            f"{path}: is too large to be decoded whole; predict by parts, --tile 1024 "
+            f"{path}: is too large to be decoded whole; predict by parts, --mode auto "
             f"({in_one_line(error)})"
         ) from error
     except Exception as error:  # what a decoder raises for damaged bytes is anyone's guess

@@ -7,6 +7,7 @@
 import copy
 import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from itertools import groupby
 from os import PathLike
 from pathlib import Path
@@ -51,9 +52,11 @@ class Predictor:
 
     Attributes:
         categories: names and colours of the labels.
+        cfg: the config.
         loader: how the config's test pipeline wants image files decoded.
         is_segmentor: whether the model is one of mmseg's, and labels pixels.
         model: the model, in eval mode.
+        steps: classes of the steps of the test pipeline that do not resample images.
 
     Raises:
         FileNotFoundError: there is no such checkpoint.
@@ -68,7 +71,7 @@ class Predictor:
         device: str | None = None,
         amp: bool = False,
     ) -> None:
-        cfg = config if isinstance(config, Config) else read_config(str(config))
+        self.cfg = cfg = config if isinstance(config, Config) else read_config(str(config))
         scope = model_scope(cfg) or "mmdet"
         self._device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self._amp = amp
@@ -79,7 +82,9 @@ class Predictor:
         try:
             self.loader = TRANSFORMS.build({**load, "type": LoadImageFromFile})
             self._transforms = Compose(steps)
-            self._without_resizing = Compose([s for s in steps if "Resize" not in type_name(s)])
+            others = [step for step in steps if "Resize" not in type_name(step)]
+            self.steps = [type_name(step) for step in others]
+            self._without_resizing = Compose(others)
             # a copy: some modules of mm's change the dicts that they are built from
             model = revert_sync_batchnorm(MODELS.build(copy.deepcopy(cfg.get("model"))))
         except Exception as error:  # modules and transforms may refuse their arguments in any way
@@ -124,7 +129,7 @@ class Predictor:
         Raises:
             ValueError: the model predicts a class without a name.
         """
-        return [self._named(from_sample(sample)) for sample in self._run(images, resize)]
+        return [self.named(from_sample(sample)) for sample in self._run(images, resize)]
 
     def logits_of(self, images: Sequence[np.ndarray]) -> list[Tensor]:
         """The logits of a segmentor for images that are not resampled, on the model's device.
@@ -142,17 +147,63 @@ class Predictor:
             raise UserError(f"{type(self.model).__name__} gives no seg_logits, as segmentors do")
         return [sample.seg_logits.data for sample in samples]
 
+    def predict_raster(
+        self,
+        path: Path | str,
+        out: Path | str,
+        mode: str = "auto",
+        context: int | str | None = None,
+        tile: int | None = None,
+        overlap: int | None = None,
+        **options: Any,
+    ) -> list[str]:
+        """Predict on an image of any size as ``xcit-dense predict`` does; results go to ``out``.
+
+        Args:
+            path: of the image.
+            out: a folder.
+            mode, context, tile, overlap: see :func:`xcit_dense.large.ways.choose_way`.
+            options: see :func:`xcit_dense.large.predicting.predict_raster`.
+
+        Returns:
+            What is said of damaged places, which became nodata.
+
+        Raises:
+            OSError: a result cannot be written.
+            UserError: the image cannot be opened so, or the model cannot be run so.
+        """
+        from xcit_dense.large import overview, predicting, ways  # which build on this module
+        from xcit_dense.predict.outputs import Outputs
+
+        way = ways.choose_way(self, mode, context, tile, overlap)
+        file, folder = Path(path).absolute(), Path(out)
+        folder.mkdir(parents=True, exist_ok=True)
+        outputs = Outputs(folder, self.categories, [file], longest_side=overview.LONGEST_SIDE)
+        damage = predicting.predict_raster(self, outputs, file, file.stem, way, **options)
+        outputs.finish()
+        return damage
+
     @torch.no_grad()
     def _run(self, images: Sequence[np.ndarray], resize: bool) -> list[Any]:
         """The data samples that mm's model makes of images."""
         prepared = [self._prepare(image, resize) for image in images]
-        kind = self._device.type
-        dtype = default_dtype(kind) if self._amp else None
         samples: list[Any] = []
         for _, group in groupby(prepared, key=lambda item: item["inputs"].shape):
-            with torch.autocast(kind, dtype, enabled=self._amp):
+            with self.autocast():
                 samples += self.model.test_step(pseudo_collate(list(group)))
         return samples
+
+    def autocast(self) -> AbstractContextManager:
+        """Within it the model predicts in mixed precision, if that is wanted."""
+        kind = self._device.type
+        dtype = default_dtype(kind) if self._amp else None
+        return torch.autocast(kind, dtype, enabled=self._amp)
+
+    def normalised(self, image: np.ndarray) -> Tensor:
+        """What the model sees of an image that is not resampled, without padding: (C, H, W)."""
+        height, width = image.shape[:2]
+        data = pseudo_collate([self._prepare(image, resize=False)])
+        return self.model.data_preprocessor(data)["inputs"][0, :, :height, :width]
 
     def draw(self, image: np.ndarray, prediction: Prediction) -> np.ndarray:
         """As :func:`draw_prediction`, with the names and colours of this model."""
@@ -177,14 +228,18 @@ class Predictor:
             self._told_of_shrinking = True
             warnings.warn(
                 "the test pipeline shrinks large images to less than a quarter: small objects may "
-                "be lost. Predict by parts, --tile 1024, or let Resize keep more: --cfg-options "
+                "be lost. Predict by parts, --mode auto, or let Resize keep more: --cfg-options "
                 "test_dataloader.dataset.pipeline.1.scale='(WIDTH,HEIGHT)', if it is step 1",
                 stacklevel=2,
             )
         return prepared
 
-    def _named(self, prediction: Prediction) -> Prediction:
-        """See that all labels have names; leave out what a panoptic map gives to nothing."""
+    def named(self, prediction: Prediction) -> Prediction:
+        """See that all labels have names; leave out what a panoptic map gives to nothing.
+
+        Raises:
+            ValueError: one has none.
+        """
         count = len(self.categories.names)
         if isinstance(prediction, Detections) and prediction.scores is None:
             return prediction.where(prediction.labels < count)
