@@ -146,7 +146,7 @@ def _coco(images: list[list[dict]]) -> COCO:
     numbered = [dict(entry, image_id=n) for n, entries in enumerate(images) for entry in entries]
     coco = COCO()
     coco.dataset = dict(
-        images=[dict(id=number) for number in range(len(images))],
+        images=[dict(id=number, height=0, width=0) for number in range(len(images))],
         annotations=[{"area": 0, "iscrowd": 0, **e, "id": n} for n, e in enumerate(numbered, 1)],
         categories=[dict(id=label) for label in {e["category_id"] for e in numbered}],
     )
