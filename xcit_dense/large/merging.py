@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from xcit_dense.large.runs import area, clip, components, shared_area, unite
+from xcit_dense.large.runs import area, clip, shared_area, unite
 from xcit_dense.large.sources import Window
 from xcit_dense.predict.results import Detections
 
 _SAME = 0.5  # intersection over union of what two tiles found of one object, as for NMS
 _CONTAINED = 0.7  # share of a piece at the border of its tile that lies in what another tile found
+_DOUBTFUL = 0.5  # of the score of an object's best detection
 _AT_BORDER = 0.1  # of its side a box, of an object that is cut, may end before the border
 
 
@@ -26,6 +27,9 @@ def merge(
     share at least half of what either has there, by masks or else by boxes. A piece at a border
     within the raster that has no partner so belongs to what it mostly lies in: of its label, or
     else of another one and better, if the other tile sees all of the piece.
+
+    All that hangs together so is one object, but for what scores less than half of its best
+    detection: such doubtful ones are left out, for they may reach over to the next object.
 
     If a tile holds all that belongs together, its detection is kept, the best one of several such
     tiles. Else all are united, with the label and the score of the best one.
@@ -48,12 +52,12 @@ def merge(
         for one, other, window in _overlaps(tiles)
         for index, partner in _partners(found[one], found[other], cut[one], cut[other], window)
     ]
-    group = components(len(together), np.array(pairs, int).reshape(-1, 2))
     tile_of = np.repeat(np.arange(len(tiles)), np.diff(first))
-    order = np.argsort(group, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(group[order])) + 1)
     merged = _joined(
-        [_one_of(together, group, [tiles[t] for t in tile_of[group]]) for group in groups]
+        [
+            _one_of(together, group, [tiles[t] for t in tile_of[group]])
+            for group in _groups(pairs, _scores(together))
+        ]
     )
     if merged.scores is None:
         return merged
@@ -71,6 +75,29 @@ def _joined(found: Sequence[Detections]) -> Detections:
         scores=np.concatenate([each.scores for each in found]) if has_scores else None,
         masks=[mask for each in found for mask in each.masks] if has_masks else None,
     )
+
+
+def _groups(pairs: Sequence[tuple[int, int]], scores: np.ndarray) -> Iterator[np.ndarray]:
+    """Indexes of the detections of each object, the best one first."""
+    partners: list[list[int]] = [[] for _ in scores]
+    for one, other in pairs:
+        partners[one].append(other)
+        partners[other].append(one)
+    is_left = np.ones(len(scores), bool)
+    for best in np.argsort(-scores, kind="stable"):
+        if is_left[best]:
+            is_left[best] = False
+            group = [best]
+            for member in group:  # which grows
+                for partner in partners[member]:
+                    if is_left[partner] and scores[partner] >= _DOUBTFUL * scores[best]:
+                        group.append(partner)
+                    is_left[partner] = False
+            yield np.array(group)
+
+
+def _scores(found: Detections) -> np.ndarray:
+    return np.zeros(len(found)) if found.scores is None else found.scores
 
 
 def _overlaps(tiles: Sequence[Window]) -> Iterator[tuple[int, int, Window]]:
@@ -186,7 +213,7 @@ def _one_of(together: Detections, indexes: np.ndarray, tiles: Sequence[Window]) 
     ]
     sides, side = boxes[:, 2:] - boxes[:, :2], box[2:] - box[:2]
     is_whole = holds_all & (sides.prod(axis=1) >= _SAME * side.prod())
-    scores = np.zeros(len(indexes)) if together.scores is None else together.scores[indexes]
+    scores = _scores(together)[indexes]
     if is_whole.any():
         whole = np.flatnonzero(is_whole)
         return together.where(indexes[whole[[scores[whole].argmax()]]])

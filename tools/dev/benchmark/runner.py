@@ -52,10 +52,10 @@ class Runner:
         if not Path("/proc/self/clear_refs").exists():
             return None
         Path("/proc/self/clear_refs").write_text("5")  # lowers the high-water mark: man 5 proc
-        before = _memory("VmRSS")
-        was_lowered = _memory("VmHWM") < before + _SLACK  # some sandboxes ignore it
+        before = process_memory("VmRSS")
+        was_lowered = process_memory("VmHWM") < before + _SLACK  # some sandboxes ignore it
         self._run()
-        return max(0, _memory("VmHWM") - before) if was_lowered else None
+        return max(0, process_memory("VmHWM") - before) if was_lowered else None
 
     def time_run(self) -> float:
         """Seconds of one inference, or of one forward and backward pass without optimizer."""
@@ -98,7 +98,7 @@ def release_memory() -> None:
         libc.malloc_trim(0)
 
 
-def _memory(field: str) -> int:
+def process_memory(field: str) -> int:
     """A memory field of this process's status in bytes."""
     status = Path("/proc/self/status").read_text()
     return int(re.search(rf"^{field}:\s*(\d+) kB$", status, re.MULTILINE)[1]) * 1024

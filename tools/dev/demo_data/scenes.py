@@ -1,7 +1,7 @@
 """Random scenes: coloured shapes over a textured ground, with exact masks."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -40,18 +40,58 @@ def draw_scene(
     number = 0 if empty else int(rng.integers(1, 5))
     shapes = [_crowd(rng, height, width)] if crowded else []
     for _ in range(number):
-        for _ in range(20):  # attempts to find a place
-            candidate = _shape(rng, height, width)
-            if _are_recognizable([*shapes, candidate]):
-                shapes.append(candidate)
-                break
+        _add_shape(rng, shapes, height, width, min(height, width))
     return Scene(_paint(rng, shapes, height, width), shapes, _visible_masks(shapes))
 
 
-def _shape(rng: Generator, height: int, width: int) -> Shape:
+def draw_large_scene(rng: Generator, height: int, width: int, side: int) -> Scene:
+    """Draw one scene, of one ground and one light, with what scenes of ``side`` pixels have.
+
+    Shapes and textures are as large as theirs, and there are as many shapes to the area.
+    """
+    shapes: list[Shape] = []
+    for _ in range(rng.integers(1, 5, max(1, round(height * width / side**2))).sum()):
+        _add_shape(rng, shapes, height, width, side)
+    return Scene(_paint(rng, shapes, height, width, side), shapes, _visible_masks(shapes))
+
+
+def draw_side_by_side(rng: Generator, height: int, width: int, side: int) -> Scene:
+    """Draw scenes of ``side`` pixels side by side; their grid begins anywhere.
+
+    What the border of the image leaves too little of is a crowd, and to be ignored.
+    """
+    top, left = rng.integers(side, size=2)
+    image = np.empty((height + 2 * side, width + 2 * side, 3), np.uint8)
+    shapes, masks = [], []
+    for row in range(0, top + height, side):
+        for column in range(0, left + width, side):
+            scene = draw_scene(rng, side, side)
+            image[row : row + side, column : column + side] = scene.image
+            for shape, mask in zip(scene.shapes, scene.masks, strict=True):
+                around = ((row, height + side - row), (column, width + side - column))
+                placed, coverage = (
+                    np.pad(part, around)[top : top + height, left : left + width]
+                    for part in (mask, shape.coverage)
+                )
+                if placed.any():
+                    iscrowd = placed.sum() < LEAST_VISIBLE * mask.sum()
+                    shapes.append(replace(shape, coverage=coverage, iscrowd=iscrowd))
+                    masks.append(placed)
+    return Scene(image[top : top + height, left : left + width].copy(), shapes, masks)
+
+
+def _add_shape(rng: Generator, shapes: list[Shape], height: int, width: int, side: int) -> None:
+    for _ in range(20):  # attempts to find a place
+        candidate = _shape(rng, height, width, side)
+        if _are_recognizable([*shapes, candidate]):
+            shapes.append(candidate)
+            break
+
+
+def _shape(rng: Generator, height: int, width: int, side: int) -> Shape:
     category = int(rng.integers(len(CATEGORIES)))
     centre = (rng.uniform(0, width), rng.uniform(0, height))
-    radius = max(rng.uniform(0.3, 0.6) * min(height, width) / 2, 4.0)
+    radius = max(rng.uniform(0.3, 0.6) * side / 2, 4.0)
     corners = _outline(category, centre, radius, rng.uniform(0, 2 * np.pi))
     area = cv2.contourArea(corners.astype(np.float32))
     return Shape(category, _coverage([corners], height, width), area)
@@ -89,7 +129,10 @@ def _visible_masks(shapes: Sequence[Shape]) -> list[np.ndarray]:
     visible: list[np.ndarray] = []
     for shape in shapes:
         mask = shape.coverage >= 0.5
-        visible = [lower & ~mask for lower in visible]
+        left, top, width, height = cv2.boundingRect(mask.view(np.uint8))
+        place = np.s_[top : top + height, left : left + width]
+        for lower in visible:
+            lower[place] &= ~mask[place]
         visible.append(mask)
     return visible
 
@@ -108,31 +151,45 @@ def has_hole(mask: np.ndarray) -> bool:
     return hierarchy is not None and bool((hierarchy[0, :, 3] >= 0).any())
 
 
-def _paint(rng: Generator, shapes: Sequence[Shape], height: int, width: int) -> np.ndarray:
-    """Paint ground, shapes with their shadows, light and grain: uint8 RGB (H, W, 3)."""
+def _paint(
+    rng: Generator, shapes: Sequence[Shape], height: int, width: int, side: int | None = None
+) -> np.ndarray:
+    """Paint ground, shapes with their shadows, light and grain: uint8 RGB (H, W, 3).
+
+    Textures are those of a scene of ``side`` pixels, mirrored to fill a larger one.
+    """
+    drawn = (side or height, side or width)
+
+    def filling(field: np.ndarray) -> np.ndarray:
+        missing = [
+            (0, of_image - length) for of_image, length in zip((height, width), drawn, strict=True)
+        ]
+        return np.pad(field, missing, "symmetric")[..., None]
+
     vivid, saturation = random_colour(rng), rng.uniform(0.3, 0.7)
     ground = (vivid.mean() + saturation * (vivid - vivid.mean())).astype(np.float32)
     companion = colour_near(rng, ground, 25)
-    texture = random_texture(rng, GROUNDS, height, width)[..., None]
+    texture = filling(random_texture(rng, GROUNDS, *drawn))
     image = ground + texture * (companion - ground)
     used = [ground, companion]
     for shape in shapes:
         typical = np.float32(TYPICAL_COLOURS[shape.category])
-        colour = colour_near(rng, typical, 45, avoid=used)
-        companion = colour_near(rng, colour, 25, avoid=used)
-        image = _with_shadow(rng, image, shape.coverage)
-        texture = random_texture(rng, FILLS, height, width)[..., None]
+        avoided = used[:2] + used[2:][-4:]
+        colour = colour_near(rng, typical, 45, avoid=avoided)
+        companion = colour_near(rng, colour, 25, avoid=avoided)
+        image = _with_shadow(rng, image, shape.coverage, min(drawn))
+        texture = filling(random_texture(rng, FILLS, *drawn))
         fill = colour + texture * (companion - colour)
         image = image + shape.coverage[..., None] * (fill - image)
         used.append(colour)
-    light = 0.88 + 0.24 * noise(rng, height, width)[..., None]
+    light = 0.88 + 0.24 * filling(noise(rng, *drawn))
     grain = rng.normal(0, rng.uniform(1, 4), (height, width, 3))
     return np.clip(np.rint(image * light + grain), 0, 255).astype(np.uint8)
 
 
-def _with_shadow(rng: Generator, image: np.ndarray, coverage: np.ndarray) -> np.ndarray:
+def _with_shadow(rng: Generator, image: np.ndarray, coverage: np.ndarray, side: int) -> np.ndarray:
     """Darken the image a little beside a shape, as if it lay slightly above."""
-    reach = 0.012 * min(coverage.shape)
+    reach = 0.012 * side
     x, y = rng.uniform(-reach, reach, 2)
     moved = cv2.warpAffine(coverage, np.float32([[1, 0, x], [0, 1, y]]), coverage.shape[::-1])
     shadow = cv2.GaussianBlur(moved, (0, 0), sigmaX=max(reach, 0.5))

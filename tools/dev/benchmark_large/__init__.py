@@ -1,0 +1,1 @@
+"""Measures what large images cost, and how good predictions on them are, by the ways to predict."""
