@@ -288,8 +288,18 @@ def test_of_many_classes_the_mixed_up_ones_are_drawn(tmp_path):
     recalls = np.linspace(0, 1, 101)
     precisions = np.outer(1 - recalls, values)
     scores = ClassScores(columns, "objects", "AP", "AP", confusion, "", recalls, precisions)
-    assert {3, 7, 290, 295} <= {*_shown(scores)} and len(_shown(scores)) == 20
+    there, shown = _shown(scores)
+    assert {3, 7, 290, 295} <= {*shown} and len(shown) == 20 and there == count
     for draw in (draw_classes, draw_confusion, draw_curves):
         draw(scores, tmp_path / f"{draw.__name__}.png")
         assert max(cv2.imread(str(tmp_path / f"{draw.__name__}.png")).shape) < 3000
     assert "... and 290 more" in scores.text(10)
+
+
+def test_a_class_that_is_only_found_has_a_column():
+    from xcit_dense.look.class_scores import ClassScores
+    from xcit_dense.look.score_pictures import _shown
+
+    confusion = np.array([[5, 0, 3, 0], [0] * 4, [0] * 4, [0] * 4])  # there are none of 1 and 2
+    scores = ClassScores({"class": np.array(["a", "b", "c"])}, "pixels", "IoU", "Acc", confusion)
+    assert _shown(scores) == (2, [0, 2])

@@ -99,8 +99,7 @@ def draw_confusion(scores: ClassScores, target: Path) -> None:
         OSError: the picture cannot be written.
     """
     count = len(scores.names)
-    there = np.count_nonzero(scores.confusion[:-1].any(axis=1))
-    shown = _shown(scores)
+    there, shown = _shown(scores)
     matrix = scores.confusion[[*shown, count]]
     names = [short(scores.names[index]) for index in shown]
     columns, drawn = list(names), matrix[:, shown]
@@ -144,17 +143,21 @@ def draw_confusion(scores: ClassScores, target: Path) -> None:
     save_figure(figure, target)
 
 
-def _shown(scores: ClassScores) -> list[int]:
-    """The classes for a matrix: those that are there, or of many those in the largest mix-ups."""
-    there = np.flatnonzero(scores.confusion[:-1].sum(axis=1)).tolist()
+def _shown(scores: ClassScores) -> tuple[int, list[int]]:
+    """How many classes are there or are found, and those for a matrix.
+
+    Of many classes, these are those in the largest mix-ups.
+    """
+    of_either = scores.confusion.sum(axis=0) + scores.confusion.sum(axis=1)
+    there = np.flatnonzero(of_either[:-1]).tolist()
     if len(there) <= _MOST_IN_MATRIX:
-        return there
+        return len(there), there
     chosen: dict[int, None] = {}
     ranked = scores.mixed_up(len(there) * _MOST_IN_MATRIX)
     for index in [*sum(ranked, ()), *scores.worst_first()]:
         if len(chosen) < _MOST_IN_MATRIX and index in there:
             chosen[index] = None
-    return sorted(chosen)
+    return len(there), sorted(chosen)
 
 
 def draw_missed_objects(
