@@ -71,11 +71,12 @@ def test_objects_of_four_bands_of_16_bits(detector, tmp_path):
     assert {"deep.jpg", "deep_most_1.jpg"} <= {path.name for path in (out / "pictures").iterdir()}
 
 
-def test_a_damaged_block_is_nodata_and_exit_code_3(segmentor, detector, tmp_path, capsys):
+@pytest.mark.parametrize("way", [("--tile", "300"), ("--mode", "stream")])
+def test_a_damaged_block_is_nodata_and_exit_code_3(segmentor, detector, tmp_path, capsys, way):
     values = patches(600, 700)
     good, bad = (save(tmp_path / name, values) for name in ("b_good.tif", "a_bad.tif"))
     damage(bad, row=3, column=4)
-    inputs, options = [bad, good], ["--tile", "300", "--no-pictures"]
+    inputs, options = [bad, good], [*way, "--no-pictures"]
     assert run(segmentor, inputs, tmp_path / "out", *options) == 3
     printed = capsys.readouterr().out
     assert "2 images predicted, 0 inputs skipped" in printed
@@ -85,7 +86,7 @@ def test_a_damaged_block_is_nodata_and_exit_code_3(segmentor, detector, tmp_path
     for path, nodata in ((good, ~values.any(axis=2)), (bad, ~values.any(axis=2) | lost)):
         with rasterio.open(tmp_path / "out/labels" / path.name) as file:
             np.testing.assert_array_equal(file.read(1) == 255, nodata)
-    assert run(detector, inputs, tmp_path / "objects", "--tile", "600") == 3
+    assert run(detector, inputs, tmp_path / "objects", *way) == 3
     inputs.append(save(tmp_path / "c.tif", values[..., :2]))
     assert run(segmentor, inputs, tmp_path / "out", *options) == 1  # says the worse of the two
     assert re.search(r"skipped .*c\.tif.*--bands", capsys.readouterr().out)

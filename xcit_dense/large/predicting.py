@@ -186,7 +186,9 @@ def _progress(count: int, what: str) -> Callable[[int], None]:
         before, done = done, min(done + number, count)  # padding has rows too
         if sys.stderr.isatty():
             bar = bar or ProgressBar(count, file=sys.stderr)  # which begins to count the time
-            bar.update(number)
+            bar.update(done - before)
+            if done == count > before:
+                print(file=sys.stderr)
         elif 10 * done // count > 10 * before // count:
             print(f"  {done} of {count} {what}", file=sys.stderr, flush=True)
 
