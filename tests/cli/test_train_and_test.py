@@ -1,6 +1,7 @@
 """From a config to a trained, resumed, evaluated and drawn model, for both tasks."""
 
 import pickle
+import re
 import sys
 from pathlib import Path
 
@@ -71,6 +72,12 @@ class TestDetection:
         checkpoints = {path.name for path in work_dir.glob("*.pth")}
         assert checkpoints == {"epoch_1.pth", "epoch_2.pth"}
 
+    def test_ways_for_images_of_any_size_are_compared(self, work_dir, data, tmp_path, capfd):
+        options = evaluating(detection_options(data), work_dir / "epoch_2.pth", tmp_path)
+        rows = table_of([*options, "--context", "64", "--tile", "48", "--overlap=8"], capfd)
+        assert rows[0] == ["coco/bbox_mAP", "coco/segm_mAP", "s/image", "peak GB"]
+        assert len(rows) == 3
+
     def test_resume_goes_on_where_it_stopped(self, work_dir, data):
         options = [*detection_options(data), "train_cfg.max_epochs=3"]
         train_command.main([*options, "--work-dir", str(work_dir), "--resume"])
@@ -134,6 +141,31 @@ class TestSegmentation:
         assert [p.shape[1] for p in drawn] == [2 * o.shape[1] for o in originals]
         captions = [p.shape[0] - o.shape[0] for p, o in zip(drawn, originals, strict=True)]
         assert all(0 < height < 40 for height in captions)
+
+    def test_ways_for_images_of_any_size_are_compared(self, work_dir, data, tmp_path, capfd):
+        options = evaluating(segmentation_options(data), work_dir / "iter_4.pth", tmp_path)
+        ways = ["--context", "whole", "32", "--tile", "48"]
+        rows = table_of([*options, *ways], capfd)
+        assert rows[0][:3] == ["aAcc", "mIoU", "mAcc"] and len(rows) == 4
+        cfg = Config.fromfile(SEGMENTATION)
+        cfg.test_dataloader.dataset.pipeline = [
+            step for step in cfg.test_pipeline if step.type != "Resize"
+        ]
+        cfg.dump(tmp_path / "config.py")
+        test_command.main([str(tmp_path / "config.py"), *options[1:]])
+        measured = re.findall(r"aAcc: (\S+) +mIoU: (\S+) +mAcc: (\S+)", capfd.readouterr().out)
+        assert [float(x) for x in rows[1][:3]] == pytest.approx([float(x) for x in measured[-1]])
+        with pytest.raises(SystemExit):
+            test_command.main([*options, *ways, "--tta"])
+        assert "--context and --tile go without --out" in capfd.readouterr().err
+
+
+def table_of(arguments, capfd):
+    """The cells of the table of ways, without the words for them."""
+    test_command.main(arguments)
+    lines = capfd.readouterr().out.splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith("way "))
+    return [re.split(r"  +", line)[1:] for line in lines[first:]]
 
 
 def options(command, *given):

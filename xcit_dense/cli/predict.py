@@ -74,11 +74,11 @@ def make_parser() -> ArgumentParser:
     )
     parts.add_argument(
         "--context",
-        type=_context,
+        type=context,
         metavar="PIXELS",
         help="stream: what is seen around each place, or whole (what the model was trained at)",
     )
-    parts.add_argument("--tile", type=_positive, metavar="PIXELS", help="tiles of this side")
+    parts.add_argument("--tile", type=pixels, metavar="PIXELS", help="tiles of this side")
     parts.add_argument(
         "--overlap", type=int, metavar="PIXELS", help="that neighbours share (a quarter of a tile)"
     )
@@ -142,14 +142,20 @@ def main(argv: list[str] | None = None) -> int:
     return run(args, predictor, outputs, skipped)
 
 
-def _positive(text: str) -> int:
+def pixels(text: str) -> int:
+    """A side, of a command line.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
     if not text.isdecimal() or not int(text):
         raise ArgumentTypeError(f"{text}: has to be a number of pixels, such as 512")
     return int(text)
 
 
-def _context(text: str) -> int | str:
-    return text if text == "whole" else _positive(text)
+def context(text: str) -> int | str:
+    """What a place sees, of a command line."""
+    return text if text == "whole" else pixels(text)
 
 
 def _check_options(parser: ArgumentParser, args: Namespace) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import os.path as osp
+import sys
 from argparse import ArgumentParser, Namespace
 
 import mmengine.device.utils
@@ -12,14 +13,17 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
+from xcit_dense.cli.predict import context, pixels
 from xcit_dense.cli.prepare import add_shared_options, prepare
 from xcit_dense.errors import UserError
+from xcit_dense.large.evaluating import evaluate_ways
+from xcit_dense.large.ways import Way, choose_way
 from xcit_dense.look.evaluation_hook import EvaluationHook
 from xcit_dense.mm.config import CONFIG_HELP, dicts_in, model_scope, type_name
 from xcit_dense.mm.launch import build_runner, log_in_one_process
 from xcit_dense.mm.loading import LoadReportHook
 from xcit_dense.mm.mixed_precision import default_dtype
-from xcit_dense.predict import encode_masks, keep_classes_only
+from xcit_dense.predict import Predictor, encode_masks, keep_classes_only
 from xcit_dense.predict.picture_hook import LabelMapHook, PictureHook
 from xcit_dense.predict.results import metainfo_of_checkpoint, metainfo_of_test_data
 from xcit_dense.weights import load_checkpoint
@@ -44,6 +48,17 @@ def make_parser() -> ArgumentParser:
         "--show-dir", metavar="DIR", help="draw ground truth and prediction side by side into DIR"
     )
     parser.add_argument("--tta", action="store_true", help="test-time augmentation")
+    ways = parser.add_argument_group(
+        "images of any size",
+        "as xcit-dense predict takes them, in their own resolution; a table compares several ways",
+    )
+    ways.add_argument(
+        "--context", type=context, nargs="+", metavar="PIXELS", help="of a stream, or whole"
+    )
+    ways.add_argument("--tile", type=pixels, nargs="+", metavar="PIXELS", help="sides of tiles")
+    ways.add_argument(
+        "--overlap", type=int, metavar="PIXELS", help="that tiles share (a quarter of a tile)"
+    )
     return parser
 
 
@@ -170,11 +185,40 @@ def _reads_predictions(hook: Hook) -> bool:
     return looks and getattr(hook, "draw", True)
 
 
+def compare_ways(cfg: Config, args: Namespace) -> None:
+    """Evaluate the ways to predict on images of any size that are asked for; print a table."""
+    predictor = Predictor(cfg, args.checkpoint, args.device, args.amp)
+    ways = [choose_way(predictor, "stream", side) for side in args.context or ()]
+    ways += [
+        choose_way(predictor, "tiles", tile=side, overlap=args.overlap) for side in args.tile or ()
+    ]
+
+    def tell(way: Way, done: int, count: int) -> None:
+        if 10 * done // count > 10 * (done - 1) // count:
+            print(f"{way.told}: {done} of {count} images", file=sys.stderr, flush=True)
+
+    rows = evaluate_ways(predictor, cfg, ways, tell)
+    lines = [[*rows[0]], *([row.pop("way"), *(f"{x:.3f}" for x in row.values())] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for first, *others in lines:
+        print(first.ljust(widths[0]), *map(str.rjust, others, widths[1:]), sep="  ")
+
+
 def main(argv: list[str] | None = None) -> None:
     """Evaluate as the arguments say (``sys.argv`` if None)."""
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    args = parser.parse_args(argv)
     changes = (use_checkpoint, use_classes_of_checkpoint, use_device, use_tta, keep_detections)
+    by_ways = bool(args.context or args.tile)
+    others = args.out or args.show_dir or args.tta or args.launcher != "none"
+    if by_ways and others:
+        parser.error("--context and --tile go without --out, --show-dir, --tta and --launcher")
+    if args.overlap is not None and not args.tile:
+        parser.error("--overlap: goes with --tile")
     cfg = prepare(args, changes, splits=["test"])
+    if by_ways:
+        compare_ways(cfg, args)
+        return
     runner = build_runner(cfg)
     log_in_one_process(runner)
     runner.hooks[:] = [hook for hook in runner.hooks if not isinstance(hook, LoadReportHook)]

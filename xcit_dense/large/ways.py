@@ -28,14 +28,17 @@ class Way(NamedTuple):
     overlap: int
     reason: str
 
-    def __str__(self) -> str:
+    @property
+    def told(self) -> str:
+        """What is done, in words."""
         if self.mode == "tiles":
-            done = f"tiles of {self.side} pixels that share {self.overlap}"
-        elif self.side is None:
-            done = "stream, attention sees the whole image"
-        else:
-            done = f"stream, attention sees {self.side} pixels around each place"
-        return f"{done}: {self.reason}"
+            return f"tiles of {self.side} pixels that share {self.overlap}"
+        if self.side is None:
+            return "stream, attention sees the whole image"
+        return f"stream, attention sees {self.side} pixels around each place"
+
+    def __str__(self) -> str:
+        return f"{self.told}: {self.reason}"
 
 
 def choose_way(
