@@ -4,7 +4,13 @@ import cv2
 import numpy as np
 import pytest
 from dev.demo_data.data_set import CATEGORY_IDS, Plan, main, write_ade20k, write_coco
-from dev.demo_data.scenes import CATEGORIES, draw_scene, has_hole
+from dev.demo_data.scenes import (
+    CATEGORIES,
+    draw_large_scene,
+    draw_scene,
+    draw_side_by_side,
+    has_hole,
+)
 from pycocotools.coco import COCO
 
 # Of pycocotools itself, with numpy 2.
@@ -26,6 +32,17 @@ def test_masks_are_visible_disjoint_and_what_polygons_can_enclose(size):
         for mask in scene.masks[1:]:
             assert mask.sum() >= 16
             assert not has_hole(mask)
+
+
+@pytest.mark.parametrize("draw", [draw_large_scene, draw_side_by_side])
+def test_large_scenes_have_shapes_of_the_size_of_small_ones(draw):
+    scene = draw(np.random.default_rng(0), 250, 200, 64)
+    assert scene.image.shape == (250, 200, 3)
+    assert np.sum(scene.masks, axis=0).max() == 1
+    assert 10 <= len(scene.shapes) <= 60
+    for shape, mask in zip(scene.shapes, scene.masks, strict=True):
+        assert 0 < mask.sum() <= 1.2 * shape.area < 1.2 * np.pi * (0.6 * 64 / 2) ** 2
+        assert (mask <= (shape.coverage >= 0.5)).all()
 
 
 def test_scenes_do_not_depend_on_the_counts_but_on_everything_else():

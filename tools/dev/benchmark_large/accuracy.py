@@ -3,6 +3,7 @@
 import contextlib
 import io
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,8 +17,9 @@ from tqdm import tqdm
 from xcit_dense.large.arrays import ArrayRaster
 from xcit_dense.large.pixels import Pixels
 from xcit_dense.predict.predictor import Predictor
-from xcit_dense.predict.results import Detections, coco_masks, encode_mask
+from xcit_dense.predict.results import Detections, boxes_around, coco_masks, encode_mask
 
+SIDE = 144  # pixels of the scenes that large ones are made of, or like
 KINDS = {"heterogeneous": draw_side_by_side, "homogeneous": draw_large_scene}
 _UNKNOWN = 255
 
@@ -28,7 +30,7 @@ class Score:
 
     Attributes:
         seconds: of the CPU, all threads together.
-        truths, found: for each scene label maps (H, W), or annotations of objects in COCO's format.
+        truths, found: for each scene labels (H, W), or objects as annotations in COCO's format.
     """
 
     kind: str
@@ -42,35 +44,30 @@ class Score:
         if isinstance(self.truths[0], np.ndarray):
             return {"mIoU": mean_iou(self.truths, self.found)}
         kinds = {"box AP": "bbox", "mask AP": "segm"}
-        return {
-            name: average_precision(self.truths, self.found, kind)
-            for name, kind in kinds.items()
-            if kind == "bbox" or "segmentation" in str(self.found)
-        }
+        return {n: average_precision(self.truths, self.found, k) for n, k in kinds.items()}
 
 
 def measure_accuracy(
-    predictor: Predictor,
-    ways: list[Way],
-    seeds: int,
-    size: int,
-    side: int,
-    batch_size: int,
+    predictor: Predictor, ways: Sequence[Way], seeds: int, size: int, batch_size: int
 ) -> list[Score]:
-    """Predict in every way on scenes of ``size`` pixels made of, or like, those of ``side``."""
+    """Predict in every way, in turn, on scenes of ``size`` pixels."""
     scores = [Score(kind, way) for kind in KINDS for way in ways]
     with tqdm(total=seeds * len(scores), unit="prediction") as progress:
-        for seed in range(-1, seeds):  # the first one, a smaller scene, warms up
+        for seed in range(-1, seeds):  # the first one, smaller and not counted, warms up
             for kind, draw in KINDS.items():
-                length = 2 * side if seed < 0 else size
-                scene = draw(np.random.default_rng((1 + seed, len(kind))), length, length, side)
+                length = SIDE if seed < 0 else size
+                scene = draw(np.random.default_rng((1 + seed, len(kind))), length, length, SIDE)
                 for score in (score for score in scores if score.kind == kind):
-                    progress.set_description(f"{kind}, {score.way}")
-                    seconds, found = _timed(predictor, scene, score.way, batch_size)
+                    start = time.process_time()
+                    found = predict(predictor, pixels_of(scene), score.way, batch_size)
+                    if predictor.is_segmentor:
+                        found = label_all(found, length, length)
+                    seconds = time.process_time() - start
                     if seed >= 0:
                         score.seconds += seconds
                         score.truths.append(_truth(scene, predictor.is_segmentor))
-                        score.found.append(found)
+                        is_map = predictor.is_segmentor
+                        score.found.append(found if is_map else _annotations(found))
                         progress.update()
     return scores
 
@@ -80,58 +77,48 @@ def pixels_of(scene: Scene) -> Pixels:
     return Pixels(ArrayRaster("scene", lambda: scene.image, "YXC"))
 
 
-def _timed(
-    predictor: Predictor, scene: Scene, way: Way, batch_size: int
-) -> tuple[float, np.ndarray | list[dict]]:
-    start = time.process_time()
-    found = predict(predictor, pixels_of(scene), way, batch_size)
-    if not isinstance(found, Detections):
-        found = label_all(found, *scene.image.shape[:2])
-    seconds = time.process_time() - start
-    return seconds, found if predictor.is_segmentor else _annotations(found)
-
-
-def _truth(scene: Scene, of_labels: bool) -> np.ndarray | list[dict]:
-    if of_labels:
+def _truth(scene: Scene, is_map: bool) -> np.ndarray | list[dict]:
+    if is_map:
         labels = label_map(scene)
         return np.where(labels < BACKGROUND, _UNKNOWN, labels - BACKGROUND)
     masks = [encode_mask(mask) for mask in scene.masks]
-    boxes = coco_masks().toBbox(masks) if masks else []
-    return [
-        dict(
-            category_id=shape.category,
-            iscrowd=int(shape.iscrowd),
-            segmentation=mask,
-            bbox=list(box),
-            area=float(coco_masks().area(mask)),
-        )
-        for shape, mask, box in zip(scene.shapes, masks, boxes, strict=True)
-    ]
+    labels = np.array([shape.category for shape in scene.shapes])
+    annotations = _annotations(Detections(boxes_around(masks), labels, None, masks))
+    for annotation, shape in zip(annotations, scene.shapes, strict=True):
+        annotation["iscrowd"] = int(shape.iscrowd)
+    return annotations
 
 
 def _annotations(found: Detections) -> list[dict]:
+    scores = np.zeros(len(found)) if found.scores is None else found.scores
     boxes = np.hstack([found.boxes[:, :2], found.boxes[:, 2:] - found.boxes[:, :2]])
-    entries = [
-        dict(category_id=int(label), bbox=box.tolist(), score=float(score))
-        for label, box, score in zip(found.labels, boxes, found.scores, strict=True)
+    rows = zip(found.labels.tolist(), boxes.tolist(), scores.tolist(), found.masks, strict=True)
+    return [
+        dict(
+            category_id=label,
+            bbox=box,
+            score=score,
+            segmentation=mask,
+            area=float(coco_masks().area(mask)),
+            iscrowd=0,
+        )
+        for label, box, score, mask in rows
     ]
-    for entry, mask in zip(entries, found.masks or [], strict=False):
-        entry["segmentation"] = mask
-    return entries
 
 
-def mean_iou(truths: list[np.ndarray], found: list[np.ndarray]) -> float:
+def mean_iou(truths: Sequence[np.ndarray], found: Sequence[np.ndarray]) -> float:
     """The mean over the classes that are there of intersection over union, in all maps together."""
-    pairs = 0
+    pairs = np.zeros((256, 256), int)
     for truth, labels in zip(truths, found, strict=True):
         known = truth != _UNKNOWN
-        codes = truth[known].astype(int) * 256 + labels[known]
-        pairs = pairs + np.bincount(codes, minlength=256**2).reshape(256, 256)
+        np.add.at(pairs, (truth[known], labels[known]), 1)
     union = pairs.sum(0) + pairs.sum(1) - pairs.diagonal()
     return float((pairs.diagonal()[union > 0] / union[union > 0]).mean())
 
 
-def average_precision(truths: list[list[dict]], found: list[list[dict]], kind: str) -> float:
+def average_precision(
+    truths: Sequence[list[dict]], found: Sequence[list[dict]], kind: str
+) -> float:
     """COCO's AP, of all detections: large images have more than a hundred objects."""
     with contextlib.redirect_stdout(io.StringIO()):
         judged = COCOeval(_coco(truths), _coco(found), kind)
@@ -142,13 +129,13 @@ def average_precision(truths: list[list[dict]], found: list[list[dict]], kind: s
     return float(precision[precision >= 0].mean())
 
 
-def _coco(images: list[list[dict]]) -> COCO:
-    numbered = [dict(entry, image_id=n) for n, entries in enumerate(images) for entry in entries]
+def _coco(images: Sequence[list[dict]]) -> COCO:
+    entries = [dict(entry, image_id=n) for n, of_image in enumerate(images) for entry in of_image]
     coco = COCO()
     coco.dataset = dict(
         images=[dict(id=number, height=0, width=0) for number in range(len(images))],
-        annotations=[{"area": 0, "iscrowd": 0, **e, "id": n} for n, e in enumerate(numbered, 1)],
-        categories=[dict(id=label) for label in {e["category_id"] for e in numbered}],
+        annotations=[dict(entry, id=number) for number, entry in enumerate(entries, start=1)],
+        categories=[dict(id=label) for label in {entry["category_id"] for entry in entries}],
     )
     coco.createIndex()
     return coco

@@ -2,39 +2,41 @@
 
 import cv2
 import numpy as np
-from dev.benchmark_large.accuracy import pixels_of
+from dev.benchmark_large.accuracy import SIDE, pixels_of
 from dev.benchmark_large.ways import Way, label_all, predict
+from dev.demo_data.data_set import BACKGROUND, label_map
 from dev.demo_data.scenes import draw_large_scene
 
-from xcit_dense.predict.drawing import below_caption, draw_prediction
+from xcit_dense.predict.drawing import below_caption
 from xcit_dense.predict.predictor import Predictor
-from xcit_dense.predict.results import SegmentationMap
 
-_SHOWN, _SCALE = 3, 2  # tiles a side, and size of pixels
+_TILES, _SHOWN = 6, 3  # sides of the scene and of the part that is shown
 
 
-def draw_seams(predictor: Predictor, context: int, side: int) -> np.ndarray:
-    """The part of a large scene where tiles without overlap and a context differ most.
+def draw_seams(predictor: Predictor, tile: int) -> np.ndarray:
+    """The part of a large scene where tiles without overlap are wrong most, and a context is right.
 
     Returns:
         the image, and labels by both, uint8 (H, W, 3) in blue, green, red.
     """
-    length = 8 * context
-    scene = draw_large_scene(np.random.default_rng(0), length, length, side)
-    ways = {"tiles without overlap": Way(None, context), "context, no tiles": Way(context)}
-    found = {
-        name: label_all(predict(predictor, pixels_of(scene), way, 4), length, length)
-        for name, way in ways.items()
-    }
-    one, other = found.values()
-    shown = _SHOWN * context
-    differing = cv2.boxFilter((one != other).astype(np.float32), -1, (shown, shown), anchor=(0, 0))
-    place = differing[: length - shown + 1, : length - shown + 1]
-    top, left = np.unravel_index(place.argmax(), place.shape)
+    length, shown = _TILES * tile, _SHOWN * tile
+    scene = draw_large_scene(np.random.default_rng(0), length, length, SIDE)
+    truth = label_map(scene) - BACKGROUND
+    ways = Way(None, tile), Way(tile)
+    by_tiles, by_context = (
+        label_all(predict(predictor, pixels_of(scene), way, 8), length, length) for way in ways
+    )
+    worse = (by_tiles != truth).astype(np.float32) - (by_context != truth)
+    sums = cv2.boxFilter(worse, -1, (shown, shown), anchor=(0, 0), borderType=cv2.BORDER_CONSTANT)
+    left_out = length - shown + 1
+    top, left = np.unravel_index(sums[:left_out, :left_out].argmax(), (left_out, left_out))
     part = np.s_[top : top + shown, left : left + shown]
-    image = np.ascontiguousarray(scene.image[part][..., ::-1])
-    panels = [below_caption(image, "a part of a large scene")]
-    for name, labels in found.items():
-        drawn = draw_prediction(image, SegmentationMap(labels[part]), predictor.categories)
-        panels.append(below_caption(drawn, name))
-    return np.hstack(panels)
+    colours = np.array(predictor.categories.palette, np.uint8)
+    panels = {
+        f"a part of {length} x {length} pixels": scene.image[part],
+        f"labels by tiles of {tile} pixels": colours[by_tiles[part]],
+        f"labels by a stream, context {tile}": colours[by_context[part]],
+    }
+    return np.hstack(
+        [below_caption(np.ascontiguousarray(p[..., ::-1]), c) for c, p in panels.items()]
+    )
