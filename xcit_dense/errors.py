@@ -12,9 +12,11 @@ class UserError(ValueError):
 
 
 def in_one_line(error: BaseException) -> str:
-    """The type of an error and the first line of its message."""
+    """The type of an error and the first line of its message; of a data process, what it met."""
     message = error.args[0] if isinstance(error, KeyError) and error.args else error
     lines = str(message).strip().splitlines()
+    if lines and "DataLoader worker process" in lines[0]:  # its traceback follows, and ends so
+        return lines[-1]
     return f"{type(error).__name__}: {lines[0] if lines else 'no message'}"
 
 

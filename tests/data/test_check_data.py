@@ -158,6 +158,7 @@ def test_faults_of_annotation_files(coco, spoil, is_wrong, named):
 
 
 FILTER = {"type": "FilterAnnotations", "min_gt_bbox_wh": (90, 9)}
+BEST = "default_hooks.checkpoint.save_best"
 FAULTS_OF_CONFIGS = [
     ({BOX_HEAD: 80}, True, f"{BOX_HEAD} = 80, but the training data have 5...of every head"),
     ({"model.roi_head.mask_head.num_classes": 1}, True, "mask_head.num_classes = 1, but"),
@@ -175,6 +176,10 @@ FAULTS_OF_CONFIGS = [
     ({"model.roi_head.mask_head": None}, True, "val_evaluator.metric has 'segm'...'bbox'"),
     ({"val_evaluator.ann_file": "gone.json"}, True, "is not there, is not the file of the data"),
     ({f"{LOADER}.batch_size": 2}, False, "batches of 4...make 2...--auto-scale-lr"),
+    ({f"{DATASET}.pipeline": [{"type": "LoadImageFromFile"}]}, True, "packs...'PackDetInputs'"),
+    ({"optim_wrapper.optimizer.lr": 3.0}, False, "lr=3.0 of AdamW...1e-4"),
+    ({"train_cfg.val_interval": 300}, False, "val_interval=300...ends after 8...nothing is"),
+    ({BEST: "coco/mAP"}, True, "save_best='coco/mAP' is no metric...one of coco/bbox_mAP,"),
 ]
 
 
@@ -201,6 +206,7 @@ FAULTS_OF_SEGMENTATION = [
     ({MAPS: "images/training"}, True, "have no label map...there are ADE_train_00000001.jpg"),
     ({f"{FOLDERS}.img_path": "images/validation"}, False, "label maps have no image"),
     ({MAPS: "annotations/validation"}, True, "8 of 8 images have no label map...00000001.png"),
+    ({BEST: "mIou"}, True, "save_best='mIou' is no metric...one of aAcc, mIoU, mAcc"),
     ({FOLDERS: BOTH}, False, "4 of 4 images are trained on too...ADE_val_00000001.jpg"),
 ]
 

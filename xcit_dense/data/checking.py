@@ -12,7 +12,7 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 
-from xcit_dense.data import annotation_checks, class_checks, config_checks
+from xcit_dense.data import annotation_checks, class_checks, config_checks, course_checks
 from xcit_dense.data.data_sets import Data, data_sets_of
 from xcit_dense.errors import Finding, UserError, in_one_line
 from xcit_dense.mm.annotations import hand_on, read_json, reads_masks
@@ -114,6 +114,9 @@ CONFIG_CHECKS = [
     config_checks.crops_fit_batches,
     config_checks.masks_are_loaded_and_made,
     config_checks.batches_fit_the_rate,
+    course_checks.pipelines_pack,
+    course_checks.rate_is_usual,
+    course_checks.best_is_validated,
 ]
 """Take :class:`Data`, and look at no files."""
 
