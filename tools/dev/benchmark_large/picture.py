@@ -10,7 +10,7 @@ from dev.demo_data.scenes import draw_large_scene
 from xcit_dense.predict.drawing import below_caption
 from xcit_dense.predict.predictor import Predictor
 
-_TILES, _SHOWN = 6, 3  # sides of the scene and of the part that is shown
+_TILES, _SHOWN = 8, 3  # sides of the scene and of the part that is shown
 
 
 def draw_seams(predictor: Predictor, tile: int) -> np.ndarray:
