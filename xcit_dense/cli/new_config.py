@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
@@ -104,10 +104,9 @@ def make_parser() -> ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError
-    return value
+    if not text.isdecimal() or not int(text):
+        raise ArgumentTypeError(f"{text}: has to be a whole number from 1")
+    return int(text)
 
 
 def _fraction(text: str) -> float:
