@@ -142,7 +142,10 @@ def _base_of(head: str | None, exports: Sequence[CocoExport]) -> str:
 
 
 def _head_lines(base: str, arch: str, num_classes: int, anchors: Anchors | None) -> str:
-    """The lines inside of ``model`` below the backbone: widths, anchors and classes."""
+    """The lines inside of ``model`` below the backbone: widths, anchors and classes.
+
+    nano_12, which is there to try things on a CPU, has narrow heads.
+    """
     channels = f"in_channels=[{ARCHS[arch].embed_dims}] * {3 if base == 'retinanet' else 4}"
     classes = f"num_classes={num_classes}"
     if anchors is None:
@@ -156,7 +159,19 @@ def _head_lines(base: str, arch: str, num_classes: int, anchors: Anchors | None)
         shapes = f"anchor_generator=dict(octave_base_scale={scales[0]}, {ratios})"
         return f"{neck}\n    bbox_head=dict({classes}, {shapes}),"
     shapes = f"anchor_generator=dict(scales={list(scales)}, {ratios})"
-    box_head = "stages" if base.startswith("cascade") else f"dict({classes})"
-    mask_head = f", mask_head=dict({classes})" if "mask" in base else ""
-    heads = f"roi_head=dict(bbox_head={box_head}{mask_head}),"
-    return f"{neck}\n    rpn_head=dict({shapes}),\n    {heads}"
+    is_narrow = arch == "nano_12" and not base.startswith("cascade")
+    of_boxes = of_masks = ""
+    if is_narrow:
+        neck = f"    neck=dict({channels}, out_channels=64),"
+        shapes = f"in_channels=64, feat_channels=64, {shapes}"
+        of_boxes = "in_channels=64, fc_out_channels=256, "
+        of_masks = "in_channels=64, conv_out_channels=64, "
+    box_head = "stages" if base.startswith("cascade") else f"dict({of_boxes}{classes})"
+    heads = [f"bbox_head={box_head}"]
+    if "mask" in base:
+        heads.append(f"mask_head=dict({of_masks}{classes})")
+    if is_narrow:
+        kinds = [head.partition("_")[0] for head in heads]
+        heads += [f"{kind}_roi_extractor=dict(out_channels=64)" for kind in kinds]
+    roi_head = f"roi_head=dict({', '.join(heads)}),"
+    return f"{neck}\n    rpn_head=dict({shapes}),\n    {roi_head}"

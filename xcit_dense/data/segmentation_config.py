@@ -134,7 +134,7 @@ def segmentation_config(
         lists=places[4:],
         img_suffix=quoted(img_suffix),
         map_suffix=quoted(map_suffix),
-        heads=_head_lines(head, ARCHS[request.arch].embed_dims, len(classes.names)),
+        heads=_head_lines(head, request.arch, len(classes.names)),
         long=long,
         short=short,
         max_iters=max(schedule["epochs"] * schedule["iterations"], schedule["warm_up"] + 1),
@@ -170,13 +170,16 @@ def _notes_of_classes(classes: Classes, folders: Sequence[MaskFolder]) -> Iterat
             yield f"mind: no pixel {what}: {', '.join(absent)}: try another --seed"
 
 
-def _head_lines(head: str, channels: int, num_classes: int) -> str:
-    """The lines inside of ``model`` below the backbone: widths and classes."""
-    classes, four = f"num_classes={num_classes}", f"in_channels=[{channels}] * 4"
+def _head_lines(head: str, arch: str, num_classes: int) -> str:
+    """The lines inside of ``model`` below the backbone: widths, narrow of nano_12, and classes."""
+    channels, classes = ARCHS[arch].embed_dims, f"num_classes={num_classes}"
+    four = f"in_channels=[{channels}] * 4"
     loss = f", loss_cls=dict(class_weight=[1.0] * {num_classes} + [0.1])"
     lines = [f"decode_head=dict({four}, {classes}{loss if head == 'mask2former' else ''}),"]
     if head == "semfpn":
         lines.append(f"neck=dict({four}, out_channels={channels}),")
     if head == "upernet":
         lines.append(f"auxiliary_head=dict(in_channels={channels}, {classes}),")
+    if head == "upernet" and arch == "nano_12":
+        lines = [line.replace(classes, f"channels=64, {classes}") for line in lines]
     return "\n".join(f"    {line}" for line in lines)
