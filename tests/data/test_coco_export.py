@@ -127,3 +127,13 @@ def test_what_cannot_be_used_is_named(export, tmp_path, change, error):
     change(given := content())
     with pytest.raises(UserError, match=error):
         export(given, images=["x/b.png", "y/b.png"])
+
+
+def test_all_kinds_of_faults_are_told_at_once(export, capfd):
+    given = content(bbox=[1, 2, 3])
+    for number, fault in enumerate(({"category_id": 9}, {"bbox": [990, 990, 9, 9]}), start=2):
+        given["annotations"].append({**content()["annotations"][0], "id": number, **fault})
+    with pytest.raises(UserError, match=r"train\.json: 1 of 3 .*far outside.*; mend or remove"):
+        export(given)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
+    assert len(lines) == 2 and "bbox must be [left" in lines[0] and "category_id 9" in lines[1]

@@ -9,10 +9,11 @@ orientation.
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xcit_dense.data.checking import show
 from xcit_dense.data.image_files import find_images, mend_sizes
 from xcit_dense.errors import UserError, in_one_line
 from xcit_dense.mm.annotations import read_json
@@ -57,7 +58,8 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         with_masks: whether masks are wanted; else they are not looked at.
 
     Raises:
-        UserError: something in it cannot be used, or an image is missing or has another size.
+        UserError: something in it cannot be used, or an image is missing or has another size; it
+            is the last of several kinds of faults, and the others are printed.
     """
     if not images.is_dir():
         raise UserError(f"--images {images}: there is no such folder")
@@ -76,11 +78,10 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         export.mended += mend_sizes(content["images"], export.images)
         masks = [record.get("segmentation") for record in content["annotations"]]
         export.has_masks = with_masks and bool(masks) and all(masks)
-        for finding in check_coco(content, export.has_masks):
-            if finding.is_wrong:
-                raise UserError(f"{finding.text}: {finding.remedy}")
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+    found = check_coco(content, export.has_masks)
+    show([replace(each, text=f"{path}: {each.text}") for each in found if each.is_wrong])
     return export
 
 
