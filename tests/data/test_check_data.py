@@ -125,7 +125,11 @@ FAULTS_OF_FILES = [
     (rename("circle", "cirlce"), True, "is it 'cirlce' for 'circle'?"),
     (rename("circle", "Circle "), True, "is it 'Circle ' for 'circle'?"),
     (rename("s", "z"), True, "3 of the 5 classes are no category"),
-    (repeat("categories", id=99), True, "'circle' is the name of several categories...on top"),
+    (
+        repeat("categories", id=99),
+        True,
+        "'circle' is the name of several categories...objects of all",
+    ),
     (lambda content: content["categories"].reverse(), False, "order than metainfo.classes"),
     (repeat("categories", id=99, name="moon"), False, "no class: moon; 0 of "),
     (change("annotations", category_id=1), False, "without an object...square, tri"),

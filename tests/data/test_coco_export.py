@@ -96,6 +96,18 @@ def test_what_exporters_leave_out_is_completed(export):
     assert (image["width"], image["height"], len(read.mended)) == (40, 30, 2)
 
 
+def test_categories_of_one_name_are_one_with_the_objects_of_all(export):
+    given = content()
+    given["categories"] += [{"id": 5, "name": "nut"}, {"id": "7", "name": "bolt"}]
+    given["annotations"] += [
+        content(id=i, category_id=c)["annotations"][0] for i, c in ((2, 5), (3, 7))
+    ]
+    read = export(given)
+    assert [each["id"] for each in read.content["categories"]] == [1, 5]
+    assert read.numbers_of_objects() == {"bolt": 2, "nut": 1}
+    assert any("several categories are called 'bolt'" in line for line in read.mended)
+
+
 @pytest.mark.parametrize(("orientation", "stored"), [(6, (40, 30)), (1, (30, 40))])
 def test_a_turned_size_becomes_that_of_the_image_as_it_is_shown(export, orientation, stored):
     read = export(content(), orientation=orientation, size=stored)

@@ -115,7 +115,7 @@ def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
     if twice := [name for name in names if counts[name] > 1]:
         yield Finding(
             f"{file}: {listed(list(map(repr, twice)))} is the name of several categories",
-            "leave one of them; exports often have one on top of the others, without objects",
+            "keep one, and give its id to the objects of all, as xcit-dense new-config does",
         )
         return
     if sorted(names, key=categories.index) != names:

@@ -2,9 +2,9 @@
 
 Seen in exports: ids as texts or floats (VIA, converters), folders and backslashes in file names, or
 names with the number of an upload before them (Label Studio, CVAT), a category that is only the
-parent of the others (Roboflow) or the background (labelme), objects without ``area`` or
-``iscrowd``, polygons that are not in a list, images without a size or with that of the other
-orientation.
+parent of the others (Roboflow) or the background (labelme), several categories of one name, objects
+without ``area`` or ``iscrowd``, polygons that are not in a list, images without a size or with that
+of the other orientation.
 """
 
 import re
@@ -73,7 +73,8 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         reason = in_one_line(error)
         raise UserError(f"{path}: is no annotation file in COCO's format ({reason})") from error
     try:
-        export.mended += _mend_ids(content) + _mend_polygons(content["annotations"])
+        export.mended += _mend_ids(content) + _merge_categories(content)
+        export.mended += _mend_polygons(content["annotations"])
         export.mended += find_images(content["images"], export.images)
         export.mended += mend_sizes(content["images"], export.images)
         masks = [record.get("segmentation") for record in content["annotations"]]
@@ -117,6 +118,24 @@ def _text_of(identity: Any) -> str:
     if isinstance(identity, float) and identity.is_integer():
         identity = int(identity)
     return str(identity).strip()
+
+
+def _merge_categories(content: dict[str, Any]) -> list[str]:
+    """Make one category of those of one name, the first."""
+    first: dict[str, int] = {}
+    merged = {}
+    for each in content["categories"]:
+        name = str(each.get("name"))
+        if first.setdefault(name, each["id"]) != each["id"]:
+            merged[str(each["id"])] = name
+    content["categories"] = [
+        each for each in content["categories"] if str(each["id"]) not in merged
+    ]
+    for record in content["annotations"]:
+        if (identity := str(record.get("category_id"))) in merged:
+            record["category_id"] = first[merged[identity]]
+    names = dict.fromkeys(merged.values())
+    return [f"several categories are called {name!r}: they are one" for name in names]
 
 
 def _mend_polygons(objects: list[dict]) -> list[str]:
