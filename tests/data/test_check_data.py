@@ -117,7 +117,7 @@ def edit(file, spoil):
 
 
 FAULTS_OF_FILES = [
-    (lambda content: "", True, "is no annotation file in COCO's format...export"),
+    (lambda content: "", True, "is no annotation file in COCO's format...export it anew"),
     (lambda content: "[]", True, "is list, no dict...export it anew"),
     (lambda content: content["annotations"].clear(), True, "0 objects and none to...test set"),
     (lambda content: content["categories"].clear(), True, "category_id is the id of none"),

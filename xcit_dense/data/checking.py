@@ -73,7 +73,7 @@ def _read(data: Data, hands_on: bool) -> list[Finding]:
         try:
             content = read_json(file)
         except UserError as error:
-            findings.append(Finding(str(error), "export it anew in COCO's format"))
+            findings.append(Finding(*str(error).rsplit(": ", 1)))
             continue
         found = check_coco(content, reads_masks(data.cfg))
         findings += [replace(finding, text=f"{file}: {finding.text}") for finding in found]
