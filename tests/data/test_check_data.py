@@ -83,6 +83,14 @@ def test_labels_go_by_name_so_that_another_order_of_categories_is_no_fault(coco)
     assert found(config(DETECTION, coco)) == []
 
 
+def test_a_forgotten_metainfo_is_that_of_the_training_data_everywhere(coco):
+    edit(coco / "annotations/instances_val2017.json", lambda c: c["categories"].reverse())
+    forgotten = {f"{split}_dataloader.dataset.metainfo": None for split in SPLITS}
+    findings = found(config(DETECTION, coco, **forgotten))
+    expect(findings, True, "val2017.json: 80 of...give it the same metainfo as the")
+    assert sum("classes=('circle', 'square'" in finding.remedy for finding in findings) == 1
+
+
 def change(name, /, **values):
     """Spoils all records of a list."""
 

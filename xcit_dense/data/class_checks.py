@@ -103,7 +103,9 @@ def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
         near = {name: match for name in lacking if (match := _nearest(name, unused))}
         meant = ", ".join(f"{match!r} for {name!r}" for name, match in near.items())
         remedy = "write in metainfo.classes what the file has, or take these classes out"
-        if told is None:
+        if told is None and data_set.split != "train":
+            remedy = "give it the same metainfo as the training data"
+        elif told is None:
             remedy = (
                 f"name them: metainfo=dict(classes=({', '.join(map(repr, categories[:20]))},)) in "
                 f"every data set, and num_classes={len(categories)} in every head"
