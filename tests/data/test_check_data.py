@@ -148,7 +148,11 @@ FAULTS_OF_FILES = [
     (change("annotations", iscrowd=1), True, "none to learn from: 0 are of no class...are crowds"),
     (change("annotations", bbox=corners), True, "look like corners...[left, top, w"),
     (change("annotations", bbox=[40, 1, 30, 9]), True, "boxes leave their image...another size"),
-    (change("annotations", bbox=[0.1, 0.2, 0.5, 0.5]), True, "smaller than...not in parts"),
+    (
+        change("annotations", bbox=[0.1, 0.2, 0.5, 0.5]),
+        True,
+        "look like parts of the image...in pixels",
+    ),
     (change("annotations", bbox=[20, 20, -9, -9]), True, "none to learn from...a box smaller"),
     (first(bbox=[20, 20, -9, 9]), False, "have a box of negative width"),
     (first(bbox=[-20, 20, 60, 9]), False, "have a box or a polygon that reaches out"),

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,21 @@ def test_images_that_mmdet_leaves_out_do_not_count(tmp_path):
     made, cfg = make(tmp_path, export, an_export(tmp_path, "val"), batch_size=1)
     assert cfg.default_hooks.logger.interval == 7
     assert "3 images without an object" in "\n".join(made.notes)
+
+
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ([0, 0.2, 0.5, 0.8], "parts of the image's size"),
+        ([330, 250, 600, 400], "look like corners"),
+    ],
+)
+def test_boxes_of_another_kind_are_told_before_anything_is_proposed(tmp_path, box, told):
+    export = an_export(tmp_path)
+    for record in export.content["annotations"]:
+        record["bbox"] = box
+    with pytest.raises(UserError, match=rf"val\.json: .*{told}.*; write bbox as \[left, top, w"):
+        make(tmp_path, an_export(tmp_path), replace(export, path=tmp_path / "val.json"))
 
 
 def test_what_nothing_can_be_learned_from_is_refused(tmp_path):

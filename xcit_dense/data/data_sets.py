@@ -154,6 +154,7 @@ class Objects:
         label: number of the class of each; -1 for categories that are no class, (N,).
         is_crowd: whether it is a crowd, (N,).
         has_extent: whether its box has a pixel of its image, else mmdet leaves it out, (N,).
+        are_parts: whether boxes are fractions, and all within 1: parts of the image's size.
         is_used: whether training learns from it: of a class, no crowd, with an extent, (N,).
         sizes: widths and heights of all images, (I, 2).
     """
@@ -169,6 +170,8 @@ class Objects:
         self.label = np.array([label[one["category_id"]] for one in objects], int)
         self.is_crowd = np.array([bool(one["iscrowd"]) for one in objects], bool)
         corner, extent = self.boxes[:, :2], self.boxes[:, 2:]
+        within = (self.boxes >= 0).all() and (corner + extent <= 1.01).all()  # rounded
+        self.are_parts = bool(within and (self.boxes % 1).any())
         inside = (corner < self.sizes[self.image]) & (corner + extent > 0)
         self.has_extent = inside.all(1) & (extent >= 1).all(1)
         self.is_used = (self.label >= 0) & ~self.is_crowd & self.has_extent

@@ -3,7 +3,10 @@
 import json
 from collections.abc import Sequence
 
+from xcit_dense.data.annotation_checks import boxes_are_of_coco
+from xcit_dense.data.checking import show
 from xcit_dense.data.coco_export import CocoExport
+from xcit_dense.data.data_sets import DataSet
 from xcit_dense.data.learned_objects import classes_of, objects_of, part_of
 from xcit_dense.data.new_config import NewConfig, Request, divide, filled, relative, writer
 from xcit_dense.data.proposals import (
@@ -69,12 +72,15 @@ def detection_config(
     asked for. ``drop_empty`` is as for ``classes_of``.
 
     Raises:
-        UserError: nothing can be learned from the files, or not what the head learns.
+        UserError: nothing can be learned from the files, or not what the head learns, or boxes are
+            not those of COCO.
     """
     notes: list[str] = []
     for export in exports:
         notes.append(f"{export.path}: {export.numbers()}; images in {export.images}")
         notes += [f"  mended: {line}" for line in export.mended]
+        data_set = DataSet("train", "", {"ann_file": str(export.path)}, export.content)
+        show([*boxes_are_of_coco(data_set)])
     base = _base_of(request.head, exports)
     if request.head is None and base not in HEADS_OF_MASKS:
         notes.append("mind: not every object has a mask: only boxes are learned")
