@@ -91,6 +91,12 @@ def test_a_forgotten_metainfo_is_that_of_the_training_data_everywhere(coco):
     assert sum("classes=('circle', 'square'" in finding.remedy for finding in findings) == 1
 
 
+@pytest.mark.parametrize("box", [[0.1, 0.2, 0.5, 0.5], lambda record: corners(record)])
+def test_boxes_of_another_kind_have_one_remedy(coco, box):
+    edit(coco / "annotations/instances_train2017.json", change("annotations", bbox=box))
+    assert [each.is_wrong for each in found(config(DETECTION, coco))] == [True]
+
+
 def change(name, /, **values):
     """Spoils all records of a list."""
 

@@ -16,7 +16,7 @@ from xcit_dense.data import annotation_checks, class_checks, config_checks
 from xcit_dense.data.data_sets import Data, data_sets_of
 from xcit_dense.errors import Finding, UserError, in_one_line
 from xcit_dense.mm.annotations import hand_on, read_json, reads_masks
-from xcit_dense.mm.coco_checks import check_coco
+from xcit_dense.mm.coco_checks import DOUBTS_OF_BOXES, check_coco
 from xcit_dense.mm.config import dicts_in
 from xcit_dense.mm.launch import say
 
@@ -48,6 +48,11 @@ def check_data(
         findings = _run(CONFIG_CHECKS, data) + _read(data, hands_on)
         for data_set in data.sets:
             if data_set.content is not None:
+                of_kind = _run([annotation_checks.boxes_are_of_coco], data_set)
+                if any(
+                    each.is_wrong for each in of_kind
+                ):  # what is at single boxes follows from it
+                    findings = [each for each in findings if not _is_doubt(each, data_set.file)]
                 findings += _run(COCO_CHECKS, data_set)
             elif data_set.is_of_label_maps:
                 findings += _run([annotation_checks.label_maps_are_there], data_set)
@@ -63,6 +68,11 @@ def _run(checks: list[Callable[..., Iterator[Finding]]], subject: Any) -> list[F
             text = f"{check.__name__} is not understood: {in_one_line(error)}"
             findings.append(Finding(text, is_wrong=False))
     return findings
+
+
+def _is_doubt(finding: Finding, file: str) -> bool:
+    of_file = finding.text.startswith(f"{file}: ")
+    return of_file and any(doubt.text in finding.text for doubt in DOUBTS_OF_BOXES)
 
 
 def _read(data: Data, hands_on: bool) -> list[Finding]:
