@@ -193,6 +193,7 @@ def test_what_nothing_can_be_learned_from_is_refused(tmp_path):
     other.content["annotations"][0]["category_id"] = 6
     with pytest.raises(UserError, match=r"val\.json: has no category human, and objects of person"):
         make(tmp_path, an_export(tmp_path), other)
+    assert an_export(tmp_path, number=1).numbers() == "1 image, 1 object"
     with pytest.raises(UserError, match="one image cannot be divided"):
         make(tmp_path, an_export(tmp_path, number=1))
     crowds = an_export(tmp_path)

@@ -171,7 +171,7 @@ def test_classes_are_told_with_values_and_shares(tmp_path):
 @pytest.mark.parametrize(
     ("masks", "options", "told"),
     [
-        ([regions(0, 0)], {}, ["1 classes of the values 0;", "the background"]),
+        ([regions(0, 0)], {}, ["1 class of the values 0;", "the background"]),
         ([regions(0, 1, 2)], dict(names="ab"), ["2 names", "3 values, 0, 1, 2"]),
         ([regions(0, 1)], dict(names="aa"), ["a is there twice"]),
         ([regions(0, 1)], dict(names=[]), ["is empty"]),

@@ -15,7 +15,7 @@ from typing import Any
 
 from xcit_dense.data.checking import show
 from xcit_dense.data.image_files import find_images, mend_sizes
-from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.errors import UserError, counted, in_one_line
 from xcit_dense.mm.annotations import read_json
 from xcit_dense.mm.coco_checks import check_coco
 
@@ -41,7 +41,7 @@ class CocoExport:
     def numbers(self) -> str:
         """How much is in it, in words."""
         images, objects = len(self.content["images"]), len(self.content["annotations"])
-        return f"{images} images, {objects} objects"
+        return f"{counted(images, 'image')}, {counted(objects, 'object')}"
 
     def numbers_of_objects(self) -> dict[str, int]:
         """How many objects each category has, by its name, in the order of the file."""
@@ -146,4 +146,4 @@ def _mend_polygons(objects: list[dict]) -> list[str]:
         if isinstance(mask, list) and mask and not isinstance(mask[0], list | dict):
             record["segmentation"] = [mask]
             bare += 1
-    return [f"{bare} objects have a polygon that is not in a list"] if bare else []
+    return [f"the polygon of {counted(bare, 'object')}, in a list"] if bare else []

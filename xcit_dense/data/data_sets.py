@@ -13,6 +13,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from xcit_dense.errors import counted
 from xcit_dense.mm.config import dicts_in
 
 
@@ -136,13 +137,13 @@ class DataSet:
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
-        images = f"{self.path}: {len(self.image_files)} images"
+        images = f"{self.path}: {counted(len(self.image_files), 'image')}"
         if self.content is None:
             return images
         used, names = self.objects.is_used, self.class_names or []
         counts = np.bincount(self.objects.label[used], minlength=len(names)).tolist()
         of_class = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-        return f"{images} with {used.sum()} objects to learn from: {of_class}"
+        return f"{images} with {counted(used.sum(), 'object')} to learn from: {of_class}"
 
 
 class Objects:

@@ -17,7 +17,7 @@ from xcit_dense.data.proposals import (
     scaled,
 )
 from xcit_dense.data.schedule import DETECTION, propose_schedule
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, counted
 from xcit_dense.network.architectures import ARCHS
 
 HEADS_OF_MASKS = ("maskrcnn", "cascade", "mask2former")
@@ -93,7 +93,9 @@ def detection_config(
 
     sizes, boxes, num_images = objects_of(train, classes)
     if unused := len(train.content["images"]) - num_images:
-        notes.append(f"{unused} images without an object that can be learned are not trained on")
+        notes.append(
+            f"not trained on: {counted(unused, 'image')} without an object that can be learned"
+        )
     long, short = request.scale or propose_scale(sizes, boxes)
     boxes = scaled(sizes, boxes, (long, short))
     notes += notes_of_scale(boxes, (long, short))

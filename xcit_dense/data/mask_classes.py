@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from xcit_dense.data.mask_folder import MaskFolder, MaskValues, read_mask
-from xcit_dense.errors import UserError, listed
+from xcit_dense.errors import UserError, counted, listed
 from xcit_dense.mm.data import IGNORED_LABEL
 
 _BINARY = [0, 255]
@@ -126,8 +126,8 @@ def find_classes(
     of_labels = (_of_colours if are_colours else _of_numbers)(kept, names, left_out)
     if not 2 <= len(of_labels) <= IGNORED_LABEL:
         raise UserError(
-            f"{len(of_labels)} classes of the values {listed(list(shown), _SHOWN)}; wanted are 2 "
-            f"to {IGNORED_LABEL}: what is no object is a class too, the background"
+            f"{counted(len(of_labels), 'class')} of the values {listed(list(shown), _SHOWN)}; "
+            f"wanted are 2 to {IGNORED_LABEL}: what is no object is a class too, the background"
         )
     labels = {value: label for label, value in enumerate(of_labels.values()) if value in kept}
     return Classes(list(of_labels), dict.fromkeys(values, IGNORED_LABEL) | labels, are_colours)
@@ -156,16 +156,16 @@ def _of_numbers(kept: list[int], names: Names | None, left_out: int | None) -> d
             return {"background": 0, "foreground": 255}
         return {f"class_{value}": value for value in without_255}
     first = 1 if left_out == 0 else 0
-    counted = range(first, first + len(names))
-    if kept != _BINARY and set(without_255) <= set(counted):
-        return dict(zip(names, counted, strict=True))
+    in_turn = range(first, first + len(names))
+    if kept != _BINARY and set(without_255) <= set(in_turn):
+        return dict(zip(names, in_turn, strict=True))
     for values in (kept, without_255):
         if len(values) == len(names):
             return dict(zip(names, values, strict=True))
     raise UserError(
-        f"--names has {len(names)} names, and the masks hold {len(kept)} values, "
-        f"{listed(kept, _SHOWN)}: wanted is one name a value, in their order, or names from 0 up "
-        "to the largest"
+        f"--names has {counted(len(names), 'name')}, and the masks hold "
+        f"{counted(len(kept), 'value')}, {listed(kept, _SHOWN)}: wanted is one name a value, in "
+        "their order, or names from 0 up to the largest"
     )
 
 
