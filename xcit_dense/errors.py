@@ -57,6 +57,12 @@ def findings_by_kind(
         yield replace(kind, text=f"{count} of {total} {noun} {kind.text}: {shown}")
 
 
+def counted(number: int, noun: str) -> str:
+    """A number of things, as in "1 image", "2 images" and "0 classes"."""
+    plural = f"{noun}es" if noun.endswith("s") else f"{noun}s"
+    return f"{number} {noun if number == 1 else plural}"
+
+
 def listed(values: Sequence[object], shown: int = 3) -> str:
     """The first values, and how many more there are."""
     more = f" and {len(values) - shown} more" if len(values) > shown else ""

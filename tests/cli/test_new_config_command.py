@@ -53,6 +53,16 @@ def test_two_commands_train_a_detector(folder, capsys):
     assert "epoch_1.pth" in trained()
 
 
+def test_what_is_not_healthy_is_not_to_be_trained(folder, capsys):
+    content = json.loads((folder / "labels.json").read_text())
+    for record in content["annotations"]:
+        record["bbox"] = [-9, -9, 5, 5]
+    (folder / "labels.json").write_text(json.dumps(content))
+    assert new_config.main([*OBJECTS, "--batch-size", "1"]) == 1
+    out = capsys.readouterr().out
+    assert "not healthy" in out and "next:" not in out
+
+
 @pytest.mark.parametrize("head", ["upernet", "semfpn", "mask2former"])
 def test_two_commands_train_a_segmentor(folder, capsys, head):
     assert new_config.main([*MASKS, "--head", head]) == 0

@@ -78,6 +78,25 @@ def test_sound_data_have_no_findings(data):
     assert found(config(SEGMENTATION, data / "ade20k")) == []
 
 
+def test_labels_go_by_name_so_that_another_order_of_categories_is_no_fault(coco):
+    edit(coco / "annotations/instances_val2017.json", lambda c: c["categories"].reverse())
+    assert found(config(DETECTION, coco)) == []
+
+
+def test_a_forgotten_metainfo_is_that_of_the_training_data_everywhere(coco):
+    edit(coco / "annotations/instances_val2017.json", lambda c: c["categories"].reverse())
+    forgotten = {f"{split}_dataloader.dataset.metainfo": None for split in SPLITS}
+    findings = found(config(DETECTION, coco, **forgotten))
+    expect(findings, True, "val2017.json: 80 of...give it the same metainfo as the")
+    assert sum("classes=('circle', 'square'" in finding.remedy for finding in findings) == 1
+
+
+@pytest.mark.parametrize("box", [[0.1, 0.2, 0.5, 0.5], lambda record: corners(record)])
+def test_boxes_of_another_kind_have_one_remedy(coco, box):
+    edit(coco / "annotations/instances_train2017.json", change("annotations", bbox=box))
+    assert [each.is_wrong for each in found(config(DETECTION, coco))] == [True]
+
+
 def change(name, /, **values):
     """Spoils all records of a list."""
 
@@ -117,7 +136,7 @@ def edit(file, spoil):
 
 
 FAULTS_OF_FILES = [
-    (lambda content: "", True, "is no annotation file in COCO's format...export"),
+    (lambda content: "", True, "is no annotation file in COCO's format...export it anew"),
     (lambda content: "[]", True, "is list, no dict...export it anew"),
     (lambda content: content["annotations"].clear(), True, "0 objects and none to...test set"),
     (lambda content: content["categories"].clear(), True, "category_id is the id of none"),
@@ -125,14 +144,21 @@ FAULTS_OF_FILES = [
     (rename("circle", "cirlce"), True, "is it 'cirlce' for 'circle'?"),
     (rename("circle", "Circle "), True, "is it 'Circle ' for 'circle'?"),
     (rename("s", "z"), True, "3 of the 5 classes are no category"),
-    (repeat("categories", id=99), True, "'circle' is the name of several categories...on top"),
-    (lambda content: content["categories"].reverse(), False, "order than metainfo.classes"),
+    (
+        repeat("categories", id=99),
+        True,
+        "'circle' is the name of several categories...objects of all",
+    ),
     (repeat("categories", id=99, name="moon"), False, "no class: moon; 0 of "),
     (change("annotations", category_id=1), False, "without an object...square, tri"),
     (change("annotations", iscrowd=1), True, "none to learn from: 0 are of no class...are crowds"),
     (change("annotations", bbox=corners), True, "look like corners...[left, top, w"),
     (change("annotations", bbox=[40, 1, 30, 9]), True, "boxes leave their image...another size"),
-    (change("annotations", bbox=[0.1, 0.2, 0.5, 0.5]), True, "smaller than...not in parts"),
+    (
+        change("annotations", bbox=[0.1, 0.2, 0.5, 0.5]),
+        True,
+        "look like parts of the image...in pixels",
+    ),
     (change("annotations", bbox=[20, 20, -9, -9]), True, "none to learn from...a box smaller"),
     (first(bbox=[20, 20, -9, 9]), False, "have a box of negative width"),
     (first(bbox=[-20, 20, 60, 9]), False, "have a box or a polygon that reaches out"),

@@ -96,6 +96,18 @@ def test_what_exporters_leave_out_is_completed(export):
     assert (image["width"], image["height"], len(read.mended)) == (40, 30, 2)
 
 
+def test_categories_of_one_name_are_one_with_the_objects_of_all(export):
+    given = content()
+    given["categories"] += [{"id": 5, "name": "nut"}, {"id": "7", "name": "bolt"}]
+    given["annotations"] += [
+        content(id=i, category_id=c)["annotations"][0] for i, c in ((2, 5), (3, 7))
+    ]
+    read = export(given)
+    assert [each["id"] for each in read.content["categories"]] == [1, 5]
+    assert read.numbers_of_objects() == {"bolt": 2, "nut": 1}
+    assert any("several categories are called 'bolt'" in line for line in read.mended)
+
+
 @pytest.mark.parametrize(("orientation", "stored"), [(6, (40, 30)), (1, (30, 40))])
 def test_a_turned_size_becomes_that_of_the_image_as_it_is_shown(export, orientation, stored):
     read = export(content(), orientation=orientation, size=stored)
@@ -127,3 +139,13 @@ def test_what_cannot_be_used_is_named(export, tmp_path, change, error):
     change(given := content())
     with pytest.raises(UserError, match=error):
         export(given, images=["x/b.png", "y/b.png"])
+
+
+def test_all_kinds_of_faults_are_told_at_once(export, capfd):
+    given = content(bbox=[1, 2, 3])
+    for number, fault in enumerate(({"category_id": 9}, {"bbox": [990, 990, 9, 9]}), start=2):
+        given["annotations"].append({**content()["annotations"][0], "id": number, **fault})
+    with pytest.raises(UserError, match=r"train\.json: 1 of 3 .*far outside.*; mend or remove"):
+        export(given)
+    lines = [line for line in capfd.readouterr().err.splitlines() if "error: " in line]
+    assert len(lines) == 2 and "bbox must be [left" in lines[0] and "category_id 9" in lines[1]

@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -147,6 +148,16 @@ def test_a_parent_is_no_class_and_empty_categories_are_left_to_the_user(
     assert "no class: screws" in "\n".join(made.notes)
 
 
+def test_categories_that_an_exporter_left_out_for_validation_are_added(tmp_path):
+    lacking = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
+    made, cfg = make(tmp_path, an_export(tmp_path), lacking)
+    categories = written(made, tmp_path, "val")["categories"]
+    assert [(each["id"], each["name"]) for each in categories] == [(5, "old flask"), (6, "human")]
+    assert list(made.files) == [tmp_path / "c_annotations/val.json"]
+    assert cfg.metainfo.classes == ("human", "old flask")
+    assert any("val.json: categories added: human" in note for note in made.notes)
+
+
 def test_images_that_mmdet_leaves_out_do_not_count(tmp_path):
     export = an_export(tmp_path, number=10)
     export.content["images"][0]["height"] = 31
@@ -157,15 +168,32 @@ def test_images_that_mmdet_leaves_out_do_not_count(tmp_path):
     assert "3 images without an object" in "\n".join(made.notes)
 
 
+@pytest.mark.parametrize(
+    ("box", "told"),
+    [
+        ([0, 0.2, 0.5, 0.8], "parts of the image's size"),
+        ([330, 250, 600, 400], "look like corners"),
+    ],
+)
+def test_boxes_of_another_kind_are_told_before_anything_is_proposed(tmp_path, box, told):
+    export = an_export(tmp_path)
+    for record in export.content["annotations"]:
+        record["bbox"] = box
+    with pytest.raises(UserError, match=rf"val\.json: .*{told}.*; write bbox as \[left, top, w"):
+        make(tmp_path, an_export(tmp_path), replace(export, path=tmp_path / "val.json"))
+
+
 def test_what_nothing_can_be_learned_from_is_refused(tmp_path):
     boxes = an_export(tmp_path)
     boxes.has_masks = False
     with pytest.raises(UserError, match=r"--head mask2former learns masks.*train\.json"):
         make(tmp_path, boxes, head="mask2former")
     assert make(tmp_path, boxes, head="cascade")[1].model.type == "CascadeRCNN"
-    lacking = an_export(tmp_path, "val", names=("old flask",), ids=(5,))
-    with pytest.raises(UserError, match=r"val\.json: has no category human"):
-        make(tmp_path, an_export(tmp_path), lacking)
+    other = an_export(tmp_path, "val", names=("old flask", "person"), ids=(5, 6))
+    other.content["annotations"][0]["category_id"] = 6
+    with pytest.raises(UserError, match=r"val\.json: has no category human, and objects of person"):
+        make(tmp_path, an_export(tmp_path), other)
+    assert an_export(tmp_path, number=1).numbers() == "1 image, 1 object"
     with pytest.raises(UserError, match="one image cannot be divided"):
         make(tmp_path, an_export(tmp_path, number=1))
     crowds = an_export(tmp_path)

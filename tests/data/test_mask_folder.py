@@ -56,8 +56,8 @@ def test_of_several_masks_the_suffix_is_asked_for(tmp_path):
 def test_what_is_alone_is_told(tmp_path):
     images = files(tmp_path / "i", "a.jpg", "b.jpg", "c.jpg")
     _, *found = read_mask_folder(images, files(tmp_path / "m", "a.png", "b.png", "d.png")).notes
-    assert "1 images without a mask, left out: c.jpg" in found[0]
-    assert "1 masks without an image, left out: d.png" in found[1]
+    assert "1 image without a mask, left out: c.jpg" in found[0]
+    assert "1 mask without an image, left out: d.png" in found[1]
     with pytest.raises(UserError, match=r"no image has .* a\.jpg, b\.jpg, c\.jpg; .* x\.png"):
         read_mask_folder(images, files(tmp_path / "other", "x.png"))
     with pytest.raises(UserError, match=r"there is no image whose name ends in \.bmp"):

@@ -40,5 +40,5 @@ def test_random_weights_learn_ten_times_as_fast_which_is_said(recipe, rate):
 
 
 def test_a_batch_larger_than_the_data_is_refused():
-    with pytest.raises(UserError, match="4 images on each of 2 GPUs is more than the 7"):
+    with pytest.raises(UserError, match="a batch of 8 images is more than the 7"):
         schedule(7, batch_size=4, gpus=2)

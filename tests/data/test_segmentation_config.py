@@ -131,6 +131,20 @@ def test_where_palettes_differ_colours_are_the_classes(tmp_path):
     np.testing.assert_array_equal(second, regions(1, 0))
 
 
+def test_a_folder_with_palettes_and_one_without_have_the_same_numbers(tmp_path):
+    coloured = [with_palette([0, 1, 2], [BLACK, RED, GREEN])] * 2
+    cfg = config(tmp_path, coloured, [regions(2, 0, 1, 9)] * 2)
+    assert cfg.metainfo.classes == ("class_0", "class_1", "class_2", "class_9")
+    for split, labels in ("train", [0, 1, 2]), ("val", [2, 0, 1, 3]):
+        np.testing.assert_array_equal(labels_of(cfg, [split])[0], regions(*labels))
+    for kind, other in (coloured, [regions(0, 255)] * 2), ([RGB] * 2, [regions(0, 1, 2)] * 2):
+        with pytest.raises(UserError, match=r"data0/masks and .*different kinds.*save both in one"):
+            config(tmp_path, kind, other, force=True)
+    black = [np.zeros((32, 48), np.uint8)] * 2
+    cfg = config(tmp_path, [RGB] * 2, black, force=True)
+    assert set(np.unique(labels_of(cfg, ["train"]))) == {0, 1, 2}
+
+
 def test_names_with_several_suffixes_are_read_from_label_maps(tmp_path):
     save(tmp_path / "data0", [regions(0, 1)] * 4)
     (tmp_path / "data0/images/3.jpg").rename(tmp_path / "data0/images/3.JPG")
@@ -157,7 +171,7 @@ def test_classes_are_told_with_values_and_shares(tmp_path):
 @pytest.mark.parametrize(
     ("masks", "options", "told"),
     [
-        ([regions(0, 0)], {}, ["1 classes of the values 0;", "the background"]),
+        ([regions(0, 0)], {}, ["1 class of the values 0;", "the background"]),
         ([regions(0, 1, 2)], dict(names="ab"), ["2 names", "3 values, 0, 1, 2"]),
         ([regions(0, 1)], dict(names="aa"), ["a is there twice"]),
         ([regions(0, 1)], dict(names=[]), ["is empty"]),

@@ -267,3 +267,15 @@ def test_a_class_is_one_category(tmp_path, warnings, categories, message):
 def test_one_text_is_no_list_of_classes(tmp_path, warnings):
     with pytest.raises(UserError, match=r"'cat' is one text.*classes=\('cat',\)"):
         read(tmp_path, "cat", with_categories(("cat", 1)))
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "latin-1", "utf-16"])
+def test_a_mark_of_utf_8_is_passed_over_and_other_encodings_are_named(tmp_path, warnings, encoding):
+    content, path = changed(("categories.0.name", "gro\u00df")), tmp_path / "a.json"
+    path.write_text(json.dumps(content, ensure_ascii=False), encoding=encoding)
+    if encoding == "utf-8-sig":
+        assert COCO(str(path)).dataset == content == annotations.read_json(path)
+        return
+    for read_file in (COCO, annotations.read_json):
+        with pytest.raises(UserError, match=r"^\S+a\.json: is no [^:]*: .*\): save it as UTF-8$"):
+            read_file(str(path))

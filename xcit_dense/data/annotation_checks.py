@@ -26,6 +26,11 @@ def boxes_are_of_coco(data_set: DataSet) -> Iterator[Finding]:
     if not len(objects.boxes):
         return
     corner, extent = objects.boxes[:, :2], objects.boxes[:, 2:]
+    if objects.are_parts:
+        text = f"{file}: no box reaches beyond 1, such as "
+        text += f"{_places(data_set, objects.image >= 0)}; they look like parts of the image's size"
+        yield Finding(text, "write bbox as [left, top, width, height] in pixels")
+        return
     leaves = (corner + extent > objects.sizes[objects.image] + 1).any(1)
     if leaves.mean() > 0.5:
         text = f"{file}: {leaves.sum()} of {len(leaves)} boxes leave their image, such as "
@@ -56,13 +61,14 @@ def something_is_learnt(data_set: DataSet) -> Iterator[Finding]:
     """A file for training has objects to learn from; some of a semi-supervised training do not."""
     objects = data_set.objects
     lost = len(objects.label) > 0 and (objects.label < 0).all()  # told by classes_are_categories
+    lost |= objects.are_parts  # told by boxes_are_of_coco
     if data_set.split == "train" and not objects.is_used.any() and not lost:
         yield Finding(
             f"{data_set.file}: {len(objects.boxes)} objects and none to learn from: "
             f"{(objects.label < 0).sum()} are of no class, {objects.is_crowd.sum()} are crowds, "
             f"{(~objects.has_extent).sum()} have a box smaller than a pixel or outside",
             "is it the file of a test set? Name one with annotations; write iscrowd=0 for single "
-            "objects, and bbox as [left, top, width, height] in pixels, not in parts of the image",
+            "objects, and bbox as [left, top, width, height] in pixels",
             is_wrong=len(objects.boxes) > 0 or data_set.path == "train_dataloader.dataset",
         )
 

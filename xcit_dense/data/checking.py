@@ -16,7 +16,7 @@ from xcit_dense.data import annotation_checks, class_checks, config_checks, cour
 from xcit_dense.data.data_sets import Data, data_sets_of
 from xcit_dense.errors import Finding, UserError, in_one_line
 from xcit_dense.mm.annotations import hand_on, read_json, reads_masks
-from xcit_dense.mm.coco_checks import check_coco
+from xcit_dense.mm.coco_checks import DOUBTS_OF_BOXES, check_coco
 from xcit_dense.mm.config import dicts_in
 from xcit_dense.mm.launch import say
 
@@ -48,6 +48,11 @@ def check_data(
         findings = _run(CONFIG_CHECKS, data) + _read(data, hands_on)
         for data_set in data.sets:
             if data_set.content is not None:
+                of_kind = _run([annotation_checks.boxes_are_of_coco], data_set)
+                if any(
+                    each.is_wrong for each in of_kind
+                ):  # what is at single boxes follows from it
+                    findings = [each for each in findings if not _is_doubt(each, data_set.file)]
                 findings += _run(COCO_CHECKS, data_set)
             elif data_set.is_of_label_maps:
                 findings += _run([annotation_checks.label_maps_are_there], data_set)
@@ -65,6 +70,11 @@ def _run(checks: list[Callable[..., Iterator[Finding]]], subject: Any) -> list[F
     return findings
 
 
+def _is_doubt(finding: Finding, file: str) -> bool:
+    of_file = finding.text.startswith(f"{file}: ")
+    return of_file and any(doubt.text in finding.text for doubt in DOUBTS_OF_BOXES)
+
+
 def _read(data: Data, hands_on: bool) -> list[Finding]:
     """Read every annotation file in COCO's format, once, and check its records."""
     of_coco = [data_set for data_set in data.sets if data_set.is_coco]
@@ -73,7 +83,7 @@ def _read(data: Data, hands_on: bool) -> list[Finding]:
         try:
             content = read_json(file)
         except UserError as error:
-            findings.append(Finding(str(error), "export it anew in COCO's format"))
+            findings.append(Finding(*str(error).rsplit(": ", 1)))
             continue
         found = check_coco(content, reads_masks(data.cfg))
         findings += [replace(finding, text=f"{file}: {finding.text}") for finding in found]

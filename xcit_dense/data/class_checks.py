@@ -103,7 +103,9 @@ def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
         near = {name: match for name in lacking if (match := _nearest(name, unused))}
         meant = ", ".join(f"{match!r} for {name!r}" for name, match in near.items())
         remedy = "write in metainfo.classes what the file has, or take these classes out"
-        if told is None:
+        if told is None and data_set.split != "train":
+            remedy = "give it the same metainfo as the training data"
+        elif told is None:
             remedy = (
                 f"name them: metainfo=dict(classes=({', '.join(map(repr, categories[:20]))},)) in "
                 f"every data set, and num_classes={len(categories)} in every head"
@@ -115,18 +117,14 @@ def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
     if twice := [name for name in names if counts[name] > 1]:
         yield Finding(
             f"{file}: {listed(list(map(repr, twice)))} is the name of several categories",
-            "leave one of them; exports often have one on top of the others, without objects",
+            "keep one, and give its id to the objects of all, as xcit-dense new-config does",
         )
         return
-    if sorted(names, key=categories.index) != names:
-        text = f"{file}: its categories have another order than metainfo.classes: labels follow "
-        remedy = "none is needed; a model trained by mmdet's own tools has the order of its file"
-        yield Finding(f"{text}metainfo.classes", remedy, is_wrong=False)
     objects = data_set.objects
     if unused:
         lost = f"{(objects.label < 0).sum()} of {len(objects.label)} objects are left out"
         text = f"{file}: categories that are no class: {listed(unused, 20)}; {lost}"
-        yield Finding(text, "none if that is meant, else add them to metainfo.classes", False)
+        yield Finding(text, "add them to metainfo.classes, unless that is meant", is_wrong=False)
     found = np.bincount(objects.label[objects.is_used], minlength=len(names))
     empty = [name for name, count in zip(names, found, strict=True) if not count]
     if data_set.split == "train" and objects.is_used.any() and empty and told:

@@ -2,19 +2,20 @@
 
 Seen in exports: ids as texts or floats (VIA, converters), folders and backslashes in file names, or
 names with the number of an upload before them (Label Studio, CVAT), a category that is only the
-parent of the others (Roboflow) or the background (labelme), objects without ``area`` or
-``iscrowd``, polygons that are not in a list, images without a size or with that of the other
-orientation.
+parent of the others (Roboflow) or the background (labelme), several categories of one name, objects
+without ``area`` or ``iscrowd``, polygons that are not in a list, images without a size or with that
+of the other orientation.
 """
 
 import re
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from xcit_dense.data.checking import show
 from xcit_dense.data.image_files import find_images, mend_sizes
-from xcit_dense.errors import UserError, in_one_line
+from xcit_dense.errors import UserError, counted, in_one_line
 from xcit_dense.mm.annotations import read_json
 from xcit_dense.mm.coco_checks import check_coco
 
@@ -40,7 +41,7 @@ class CocoExport:
     def numbers(self) -> str:
         """How much is in it, in words."""
         images, objects = len(self.content["images"]), len(self.content["annotations"])
-        return f"{images} images, {objects} objects"
+        return f"{counted(images, 'image')}, {counted(objects, 'object')}"
 
     def numbers_of_objects(self) -> dict[str, int]:
         """How many objects each category has, by its name, in the order of the file."""
@@ -57,7 +58,8 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         with_masks: whether masks are wanted; else they are not looked at.
 
     Raises:
-        UserError: something in it cannot be used, or an image is missing or has another size.
+        UserError: something in it cannot be used, or an image is missing or has another size; it
+            is the last of several kinds of faults, and the others are printed.
     """
     if not images.is_dir():
         raise UserError(f"--images {images}: there is no such folder")
@@ -71,16 +73,16 @@ def read_export(path: Path, images: Path, with_masks: bool = True) -> CocoExport
         reason = in_one_line(error)
         raise UserError(f"{path}: is no annotation file in COCO's format ({reason})") from error
     try:
-        export.mended += _mend_ids(content) + _mend_polygons(content["annotations"])
+        export.mended += _mend_ids(content) + _merge_categories(content)
+        export.mended += _mend_polygons(content["annotations"])
         export.mended += find_images(content["images"], export.images)
         export.mended += mend_sizes(content["images"], export.images)
         masks = [record.get("segmentation") for record in content["annotations"]]
         export.has_masks = with_masks and bool(masks) and all(masks)
-        for finding in check_coco(content, export.has_masks):
-            if finding.is_wrong:
-                raise UserError(f"{finding.text}: {finding.remedy}")
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
+    found = check_coco(content, export.has_masks)
+    show([replace(each, text=f"{path}: {each.text}") for each in found if each.is_wrong])
     return export
 
 
@@ -118,6 +120,24 @@ def _text_of(identity: Any) -> str:
     return str(identity).strip()
 
 
+def _merge_categories(content: dict[str, Any]) -> list[str]:
+    """Make one category of those of one name, the first."""
+    first: dict[str, int] = {}
+    merged = {}
+    for each in content["categories"]:
+        name = str(each.get("name"))
+        if first.setdefault(name, each["id"]) != each["id"]:
+            merged[str(each["id"])] = name
+    content["categories"] = [
+        each for each in content["categories"] if str(each["id"]) not in merged
+    ]
+    for record in content["annotations"]:
+        if (identity := str(record.get("category_id"))) in merged:
+            record["category_id"] = first[merged[identity]]
+    names = dict.fromkeys(merged.values())
+    return [f"several categories are called {name!r}: they are one" for name in names]
+
+
 def _mend_polygons(objects: list[dict]) -> list[str]:
     """Put single polygons into lists."""
     bare = 0
@@ -126,4 +146,4 @@ def _mend_polygons(objects: list[dict]) -> list[str]:
         if isinstance(mask, list) and mask and not isinstance(mask[0], list | dict):
             record["segmentation"] = [mask]
             bare += 1
-    return [f"{bare} objects have a polygon that is not in a list"] if bare else []
+    return [f"the polygon of {counted(bare, 'object')}, in a list"] if bare else []

@@ -13,6 +13,7 @@ import numpy as np
 from mmengine.config import Config
 from mmengine.registry import DATASETS
 
+from xcit_dense.errors import counted
 from xcit_dense.mm.config import dicts_in
 
 
@@ -136,13 +137,13 @@ class DataSet:
     @property
     def summary(self) -> str:
         """What it holds, in one line."""
-        images = f"{self.path}: {len(self.image_files)} images"
+        images = f"{self.path}: {counted(len(self.image_files), 'image')}"
         if self.content is None:
             return images
         used, names = self.objects.is_used, self.class_names or []
         counts = np.bincount(self.objects.label[used], minlength=len(names)).tolist()
         of_class = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-        return f"{images} with {used.sum()} objects to learn from: {of_class}"
+        return f"{images} with {counted(used.sum(), 'object')} to learn from: {of_class}"
 
 
 class Objects:
@@ -154,6 +155,7 @@ class Objects:
         label: number of the class of each; -1 for categories that are no class, (N,).
         is_crowd: whether it is a crowd, (N,).
         has_extent: whether its box has a pixel of its image, else mmdet leaves it out, (N,).
+        are_parts: whether boxes are fractions, and all within 1: parts of the image's size.
         is_used: whether training learns from it: of a class, no crowd, with an extent, (N,).
         sizes: widths and heights of all images, (I, 2).
     """
@@ -169,6 +171,8 @@ class Objects:
         self.label = np.array([label[one["category_id"]] for one in objects], int)
         self.is_crowd = np.array([bool(one["iscrowd"]) for one in objects], bool)
         corner, extent = self.boxes[:, :2], self.boxes[:, 2:]
+        within = (self.boxes >= 0).all() and (corner + extent <= 1.01).all()  # rounded
+        self.are_parts = bool(within and (self.boxes % 1).any())
         inside = (corner < self.sizes[self.image]) & (corner + extent > 0)
         self.has_extent = inside.all(1) & (extent >= 1).all(1)
         self.is_used = (self.label >= 0) & ~self.is_crowd & self.has_extent

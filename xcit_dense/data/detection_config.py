@@ -3,7 +3,10 @@
 import json
 from collections.abc import Sequence
 
+from xcit_dense.data.annotation_checks import boxes_are_of_coco
+from xcit_dense.data.checking import show
 from xcit_dense.data.coco_export import CocoExport
+from xcit_dense.data.data_sets import DataSet
 from xcit_dense.data.learned_objects import classes_of, objects_of, part_of
 from xcit_dense.data.new_config import NewConfig, Request, divide, filled, relative, writer
 from xcit_dense.data.proposals import (
@@ -14,7 +17,7 @@ from xcit_dense.data.proposals import (
     scaled,
 )
 from xcit_dense.data.schedule import DETECTION, propose_schedule
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, counted
 from xcit_dense.network.architectures import ARCHS
 
 HEADS_OF_MASKS = ("maskrcnn", "cascade", "mask2former")
@@ -69,12 +72,15 @@ def detection_config(
     asked for. ``drop_empty`` is as for ``classes_of``.
 
     Raises:
-        UserError: nothing can be learned from the files, or not what the head learns.
+        UserError: nothing can be learned from the files, or not what the head learns, or boxes are
+            not those of COCO.
     """
     notes: list[str] = []
     for export in exports:
         notes.append(f"{export.path}: {export.numbers()}; images in {export.images}")
         notes += [f"  mended: {line}" for line in export.mended]
+        data_set = DataSet("train", "", {"ann_file": str(export.path)}, export.content)
+        show([*boxes_are_of_coco(data_set)])
     base = _base_of(request.head, exports)
     if request.head is None and base not in HEADS_OF_MASKS:
         notes.append("mind: not every object has a mask: only boxes are learned")
@@ -87,7 +93,9 @@ def detection_config(
 
     sizes, boxes, num_images = objects_of(train, classes)
     if unused := len(train.content["images"]) - num_images:
-        notes.append(f"{unused} images without an object that can be learned are not trained on")
+        notes.append(
+            f"not trained on: {counted(unused, 'image')} without an object that can be learned"
+        )
     long, short = request.scale or propose_scale(sizes, boxes)
     boxes = scaled(sizes, boxes, (long, short))
     notes += notes_of_scale(boxes, (long, short))

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 from PIL import ExifTags, Image
 
 from xcit_dense.data.image_checks import look_at_all
-from xcit_dense.errors import UserError, in_one_line, listed
+from xcit_dense.errors import UserError, counted, in_one_line, listed
 
 _UPLOAD = re.compile(r"^[0-9a-f]{8}-")  # of Label Studio, before the name of an uploaded file
 
@@ -66,7 +66,7 @@ def find_images(images: list[dict], folder: Path) -> list[str]:
             f"{len(missing)} of {len(images)} images are not in {folder}: {listed(missing)}: give "
             "--images the folder where they are, or remove them from the file"
         )
-    return [f"{len(renamed)} file names: {renamed[0]}"] if renamed else []
+    return [f"{counted(len(renamed), 'file name')}: {renamed[0]}"] if renamed else []
 
 
 def _same(name: str) -> str:
@@ -103,9 +103,9 @@ def mend_sizes(images: list[dict], folder: Path) -> list[str]:
             "drawn on the files that are there"
         )
     return mended and [
-        f"{len(mended)} images have width and height as they are shown, and had none or those of "
-        f"the other orientation, {mended[0]} the first: see in `xcit-dense browse` that their "
-        "objects lie right"
+        f"width and height of {counted(len(mended), 'image')}, {mended[0]} the first, as "
+        "shown; there were none, or those of the other orientation: see in `xcit-dense browse` "
+        "that their objects lie right"
     ]
 
 

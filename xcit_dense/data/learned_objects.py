@@ -21,11 +21,11 @@ def part_of(export: CocoExport, numbers: list[int]) -> CocoExport:
 def classes_of(train: CocoExport, val: CocoExport, drop_empty: bool, notes: list[str]) -> list[str]:
     """The classes: categories of the training file that are more than a parent or the background.
 
-    Categories without objects are classes too, unless ``drop_empty``. ``notes`` gets the classes
-    and what a user should know of them.
+    Categories without objects are classes too, unless ``drop_empty``. ``val`` gets those that its
+    exporter left out. ``notes`` gets the classes and what a user should know of them.
 
     Raises:
-        UserError: there is nothing to train on, or a class is no category for validation.
+        UserError: there is nothing to train on, or classes for validation have other names.
     """
     in_train, in_val = train.numbers_of_objects(), val.numbers_of_objects()
     categories = train.content["categories"]
@@ -41,9 +41,17 @@ def classes_of(train: CocoExport, val: CocoExport, drop_empty: bool, notes: list
     if not sum(in_train[name] for name in classes):
         raise UserError(f"{train.path}: has no objects to train on")
     if lacking := [name for name in classes if name not in in_val]:
-        raise UserError(
-            f"{val.path}: has no category {', '.join(lacking)}: add it, objects are not needed"
-        )
+        if others := [name for name, count in in_val.items() if count and name not in in_train]:
+            raise UserError(
+                f"{val.path}: has no category {', '.join(lacking)}, and objects of "
+                f"{', '.join(others)}, which {train.path} does not have: name them alike in both"
+            )
+        last = max((each["id"] for each in val.content["categories"]), default=0)
+        added = [{"id": last + i, "name": name} for i, name in enumerate(lacking, start=1)]
+        val.content["categories"] += added
+        val.mended.append("categories")
+        in_val = val.numbers_of_objects()
+        notes.append(f"mended: {val.path}: categories added: {', '.join(lacking)}")
     counts = ", ".join(f"{name} ({in_train[name]}, {in_val[name]})" for name in classes)
     notes.append(f"classes (objects to train and to validate on): {counts}")
     if superfluous:

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from xcit_dense.data.mask_folder import MaskFolder, MaskValues, read_mask
-from xcit_dense.errors import UserError, listed
+from xcit_dense.errors import UserError, counted, listed
 from xcit_dense.mm.data import IGNORED_LABEL
 
 _BINARY = [0, 255]
@@ -86,6 +86,9 @@ def find_classes(
     many names as values. Colours, and numbers with different palettes, are classes by the colours
     that the names have, else in the order of red, green, blue.
 
+    Of two folders one may hold numbers with palettes, and the other the same numbers without: their
+    colours differ, and numbers count.
+
     Without names 0 and 255 are ``background`` and ``foreground``, other numbers ``class_0`` and so
     on, and colours are counted. ``ignored``, a number or ``R,G,B``, is left out too.
 
@@ -94,10 +97,24 @@ def find_classes(
             more than 255.
     """
     contents = [content for folder in folders for content in folder.contents]
-    both = [(content.values.tolist(), content.colours.tolist()) for content in contents]
-    pairs = {pair for values, colours in both for pair in zip(values, colours, strict=True)}
-    have_one_colour = len({value for value, _ in pairs}) == len(pairs)
-    are_colours = not have_one_colour or any(c.kind == "colours" for c in contents)
+    pairs = _pairs(contents)
+    has_colours = any(content.kind == "colours" for content in contents)
+    are_colours = has_colours or not _have_one_colour(pairs)
+    by_folder = [_pairs(folder.contents) for folder in folders]
+    greys, others = (
+        {pair for part in by_folder if is_grey == all(map(_is_grey, part)) for pair in part}
+        for is_grey in (True, False)
+    )
+    if greys and others and not {colour for _, colour in greys} <= {colour for _, colour in others}:
+        of_greys, of_others = ({value for value, _ in part} for part in (greys, others))
+        are_nested = of_greys <= of_others or of_others <= of_greys
+        if has_colours or not are_nested or not _have_one_colour(others):
+            raise UserError(
+                f"{folders[0].masks} and {folders[1].masks} have masks of different kinds, colours "
+                "or palettes and grey values, which do not have the same classes: save both in one "
+                "kind"
+            )
+        are_colours = False
     values = sorted({pair[are_colours] for pair in pairs})
     shown = {_shown(value, are_colours): value for value in values}
     left_out = shown.get((ignored or "").replace(",", " "))
@@ -109,11 +126,26 @@ def find_classes(
     of_labels = (_of_colours if are_colours else _of_numbers)(kept, names, left_out)
     if not 2 <= len(of_labels) <= IGNORED_LABEL:
         raise UserError(
-            f"{len(of_labels)} classes of the values {listed(list(shown), _SHOWN)}; wanted are 2 "
-            f"to {IGNORED_LABEL}: what is no object is a class too, the background"
+            f"{counted(len(of_labels), 'class')} of the values {listed(list(shown), _SHOWN)}; "
+            f"wanted are 2 to {IGNORED_LABEL}: what is no object is a class too, the background"
         )
     labels = {value: label for label, value in enumerate(of_labels.values()) if value in kept}
     return Classes(list(of_labels), dict.fromkeys(values, IGNORED_LABEL) | labels, are_colours)
+
+
+def _pairs(contents: Sequence[MaskValues]) -> set[tuple[int, int]]:
+    """All values of masks, each with its colour."""
+    both = [(content.values.tolist(), content.colours.tolist()) for content in contents]
+    return {pair for values, colours in both for pair in zip(values, colours, strict=True)}
+
+
+def _have_one_colour(pairs: set[tuple[int, int]]) -> bool:
+    return len({value for value, _ in pairs}) == len(pairs)
+
+
+def _is_grey(pair: tuple[int, int]) -> bool:
+    value, colour = pair
+    return colour == value * 0x010101
 
 
 def _of_numbers(kept: list[int], names: Names | None, left_out: int | None) -> dict[str, int]:
@@ -124,16 +156,16 @@ def _of_numbers(kept: list[int], names: Names | None, left_out: int | None) -> d
             return {"background": 0, "foreground": 255}
         return {f"class_{value}": value for value in without_255}
     first = 1 if left_out == 0 else 0
-    counted = range(first, first + len(names))
-    if kept != _BINARY and set(without_255) <= set(counted):
-        return dict(zip(names, counted, strict=True))
+    in_turn = range(first, first + len(names))
+    if kept != _BINARY and set(without_255) <= set(in_turn):
+        return dict(zip(names, in_turn, strict=True))
     for values in (kept, without_255):
         if len(values) == len(names):
             return dict(zip(names, values, strict=True))
     raise UserError(
-        f"--names has {len(names)} names, and the masks hold {len(kept)} values, "
-        f"{listed(kept, _SHOWN)}: wanted is one name a value, in their order, or names from 0 up "
-        "to the largest"
+        f"--names has {counted(len(names), 'name')}, and the masks hold "
+        f"{counted(len(kept), 'value')}, {listed(kept, _SHOWN)}: wanted is one name a value, in "
+        "their order, or names from 0 up to the largest"
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from xcit_dense.data.image_checks import look_at_all
 from xcit_dense.data.image_files import size_as_shown
-from xcit_dense.errors import UserError, in_one_line, listed
+from xcit_dense.errors import UserError, counted, in_one_line, listed
 from xcit_dense.predict.inputs import IMAGE_SUFFIXES, known_formats
 
 _MOST_VALUES = 256  # of a mask: label maps of mmseg have a byte a pixel
@@ -98,14 +98,14 @@ def read_mask_folder(
     contents = look_at_all(_read_pair, files, "masks")
     if faults := [content for content in contents if isinstance(content, str)]:
         raise UserError(f"masks or images that cannot be used: {listed(faults)}")
-    notes = [f"{masks}: {len(pairs)} masks; images in {images}"]
+    notes = [f"{masks}: {counted(len(pairs), 'mask')}; images in {images}"]
     with_mask, with_image = zip(*pairs, strict=True)
-    for what, alone in (
-        ("images without a mask", sorted(set(image_names) - set(with_mask))),
-        ("masks without an image", sorted(known - set(with_image))),
+    for what, lacks, alone in (
+        ("image", "a mask", sorted(set(image_names) - set(with_mask))),
+        ("mask", "an image", sorted(known - set(with_image))),
     ):
         if alone:
-            shown = f"{len(alone)} {what}, left out: {listed(alone)}"
+            shown = f"{counted(len(alone), what)} without {lacks}, left out: {listed(alone)}"
             notes.append(f"mind: {shown}: see their names, and --img-suffix")
     suffixes = {(name.removeprefix(stems[name]), suffix) for name in with_mask}
     return MaskFolder(images, masks, pairs, suffixes, contents, notes)

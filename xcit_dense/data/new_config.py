@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from xcit_dense.atomic_files import write_atomically
 from xcit_dense.data.image_checks import look_at_all
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, counted
 from xcit_dense.network.architectures import DROP_PATH_RATES
 from xcit_dense.weights.published_weights import KIND_OF_THE_RELEASE, published_url
 
@@ -100,8 +100,9 @@ def divide(names: Sequence[str], request: Request, notes: list[str]) -> list[lis
     count = min(max(round(request.val_fraction * len(drawn)), 1), len(drawn) - 1)
     parts = [sorted(chain.from_iterable(part)) for part in (drawn[count:], drawn[:count])]
     notes.append(
-        f"validation: {len(parts[1])} of {len(names)} images, drawn with --seed {request.seed} "
-        f"(--val-fraction {request.val_fraction:g}, or give what to validate on, too)"
+        f"validation: {len(parts[1])} of {counted(len(names), 'image')}, drawn with --seed "
+        f"{request.seed} (--val-fraction {request.val_fraction:g}, or give what to validate on, "
+        "too)"
     )
     return parts
 

@@ -4,7 +4,7 @@ import math
 from typing import Any, NamedTuple
 
 from xcit_dense.data.new_config import Request
-from xcit_dense.errors import UserError
+from xcit_dense.errors import UserError, counted
 
 
 class Recipe(NamedTuple):
@@ -50,8 +50,8 @@ def propose_schedule(
     batch_size = request.batch_size * request.gpus
     if batch_size > num_images:
         raise UserError(
-            f"a batch of {request.batch_size} images on each of {request.gpus} GPUs is more than "
-            f"the {num_images} that can be trained on: lower --batch-size or --gpus"
+            f"a batch of {counted(batch_size, 'image')} is more than the "
+            f"{num_images} that can be trained on: lower --batch-size or --gpus"
         )
     proposed = min(max(recipe.epochs, math.ceil(recipe.images / num_images)), _MOST_EPOCHS)
     epochs = request.epochs or proposed
@@ -74,7 +74,8 @@ def propose_schedule(
     )
     why = "" if request.pretrained else f", and {_OF_RANDOM_WEIGHTS} times that for random weights"
     notes.append(
-        f"schedule: {epochs} epochs of {iterations} steps with {batch_size} images; learning rate "
+        f"schedule: {counted(epochs, 'epoch')} of {counted(iterations, 'step')} with "
+        f"{counted(batch_size, 'image')}; learning rate "
         f"{schedule['rate']:g}, the recipe's {recipe.rate:g} for {_BASE_BATCH_SIZE} images{why}; "
         f"warm-up of {schedule['warm_up']} steps; evaluated and saved at every epoch divisible by "
         f"{schedule['interval']}"

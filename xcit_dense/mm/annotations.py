@@ -73,8 +73,10 @@ def _naming(file: str | Path) -> Iterator[None]:
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     except (ValueError, AssertionError, LookupError, TypeError, RecursionError) as error:
+        is_text = not isinstance(error, UnicodeDecodeError)
+        remedy = "export it anew in COCO's format" if is_text else "save it as UTF-8"
         raise UserError(
-            f"{file}: is no annotation file in COCO's format ({in_one_line(error)})"
+            f"{file}: is no annotation file in COCO's format ({in_one_line(error)}): {remedy}"
         ) from error
 
 
@@ -82,12 +84,12 @@ def read_json(file: str | Path) -> Any:
     """Read an annotation file.
 
     Raises:
-        UserError: it is no JSON.
+        UserError: it is no JSON in UTF-8.
         OSError: it cannot be read.
     """
     gc.disable()  # it would walk through all objects that were read, again and again
     try:
-        with _naming(file), open(file, encoding="utf-8") as opened:
+        with _naming(file), open(file, encoding="utf-8-sig") as opened:
             return json.load(opened, parse_float=_Numbers().__getitem__)
     finally:
         gc.enable()
@@ -109,11 +111,12 @@ def _taking_what_is_read(init: Callable[..., None]) -> Callable[..., None]:
         coco.annotation_file = annotation_file
         waiting = _HANDED_ON.get(osp.abspath(annotation_file or ""))
         coco.was_checked = bool(waiting)
-        # it says that it loads, and that it has
+        content = waiting.pop() if waiting else annotation_file and read_json(annotation_file)
+        # it says that it makes an index, and that it has
         with _naming(annotation_file or ""), redirect_stdout(None):
-            init(coco, None if waiting else annotation_file)
-            if waiting:
-                coco.dataset = waiting.pop()
+            init(coco)
+            if annotation_file:
+                coco.dataset = content
                 coco.createIndex()
                 coco.img_ann_map, coco.cat_img_map = coco.imgToAnns, coco.catToImgs
 

@@ -37,6 +37,8 @@ _OUTSIDE = Finding(
     is_wrong=False,
 )
 
+DOUBTS_OF_BOXES = (_NEGATIVE, _NO_EXTENT, _OUTSIDE)
+
 
 class _Fault(ValueError):
     """That a record breaks a rule: the rule, what was found, and the remedy."""
