@@ -78,9 +78,11 @@ def test_sound_data_have_no_findings(data):
     assert found(config(SEGMENTATION, data / "ade20k")) == []
 
 
-def test_labels_go_by_name_so_that_another_order_of_categories_is_no_fault(coco):
+def test_another_order_of_categories_is_told_of_the_training_file_alone(coco):
     edit(coco / "annotations/instances_val2017.json", lambda c: c["categories"].reverse())
     assert found(config(DETECTION, coco)) == []
+    edit(coco / "annotations/instances_train2017.json", lambda c: c["categories"].reverse())
+    expect(found(config(DETECTION, coco)), False, "another order...nothing to do, unless")
 
 
 def test_a_forgotten_metainfo_is_that_of_the_training_data_everywhere(coco):
@@ -149,6 +151,7 @@ FAULTS_OF_FILES = [
         True,
         "'circle' is the name of several categories...objects of all",
     ),
+    (lambda content: content["categories"].reverse(), False, "order than metainfo.classes"),
     (repeat("categories", id=99, name="moon"), False, "no class: moon; 0 of "),
     (change("annotations", category_id=1), False, "without an object...square, tri"),
     (change("annotations", iscrowd=1), True, "none to learn from: 0 are of no class...are crowds"),

@@ -120,11 +120,19 @@ def classes_are_categories(data_set: DataSet) -> Iterator[Finding]:
             "keep one, and give its id to the objects of all, as xcit-dense new-config does",
         )
         return
+    if data_set.split == "train" and sorted(names, key=categories.index) != names:
+        text = (
+            f"{file}: its categories have another order than metainfo.classes, which labels follow"
+        )
+        remedy = (
+            "nothing to do, unless a model was trained by mmdet's own tools: its follow the file"
+        )
+        yield Finding(text, remedy, is_wrong=False)
     objects = data_set.objects
     if unused:
         lost = f"{(objects.label < 0).sum()} of {len(objects.label)} objects are left out"
         text = f"{file}: categories that are no class: {listed(unused, 20)}; {lost}"
-        yield Finding(text, "add them to metainfo.classes, unless that is meant", is_wrong=False)
+        yield Finding(text, "none if that is meant, else add them to metainfo.classes", False)
     found = np.bincount(objects.label[objects.is_used], minlength=len(names))
     empty = [name for name, count in zip(names, found, strict=True) if not count]
     if data_set.split == "train" and objects.is_used.any() and empty and told:
