@@ -3,8 +3,6 @@
 from collections.abc import Iterator
 from typing import Any
 
-from mmengine.registry import TRANSFORMS
-
 from xcit_dense.data.data_sets import Data
 from xcit_dense.errors import Finding, listed
 from xcit_dense.mm.config import dicts_in, type_name
@@ -19,15 +17,13 @@ _HIGH_RATE = 0.02
 
 
 def pipelines_pack(data: Data) -> Iterator[Finding]:
-    """A model takes what the last step of a pipeline packs."""
-    for data_set in data.sets:
-        names = [type_name(step) for step in data_set.steps]
-        kinds = [TRANSFORMS.get(name) for name in names]
-        is_known = all(kind and kind.__module__.startswith(("mm", "xcit")) for kind in kinds)
-        if names and is_known and not any(name.startswith("Pack") for name in names):
-            pack = "PackSegInputs" if data_set.is_of_label_maps else "PackDetInputs"
-            text = f"{data_set.path}.pipeline packs nothing: its last step is {names[-1]}"
-            yield Finding(text, f"dict(type={pack!r}) at its end")
+    """A model takes what a step of the pipeline packs, at its end or in a data set around it."""
+    for split in dict.fromkeys(data_set.split for data_set in data.sets):
+        names = [type_name(node) for _, node in dicts_in(data.cfg.get(f"{split}_dataloader"))]
+        if "LoadImageFromFile" in names and not any(name.startswith("Pack") for name in names):
+            text = f"no step of {split}_dataloader packs what a model takes"
+            remedy = "none if one of yours does; else dict(type='PackDetInputs') or "
+            yield Finding(text, f"{remedy}'PackSegInputs' at the end of the pipeline", False)
 
 
 def rate_is_usual(data: Data) -> Iterator[Finding]:
