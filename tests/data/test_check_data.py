@@ -245,6 +245,26 @@ def test_faults_of_configs_of_segmentation(data, changes, is_wrong, named):
     expect(found(config(SEGMENTATION, data / "ade20k", **changes)), is_wrong, named)
 
 
+REDUCED = f"{DATASET}.reduce_zero_label"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({REDUCED: False}, True),
+        ({REDUCED: False, f"{DATASET}.pipeline.3.type": "MyFlip"}, False),
+        ({REDUCED: False, f"{DATASET}.pipeline.1.type": "MyLoad"}, False),
+        ({REDUCED: False, f"{DATASET}.pipeline.1.imdecode_backend": "tifffile"}, False),
+    ],
+)
+def test_training_looks_at_a_few_label_maps(data, changes, told):
+    cfg = config(SEGMENTATION, data / "ade20k", **changes)
+    _, findings = check_data(cfg, SPLITS, trains=True)
+    if told:
+        expect(findings, True, "4 of 8 label maps have labels that are no class...if 1 is the fir")
+    assert len(findings) == told
+
+
 def test_images_that_are_trained_and_evaluated_are_found(coco, data):
     copied = sorted(path.name for path in (coco / "train2017").iterdir())[-1]
     (coco / "val2017").unlink()
@@ -293,7 +313,7 @@ def test_the_doctor_looks_at_annotations_that_are_there(coco, capsys):
 def test_what_was_read_is_not_read_again(data, monkeypatch):
     cfg = config(DETECTION, data / "coco")
     read_annotations_safely(cfg)
-    check_data(cfg, SPLITS, hands_on=True)
+    check_data(cfg, SPLITS, trains=True)
     read = []
     monkeypatch.setattr("pycocotools.coco.json.load", lambda file: read.append(file.name))
     with DefaultScope.overwrite_default_scope("mmdet"):

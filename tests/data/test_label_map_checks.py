@@ -12,13 +12,13 @@ LEFT_OUT = np.full_like(LABELS, 255)
 ENDS = "training ends where it meets one: {map}"
 
 
-def check(folder, maps, reduced=False, ignored=255):
+def check(folder, maps, reduced=False, ignored=255, are_all=True):
     """Findings of label maps; of what is no array, what a function writes."""
     for number, label_map in enumerate(maps):
         path = folder / f"{number}.png"
         label_map(path) if callable(label_map) else Image.fromarray(label_map).save(path)
     files = [str(folder / f"{number}.png") for number in range(len(maps))]
-    return list(check_label_maps(read_label_maps(files), CLASSES, reduced, ignored))
+    return list(check_label_maps(read_label_maps(files), CLASSES, reduced, ignored, are_all))
 
 
 def saved(array, **options):
@@ -99,3 +99,12 @@ def test_all_maps_together_show_what_one_cannot(tmp_path, reduced, maps, says, r
 )
 def test_nothing_is_said_of_sound_maps(tmp_path, reduced, maps, ignored):
     assert not check(tmp_path, maps, reduced, ignored)
+
+
+def test_what_a_few_maps_lack_others_may_have(tmp_path):
+    (finding,) = check(tmp_path, [LABELS // 2 * 255], are_all=False)
+    assert "hold 0 and 255 only" in finding.text and not finding.is_wrong
+    (finding,) = check(tmp_path, [LEFT_OUT, LEFT_OUT], are_all=False)
+    assert "no pixel of any class" in finding.text and not finding.is_wrong
+    assert not check(tmp_path, [LABELS % 2] * 3, are_all=False)
+    assert [each.is_wrong for each in check(tmp_path, [LABELS + 5], are_all=False)] == [True]

@@ -157,7 +157,7 @@ def main(argv: list[str] | None = None) -> None:
     changes = (use_amp, scale_learning_rate, use_pretrained, use_tracker, resume)
     splits = ["train", "val"]
     cfg = prepare(args, changes, splits)
-    data, findings = check_data(cfg, splits, processes_of(cfg), hands_on=True)
+    data, findings = check_data(cfg, splits, processes_of(cfg), trains=True)
     show(findings)
     for data_set in data.of("train"):
         say(data_set.summary)

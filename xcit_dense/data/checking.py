@@ -14,6 +14,7 @@ from mmengine.registry import DefaultScope
 
 from xcit_dense.data import annotation_checks, class_checks, config_checks, course_checks
 from xcit_dense.data.data_sets import Data, data_sets_of
+from xcit_dense.data.pixels import check_some_label_maps
 from xcit_dense.errors import Finding, UserError, in_one_line
 from xcit_dense.mm.annotations import hand_on, read_json, reads_masks
 from xcit_dense.mm.coco_checks import DOUBTS_OF_BOXES, check_coco
@@ -30,7 +31,7 @@ def check_config(cfg: Config) -> list[Finding]:
 
 
 def check_data(
-    cfg: Config, splits: list[str], processes: int | None = None, hands_on: bool = False
+    cfg: Config, splits: list[str], processes: int | None = None, trains: bool = False
 ) -> tuple[Data, list[Finding]]:
     """Check a config and its files, but no pixels.
 
@@ -38,14 +39,15 @@ def check_data(
         cfg: the config.
         splits: of ``train``, ``val`` and ``test``; their files must be there.
         processes: how many train together; None if that is not known.
-        hands_on: whether mmdet reads the files afterwards, and should not do so anew.
+        trains: whether training follows: mmdet is handed what was read, and a few label maps are
+            looked at.
 
     Returns:
         The data sets with what was read of them, and what was found.
     """
     with DefaultScope.overwrite_default_scope(cfg.get("default_scope")):
         data = Data(cfg, data_sets_of(cfg, splits), processes)
-        findings = _run(CONFIG_CHECKS, data) + _read(data, hands_on)
+        findings = _run(CONFIG_CHECKS, data) + _read(data, trains)
         for data_set in data.sets:
             if data_set.content is not None:
                 of_kind = _run([annotation_checks.boxes_are_of_coco], data_set)
@@ -56,6 +58,8 @@ def check_data(
                 findings += _run(COCO_CHECKS, data_set)
             elif data_set.is_of_label_maps:
                 findings += _run([annotation_checks.label_maps_are_there], data_set)
+                if trains and data_set.split == "train":
+                    findings += _run([check_some_label_maps], data_set)
         return data, list(dict.fromkeys(findings + _run(WHOLE_CHECKS, data)))
 
 
@@ -75,7 +79,7 @@ def _is_doubt(finding: Finding, file: str) -> bool:
     return of_file and any(doubt.text in finding.text for doubt in DOUBTS_OF_BOXES)
 
 
-def _read(data: Data, hands_on: bool) -> list[Finding]:
+def _read(data: Data, trains: bool) -> list[Finding]:
     """Read every annotation file in COCO's format, once, and check its records."""
     of_coco = [data_set for data_set in data.sets if data_set.is_coco]
     usable, findings = {}, []
@@ -91,7 +95,7 @@ def _read(data: Data, hands_on: bool) -> list[Finding]:
             usable[file] = content
     for data_set in of_coco:
         data_set.content = usable.get(data_set.file)
-    if hands_on:
+    if trains:
         readers = Counter(data_set.file for data_set in of_coco)
         readers.update(node.get("ann_file") for _, node in dicts_in(data.cfg.get("val_evaluator")))
         hand_on({file: [content] * readers[file] for file, content in usable.items()})

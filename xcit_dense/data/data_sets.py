@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 from mmengine.config import Config
-from mmengine.registry import DATASETS
+from mmengine.registry import DATASETS, TRANSFORMS
 
 from xcit_dense.errors import counted
 from xcit_dense.mm.config import dicts_in
@@ -176,6 +176,14 @@ class Objects:
         inside = (corner < self.sizes[self.image]) & (corner + extent > 0)
         self.has_extent = inside.all(1) & (extent >= 1).all(1)
         self.is_used = (self.label >= 0) & ~self.is_crowd & self.has_extent
+
+
+def are_of_mm(steps: list[dict]) -> bool:
+    """Whether steps of a pipeline are known ones of mm, none of anybody's own."""
+    with TRANSFORMS.switch_scope_and_registry(None) as known:
+        kinds = [known.get(k) if isinstance(k := step["type"], str) else k for step in steps]
+    sources = {getattr(kind, "__module__", "").partition(".")[0] for kind in kinds}
+    return sources <= {"mmcv", "mmdet", "mmseg"}
 
 
 def names_in(folder: str, suffix: str) -> list[str]:

@@ -74,6 +74,7 @@ def check_label_maps(
     classes: Sequence[str],
     reduce_zero_label: bool,
     ignored: int = IGNORED_LABEL,
+    are_all: bool = True,
 ) -> Iterator[Finding]:
     """Say what is wrong with label maps, one finding a kind.
 
@@ -82,6 +83,7 @@ def check_label_maps(
         classes: names of the labels in the maps.
         reduce_zero_label: of the data set: mmseg makes label 0 ignored, and 0 of label 1.
         ignored: the label of pixels that are left out; 255 is left out too.
+        are_all: whether these are all of a data set; what some lack others may have.
     """
     faults = [each.fault for each in maps if each.fault]
     whole = sum(each.counts for each in maps)
@@ -92,19 +94,21 @@ def check_label_maps(
             f"out in training, and 0 is {'too' if reduce_zero_label else repr(classes[0])}: "
             "nothing else is learned",
             f"255 has to become 1: {NEW_CONFIG}",
+            is_wrong=are_all,
         )
     else:
         labels = np.arange(256) - reduce_zero_label  # as loaded; -1 for what is left out
         labels[255] = -1
         labels[labels == ignored] = -1
-        faults += _faults_of_labels(maps, labels, len(classes))
+        faults += _faults_of_labels(maps, labels, len(classes), are_all)
     yield from findings_by_kind(faults, len(maps), "label maps")
     if whole.any() and not is_binary:
-        yield from _findings_of_classes(whole, classes, reduce_zero_label, len(maps))
+        count = len(maps) if are_all else 0
+        yield from _findings_of_classes(whole, classes, reduce_zero_label, count)
 
 
 def _faults_of_labels(
-    maps: Sequence[ReadMap], labels: np.ndarray, class_count: int
+    maps: Sequence[ReadMap], labels: np.ndarray, class_count: int, are_all: bool
 ) -> Iterator[tuple[Finding, str]]:
     """Find maps with labels that are no class, or without a class.
 
@@ -119,7 +123,7 @@ def _faults_of_labels(
         if not values[0] and last == values[-1] + 1
         else f"name all classes in metainfo.classes, or convert the maps: {NEW_CONFIG}",
     )
-    is_empty = not any(each.counts[is_class].any() for each in maps)
+    is_empty = are_all and not any(each.counts[is_class].any() for each in maps)
     for each in maps:
         present = np.flatnonzero(each.counts)
         found = present[labels[present] >= class_count].tolist()

@@ -1,5 +1,6 @@
 """What a data set holds of each class, image by image; and its pixels, each of them checked."""
 
+import math
 import os.path as osp
 from typing import NamedTuple
 
@@ -7,11 +8,13 @@ import numpy as np
 from mmcv.transforms import LoadImageFromFile
 from numpy.typing import NDArray
 
-from xcit_dense.data.data_sets import DataSet
+from xcit_dense.data.data_sets import DataSet, are_of_mm
 from xcit_dense.data.image_checks import check_images
-from xcit_dense.data.label_map_checks import check_label_maps, read_label_maps
+from xcit_dense.data.label_map_checks import ReadMap, check_label_maps, read_label_maps
 from xcit_dense.errors import Finding
 from xcit_dense.mm.config import type_name
+
+_FEW = 8  # take well below a second
 
 
 class Amounts(NamedTuple):
@@ -36,6 +39,33 @@ def loader_of(data_set: DataSet) -> LoadImageFromFile:
     return LoadImageFromFile(**{k: v for k, v in (loads or [{}])[0].items() if k != "type"})
 
 
+def check_some_label_maps(data_set: DataSet) -> list[Finding]:
+    """Read a few label maps from all of a data set of mmseg, where its own steps read them."""
+    steps = data_set.node.get("pipeline") or []
+    loads = [step for step in steps if type_name(step) == "LoadAnnotations"]
+    if not loads or loads[0].get("imdecode_backend", "pillow") != "pillow" or not are_of_mm(steps):
+        return []
+    return _check_label_maps(data_set, most=_FEW)[1]
+
+
+def _check_label_maps(
+    data_set: DataSet, most: int | None = None
+) -> tuple[list[ReadMap], list[Finding]]:
+    """Read the label maps of a data set of mmseg, or at most so many from all of it."""
+    files = data_set.label_map_files
+    maps = read_label_maps(files[:: math.ceil(len(files) / (most or len(files) or 1)) or 1])
+    names, ignored = _classes_of_maps(data_set), data_set.default("ignore_index")
+    if not names or not maps:
+        return maps, []
+    reduces, are_all = bool(data_set.default("reduce_zero_label")), len(maps) == len(files)
+    return maps, list(check_label_maps(maps, names, reduces, ignored, are_all))
+
+
+def _classes_of_maps(data_set: DataSet) -> list[str]:
+    """Names of the labels in the maps, of which mmseg takes some where its class has more."""
+    return data_set.names_of_kind or data_set.class_names or []
+
+
 def check_pixels(data_set: DataSet) -> tuple[list[Finding], Amounts]:
     """Read all images and label maps that are there, and say what is wrong with them.
 
@@ -48,12 +78,8 @@ def check_pixels(data_set: DataSet) -> tuple[list[Finding], Amounts]:
         sizes = list(map(tuple, objects.sizes[:, ::-1].tolist()))
         rows = objects.image[used], objects.label[used], np.ones(used.sum(), int)
     else:
-        # mmseg takes some classes of a data set out of all that its maps have
-        names = data_set.names_of_kind or data_set.class_names or []
-        reduces = bool(data_set.default("reduce_zero_label"))
-        maps = read_label_maps(data_set.label_map_files)
-        if names:
-            findings = check_label_maps(maps, names, reduces, data_set.default("ignore_index"))
+        names, reduces = _classes_of_maps(data_set), bool(data_set.default("reduce_zero_label"))
+        maps, findings = _check_label_maps(data_set)
         sizes = [each.size for each in maps]
         counts = np.array([each.counts[int(reduces) :][: len(names)] for each in maps])
         rows = *np.nonzero(counts), counts[counts > 0]
