@@ -207,7 +207,7 @@ FAULTS_OF_CONFIGS = [
     ({f"{LOADER}.batch_size": 2}, False, "batches of 4...make 2...--auto-scale-lr"),
     ({f"{DATASET}.pipeline": [{"type": "LoadImageFromFile"}]}, False, "packs...'PackDetInputs'"),
     ({"optim_wrapper.optimizer.lr": 3.0}, False, "lr=3.0 of AdamW...1e-4"),
-    ({"train_cfg.val_interval": 300}, False, "val_interval=300...ends after 8...nothing is"),
+    ({"train_cfg.val_interval": 300}, False, "val_interval=300...ends after 8...once, at"),
     ({BEST: "coco/mAP"}, True, "save_best='coco/mAP' is no metric...one of coco/bbox_mAP,"),
 ]
 

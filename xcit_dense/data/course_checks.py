@@ -38,17 +38,18 @@ def rate_is_usual(data: Data) -> Iterator[Finding]:
 
 
 def best_is_validated(data: Data) -> Iterator[Finding]:
-    """There are validations, and the metric that chooses the best checkpoint is one of theirs."""
+    """Validation is on the way, and the metric that chooses the best checkpoint is one of it."""
     cfg = data.cfg
     course = cfg.get("train_cfg") or {}
     length, interval = (
         course.get("max_epochs") or course.get("max_iters"),
         course.get("val_interval"),
     )
-    if cfg.get("val_cfg") is not None and length and interval and interval > length:
+    # one more than the length is mm's way to say that
+    if cfg.get("val_cfg") is not None and length and interval and interval > length + 1:
         text = f"train_cfg.val_interval={interval}, and training ends after {length}"
         remedy = f"{max(1, length // 10)} or so, or max_epochs and max_iters that are larger"
-        yield Finding(f"{text}: nothing is validated", remedy, is_wrong=False)
+        yield Finding(f"{text}: it validates once, at its end", remedy, is_wrong=False)
     wanted = ((cfg.get("default_hooks") or {}).get("checkpoint") or {}).get("save_best")
     nodes = [node for _, node in dicts_in(cfg.get("val_evaluator")) if "type" in node]
     known = [_names_of(node) for node in nodes]
